@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// arena.h - memory by lifetime: bump allocation, freed as one, with cleanups that run in reverse.
+// Allocation never returns NULL: limits are enforced where input enters; true exhaustion aborts.
+// Owner: whoever called arena_new. Threads: one at a time.
+#ifndef LATHE_BASE_ARENA_H
+#define LATHE_BASE_ARENA_H
+#include "str.h"
+#include <stdarg.h>
+
+typedef struct Arena Arena;
+typedef struct ArenaMark { void *chunk; size_t used; void *defers; } ArenaMark;
+
+Arena *arena_new(void);
+Arena *arena_free(Arena *a);                     // runs the cleanups; NULL is fine; returns NULL
+void arena_reset(Arena *a);                      // as free, but keeps the first chunk for the next call
+size_t arena_used(const Arena *a);               // bytes handed out since new or reset
+
+void *arena_alloc(Arena *a, size_t size, size_t align);      // zeroed
+void *arena_alloc_array(Arena *a, size_t count, size_t size, size_t align);   // aborts when the product overflows
+#define new(a, T, n) ((T *)arena_alloc_array((a), (n), sizeof(T), _Alignof(T)))
+
+str arena_str(Arena *a, str s);                  // a copy; the byte after it is NUL; the absent string stays absent
+const char *arena_z(Arena *a, str s);            // the same as a C string ("" for the absent one)
+str arena_printf(Arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+str arena_vprintf(Arena *a, const char *fmt, va_list args);
+str arena_join(Arena *a, const str *parts, size_t n, str sep);
+
+void arena_defer(Arena *a, void (*fn)(void *), void *arg);   // fn(arg) at reset, free, or when a mark before it is restored
+ArenaMark arena_mark(Arena *a);
+void arena_restore(Arena *a, ArenaMark m);       // releases what came after the mark, cleanups first
+
+// Heap memory for objects that outlive a call. Never NULL; zeroed. mem_free(NULL) is fine and returns NULL.
+void *mem_new(size_t size);
+void *mem_grow(void *p, size_t count, size_t size);          // realloc with a checked product; new bytes are not zeroed
+void *mem_free(void *p);
+char *mem_strdup(str s);
+#endif
