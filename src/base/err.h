@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// err.h - one vocabulary of failure. A code says what kind (and maps to HTTP and exit status); a reason says the sentence, in
-// English and Chinese, with named parameters. fail() is called once, where the fact is known; callers TRY().
+// err.h - one vocabulary of failure. A code says what kind (and maps to HTTP and exit status); a
+// reason says the sentence, in English and Chinese, with named parameters. fail() is called once,
+// where the fact is known; callers TRY().
 #ifndef LATHE_BASE_ERR_H
 #define LATHE_BASE_ERR_H
 #include "buf.h"
 
+// clang-format off
 //    name             value  slug                   HTTP  exit
 #define ERR_MAP(X)                                                 \
     X(OK,                0, "ok",                    200,   0)     \
@@ -36,33 +38,45 @@ typedef enum [[nodiscard]] err {
 #undef X
     ERR__COUNT
 } err;
-typedef struct ErrRow { const char *name, *slug; int http, exit_status; } ErrRow;
-const ErrRow *err_row(err e);                    // never NULL
+// clang-format on
 
-// A reason: slug for machines (lower case of its name), sentences with {parameters} for people. A reason's parameter named
-// "field" is also reported as the error's field.
-typedef struct Reason { const char *slug, *en, *zh; } Reason;
+typedef struct ErrRow {
+    const char *name, *slug;
+    int http, exit_status;
+} ErrRow;
+const ErrRow *err_row(err e); // never NULL; a value that is no code gives INTERNAL
 
-// A module lists its reasons once:   #define FOO_REASONS(X) X(FOO_BAD, "foo_bad", "{foo} is bad", "{foo} 不对")
-// declares them in its private header: REASONS_DECLARE(FOO_REASONS), defines them in one .c: REASONS_DEFINE(FOO_REASONS, foo_reasons)
+// A reason: slug for machines (lower case of its name), sentences with {parameters} for people. A
+// reason's parameter named "field" is also reported as the error's field.
+typedef struct Reason {
+    const char *slug, *en, *zh;
+} Reason;
+
+// A module lists its reasons once:
+//     #define FOO_REASONS(X) X(FOO_BAD, "foo_bad", "{foo} is bad", "{foo} 不对")
+// declares them in its private header: REASONS_DECLARE(FOO_REASONS),
+// defines them in one .c: REASONS_DEFINE(FOO_REASONS, foo_reasons)
 #define REASON_EXTERN_(name, slug, en, zh) extern const Reason R_##name;
 #define REASON_BODY_(name, slug, en, zh) const Reason R_##name = { slug, en, zh };
 #define REASON_REF_(name, slug, en, zh) &R_##name,
 #define REASONS_DECLARE(MAP) MAP(REASON_EXTERN_)
-#define REASONS_DEFINE(MAP, array) MAP(REASON_BODY_) const Reason *const array[] = { MAP(REASON_REF_) NULL };
+#define REASONS_DEFINE(MAP, array) \
+    MAP(REASON_BODY_) const Reason *const array[] = { MAP(REASON_REF_) NULL };
 
 enum { FAILURE_PARAMS = 6 };
 typedef struct Failure {
     err code;
     const Reason *why;
-    const char *key[FAILURE_PARAMS];             // literals
-    str val[FAILURE_PARAMS];                     // in the context's arena
-    int64_t retry_after_ms;                      // 0: not stated
+    const char *key[FAILURE_PARAMS]; // literals
+    str val[FAILURE_PARAMS];         // in the context's arena
+    int64_t retry_after_ms;          // 0: not stated
 } Failure;
 
+// clang-format off
 #define TRY(x) do { err try_err_ = (x); if (try_err_) return try_err_; } while (0)
+// clang-format on
 
 // Writes the sentence with its parameters filled in. lang: "zh" or anything else for English.
 void failure_format(const Failure *f, const char *lang, Buf *out);
-str failure_param(const Failure *f, const char *key);        // absent string when there is none
+str failure_param(const Failure *f, const char *key); // absent string when there is none
 #endif
