@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+# Lathe. `make demo` first, `make check` second, `make help` for the rest.
+# B: build folder. SAN: "", "address,undefined" or "thread"; each has its own build folder.
+
+B ?= build
+SAN ?=
+CC ?= cc
+PREFIX ?= /usr/local
+OPT ?= -O2 -g
+V ?= 0
+Q := $(if $(filter 1,$(V)),,@)
+
+.DEFAULT_GOAL := all
+goals := $(or $(MAKECMDGOALS),all)
+needs_deps := $(filter-out help clean setup setup-check demo check fmt bench mutants .ci,$(goals))
+
+# Pinned packages: fetched, verified and unpacked outside the tree, once; their places come as make variables.
+ifneq ($(needs_deps),)
+include $(B)/deps.mk
+endif
+$(B)/deps.mk: deps/manifest deps/fetch
+	@mkdir -p $(B)
+	@deps/fetch packages
+	@deps/fetch paths > $@.tmp && mv $@.tmp $@
+
+pkgs := libevent_core libevent_pthreads openssl sqlite3 libpq yaml-0.1 libcurl
+warn := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-missing-field-initializers
+cflags = -std=gnu17 -D_GNU_SOURCE $(OPT) $(warn) -fno-strict-aliasing -fstack-protector-strong -Isrc -I$(B) \
+         -isystem $(YYJSON_DIR) -isystem $(LLHTTP_DIR)/include \
+         $(shell pkg-config --cflags $(pkgs) 2>/dev/null | sed 's/-I/-isystem /g') $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
+ldflags = $(if $(SAN),-fsanitize=$(SAN))
+libs = $(shell pkg-config --libs $(pkgs) 2>/dev/null) -lpthread -lm
+
+layers := base os net db blob job res llm
+mods := $(patsubst src/mod/%/,%,$(wildcard src/mod/*/))
+all_c := $(wildcard $(layers:%=src/%/*.c) src/mod/*/*.c)
+test_c := $(filter %_test.c,$(all_c))
+lib_c := $(filter-out %_test.c,$(all_c))
+lib_o := $(lib_c:%.c=$(B)/o/%.o)
+test_o := $(test_c:%.c=$(B)/o/%.o)
+third_o := $(B)/o/third/yyjson.o $(B)/o/third/api.o $(B)/o/third/http.o $(B)/o/third/llhttp.o
+fake_o := $(patsubst %.c,$(B)/o/%.o,$(wildcard test/fake/*.c))
+
+.PHONY: all help setup setup-check demo check test san tsan cover lint fmt install bench mutants clean fuzz sim
+all: $(B)/lathe $(B)/lathe-test $(if $(fake_o),$(B)/fake-engine) ## build everything
+$(B)/lathe: $(B)/o/src/main.o $(lib_o) $(third_o)
+	@echo "  link  $@"; $(CC) $(ldflags) -o $@ $^ $(libs)
+$(B)/lathe-test: $(B)/o/test/main.o $(test_o) $(lib_o) $(third_o)
+	@echo "  link  $@"; $(CC) $(ldflags) -o $@ $^ $(libs)
+$(B)/fake-engine: $(fake_o) $(filter $(B)/o/src/base/% $(B)/o/src/os/% $(B)/o/src/net/%,$(lib_o)) $(third_o)
+	@echo "  link  $@"; $(CC) $(ldflags) -o $@ $^ $(libs)
+
+# One layer's tests with only what it stands on: make test-os
+base_on := base
+os_on := base os
+net_on := base os net
+db_on := base os db
+llm_on := base os llm
+blob_on := base os blob
+job_on := base os db blob job
+res_on := base os net db blob job res
+define layer_test
+$(B)/test-$(1): $(B)/o/test/main.o $$(filter $$(foreach l,$$($(1)_on),$(B)/o/src/$$(l)/%),$$(lib_o)) \
+                $$(filter $(B)/o/src/$(1)/%,$$(test_o)) $(third_o)
+	@echo "  link  $$@"; $(CC) $$(ldflags) -o $$@ $$^ $$(libs)
+test-$(1): $(B)/test-$(1)
+	@$$< $(T)
+.PHONY: test-$(1)
+endef
+$(foreach l,$(layers),$(eval $(call layer_test,$(l))))
+
+$(B)/o/%.o: %.c
+	@mkdir -p $(@D); echo "  cc    $<"
+	$(Q)$(CC) $(cflags) -MMD -MP -c -o $@ $<
+$(B)/o/third/yyjson.o: $(B)/deps.mk
+	@mkdir -p $(@D); $(CC) -O2 -g $(if $(SAN),-fsanitize=$(SAN)) -c -o $@ $(YYJSON_DIR)/yyjson.c
+$(B)/o/third/%.o: $(B)/deps.mk
+	@mkdir -p $(@D); $(CC) -O2 -g $(if $(SAN),-fsanitize=$(SAN)) -I$(LLHTTP_DIR)/include -c -o $@ $(LLHTTP_DIR)/src/$*.c
+-include $(lib_o:.o=.d) $(test_o:.o=.d) $(fake_o:.o=.d) $(B)/o/src/main.d $(B)/o/test/main.d
+
+setup: ## install system packages, fetch pinned ones, build the inference engine (once)
+	@deps/fetch system build
+	@deps/fetch packages
+	@deps/fetch engine
+setup-check: setup
+	@deps/fetch system check
+	@deps/fetch venv
+demo: setup ## from nothing to a governed answer: install, build, and walk the main job
+	@$(MAKE) --no-print-directory all
+	@test/demo
+check: setup-check ## everything that must hold; ends with `N passed, N failed`
+	@$(MAKE) --no-print-directory all
+	@test/check
+test: $(B)/lathe-test ## units only: make test T=pattern
+	@$(B)/lathe-test $(T)
+san: ## the units under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(MAKE) --no-print-directory B=$(B)/san SAN=address,undefined OPT="-O1 -g" $(B)/san/lathe-test
+	@$(B)/san/lathe-test $(T)
+tsan: ## the units of os, net, db and job under ThreadSanitizer
+	@$(MAKE) --no-print-directory B=$(B)/tsan SAN=thread OPT="-O1 -g" $(B)/tsan/lathe-test
+	@$(B)/tsan/lathe-test $(or $(T),os_ net_ db_ job_)
+cover: ## line coverage of the units by folder
+	@$(MAKE) --no-print-directory B=$(B)/cover OPT="-O0 -g --coverage" ldflags=--coverage $(B)/cover/lathe-test
+	@$(B)/cover/lathe-test $(T) > $(B)/cover/test.log || tail -n 3 $(B)/cover/test.log
+	@tools/coverage $(B)/cover
+lint: ## layers, lengths, banned calls, headers alone, words
+	@tools/check
+install: all ## lathe to $(PREFIX)/bin
+	install -D -m 0755 $(B)/lathe $(DESTDIR)$(PREFIX)/bin/lathe
+bench: all ## our figures beside a rival's, from the same run
+	@bench/run
+mutants: all ## each committed mutation of the code must turn a test red
+	@test/mutants
+clean: ## remove the build folder (the package cache stays)
+	rm -rf $(B)
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
