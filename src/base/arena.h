@@ -22,7 +22,9 @@ size_t arena_used(const Arena *a); // bytes handed out since new or reset, with 
 void *arena_alloc(Arena *a, size_t size, size_t align); // zeroed; align is a power of two
 // Zeroed; aborts when the product overflows.
 void *arena_alloc_array(Arena *a, size_t count, size_t size, size_t align);
-#define new (a, T, n)((T *)arena_alloc_array((a), (n), sizeof(T), _Alignof(T)))
+// clang-format off
+#define new(a, T, n) ((T *)arena_alloc_array((a), (n), sizeof(T), _Alignof(T)))
+// clang-format on
 // For bytes that are written at once: not zeroed, aligned for any type.
 void *arena_alloc_raw(Arena *a, size_t size);
 // From arena_alloc_raw, larger: in place when p was the last allocation, else a copy. p NULL: new.

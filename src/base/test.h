@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // test.h - units: TEST(name) { ... CHECK(...) ... } in a *_test.c beside the code, one binary,
-// filter by name. A failed CHECK prints file, line and both sides, marks the test failed and returns.
+// filter by name. A failed CHECK prints file, line and both sides, marks the test failed, returns.
 // Threads: tests run one after the other; test_failed may be called from any thread of the test.
 #ifndef LATHE_BASE_TEST_H
 #define LATHE_BASE_TEST_H
