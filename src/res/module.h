@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// module.h - what a feature brings: rows of every kind, and its start and stop. src/modules.def lists the modules in start order.
+#ifndef LATHE_RES_MODULE_H
+#define LATHE_RES_MODULE_H
+#include "job/job.h"
+#include "net/http.h"
+#include "res/event.h"
+#include "res/identity.h"
+#include "res/metric.h"
+#include "res/resource.h"
+#include "res/setting.h"
+
+// A hand-written route is still a row: OpenAPI, permissions, docs and tests read it.
+enum { ROUTE_PUBLIC = 1u, ROUTE_STREAM = 2u, ROUTE_FOREIGN = 4u, ROUTE_NO_PROJECT = 8u };
+// PUBLIC: no identity asked. FOREIGN: a dialect of others (errors in OpenAI's shape). NO_PROJECT: acts on the system or organisation.
+typedef struct Route {
+    HttpMethod method;
+    const char *pattern;                         // also served below /p/{project} unless NO_PROJECT
+    unsigned flags;
+    const char *permission;                      // "models.read"; NULL only with PUBLIC
+    err (*serve)(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out);
+    void (*stream)(Exchange *x);                 // with STREAM; identification is the stream's own business
+    int64_t body_max, timeout_ms;                // 0 timeout: 60 s for serve, none for stream
+    const Field *query, *input, *output;         // rows of parameters, body and answer; NULL: none, or not JSON
+    size_t input_size;
+    const char *output_type;                     // Content-Type when not JSON; "text/event-stream" …
+    const char *errors;                          // statuses besides 400 401 403 404 429 500 503 that it may answer: "409 507"
+    const char *en, *zh;
+} Route;
+str route_param(const HttpRequest *r, const char *pattern, const char *name);        // what {name} matched; knows the /p/{project} form
+
+typedef struct CliVerb {                         // verbs that rows cannot derive: `lathe chat NAME`, `lathe doctor`
+    const char *noun, *verb;                     // verb NULL: `lathe <noun>`
+    const char *usage;                           // "NAME [--system TEXT]"
+    int (*run)(int argc, char **argv);           // after noun and verb; returns the exit status
+    const char *en, *zh;
+} CliVerb;
+typedef struct RoleRow { const char *name; const char *const *permissions; const char *en, *zh; } RoleRow;   // built-in roles
+
+typedef struct Module {
+    const char *name, *needs;                    // needs: other modules whose header it includes, space separated
+    const Resource *const *resources;
+    const Route *routes;                         // ends with a zero pattern
+    const Setting *settings;
+    const Metric *const *metrics;
+    const EventKind *const *events;
+    const JobKind *const *jobs;
+    const Migration *migrations;
+    size_t migrations_n;
+    const Reason *const *reasons;
+    const CliVerb *verbs;                        // ends with a zero noun
+    const RoleRow *roles;
+    err (*init)(Ctx *c);                         // after every module's migrations, before anything is served; c->app is there
+    err (*start)(Ctx *c);                        // after every init: threads, reconcilers
+    void (*ready)(Ctx *c);                       // listeners are open
+    void (*drain)(void *app);                    // stop taking new work; may return before old work ends
+    void (*stop)(void *app);                     // joins its threads; reverse order
+    const char *en, *zh;
+} Module;
+extern const Module *const modules[];            // NULL-terminated, from modules.def
+const Module *module_find(const char *name);
+#endif
