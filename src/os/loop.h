@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// loop.h - an event loop, one a thread: timers, posted calls, and the sockets of stream.h. A turn is: wait, run what is ready, run the
-// turn hooks, flush the output of every stream that was written to. So what a hook makes durable is durable before an answer leaves.
-// Threads: everything on the loop's own thread, except loop_post and loop_stop.
+// loop.h - an event loop, one a thread: timers, posted calls, and the sockets of stream.h. A turn
+// is: wait, run what is ready, run the turn hooks, flush the output of every stream that was written
+// to. So what a hook makes durable is durable before an answer leaves. (When flushing calls an owner
+// back and it writes more, the hooks run again before that leaves.)
+// Threads: everything on the loop's own thread, except loop_post, loop_stop and loop_stopping.
 #ifndef LATHE_OS_LOOP_H
 #define LATHE_OS_LOOP_H
 #include "os/os.h"
@@ -10,22 +12,25 @@ typedef struct Loop Loop;
 typedef struct Timer Timer;
 
 Loop *loop_new(Os *os);
-void loop_free(Loop *l);                         // after its last stream and timer are gone; NULL is fine
-void loop_run(Loop *l);                          // until loop_stop
-void loop_stop(Loop *l);                         // any thread
+void loop_free(Loop *l); // after its last stream and timer are gone; NULL is fine
+void loop_run(Loop *l);  // until loop_stop
+void loop_stop(Loop *l); // any thread
 Os *loop_os(Loop *l);
-int64_t loop_now_ns(Loop *l);                    // monotonic, cached for this turn
-bool loop_is_mine(Loop *l);                      // called on the loop's thread (for asserts)
-// fn(arg) on the loop's thread, in order of posting, not within the caller. Any thread. After loop_stop: dropped at loop_free, with fn
-// called so that it can release arg (loop_stopping() is then true).
+int64_t loop_now_ns(Loop *l); // monotonic, cached for this turn
+// Called on the loop's thread, or while no thread runs it (for asserts).
+bool loop_is_mine(Loop *l);
+// fn(arg) on the loop's thread, in order of posting, not within the caller. Any thread. After
+// loop_stop: dropped at loop_free, with fn called so that it can release arg (loop_stopping() is
+// then true).
 void loop_post(Loop *l, void (*fn)(void *), void *arg);
 bool loop_stopping(Loop *l);
-void loop_on_turn(Loop *l, void (*fn)(void *), void *arg);   // each turn that did anything, before streams are flushed; for ever
+// Each turn that did anything, before streams are flushed; in order of registration; for ever.
+void loop_on_turn(Loop *l, void (*fn)(void *), void *arg);
 
-Timer *timer_new(Loop *l, void (*fn)(void *), void *arg);    // not started
-void timer_start(Timer *t, int64_t ms);          // once, ms from now; restarts a running one
+Timer *timer_new(Loop *l, void (*fn)(void *), void *arg); // not started
+void timer_start(Timer *t, int64_t ms); // once, ms from now; restarts a running one, cheaply
 void timer_stop(Timer *t);
-void timer_free(Timer *t);                       // NULL is fine; allowed within its own fn
+void timer_free(Timer *t); // NULL is fine; allowed within its own fn
 bool timer_running(const Timer *t);
 
 // Signals SIGTERM, SIGINT, SIGHUP, SIGUSR1, delivered on this loop. One loop of the program only.

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// sim.h - the simulated twin of os: virtual time, and one seed that decides every order, delay and fault. Several nodes share one
-// world; each has its own Os, files, loops and processes; unix sockets reach within a node, TCP between nodes. Everything runs on the
-// thread that calls sim_run. Time moves only when nothing is ready. The same seed and the same calls replay the same history.
+// sim.h - the simulated twin of os: virtual time, and one seed that decides every order, delay and
+// fault. Several nodes share one world; each has its own Os, files, loops and processes; unix
+// sockets reach within a node, TCP between nodes. Everything runs on the thread that calls sim_run. Time
+// moves only when nothing is ready. The same seed and the same calls replay the same history.
+// Node n is "node<n>" to addr_resolve and 10.0.0.<n + 1> on the wire; 127.0.0.1 is each node's own.
 // Inspired by FoundationDB's and TigerBeetle's simulators.
 #ifndef LATHE_OS_SIM_H
 #define LATHE_OS_SIM_H
@@ -9,35 +11,39 @@
 #include "os/process.h"
 
 typedef struct Sim Sim;
-typedef struct SimFaults {                       // chances in a million, for each operation of the kind
+enum { SIM_NODES_MAX = 250 };
+typedef struct SimFaults { // chances in a million, for each operation of the kind
     unsigned write_error, write_full, sync_error, read_error;
-    unsigned connect_refused, stream_cut, stream_slow;       // slow: latency times 100
-    unsigned crash;                              // the node dies at this write
-    int64_t latency_us_min, latency_us_max;      // of each stream segment
-    int64_t clock_jump_ms_max;                   // wall clock, when a jump is drawn
+    unsigned connect_refused, stream_cut, stream_slow; // slow: latency times 100
+    unsigned crash;                                    // the node dies at this write
+    int64_t latency_us_min, latency_us_max;            // of each stream segment
+    int64_t clock_jump_ms_max;                         // wall clock, when a jump is drawn
     unsigned clock_jump;
 } SimFaults;
 
 Sim *sim_new(uint64_t seed);
 void sim_free(Sim *s);
-Os *sim_node(Sim *s, int node);                  // made on first use, alive
-void sim_faults(Sim *s, int node, const SimFaults *f);       // node -1: all
-// Node's memory is gone: streams reset, processes die, timers and posted calls vanish (their loops are dead). Files keep what was
-// synced; each unsynced write is kept, lost or torn by the seed when power is true, kept when false (the process only). Then alive again.
+Os *sim_node(Sim *s, int node);                        // made on first use, alive
+void sim_faults(Sim *s, int node, const SimFaults *f); // node -1: all
+// Node's memory is gone: streams reset, processes die, timers and posted calls vanish (their loops
+// are dead). Files keep what was synced; each unsynced write is kept, lost or torn by the seed when
+// power is true, kept when false (the process only). Then alive again.
 void sim_crash(Sim *s, int node, bool power);
 void sim_partition(Sim *s, int a, int b, bool cut);
-void sim_disk_max(Sim *s, int node, int64_t bytes);          // 0: none
-// A program that process_start finds by the last part of argv[0]: start(arg, process os, argv) makes its own loop things on `l`;
-// killed(handle) drops them. Returns handle.
+void sim_disk_max(Sim *s, int node, int64_t bytes); // 0: none
+// A program that process_start finds by the last part of argv[0]: start(arg, process os, argv)
+// makes its own loop things on `l`; killed(handle) drops them. Returns handle.
 typedef struct SimProgram {
     const char *name;
-    void *(*start)(void *arg, Os *os, Loop *l, const char *const *argv, void (*exit)(void *proc, int code), void *proc);
+    void *(*start)(void *arg, Os *os, Loop *l, const char *const *argv,
+                   void (*exit)(void *proc, int code), void *proc);
     void (*killed)(void *handle, int signal);
     void *arg;
 } SimProgram;
 void sim_program(Sim *s, const SimProgram *p);
-// Runs until nothing is left to do, until_ns of virtual time has come, or done(arg) is true after a step. Returns steps taken.
+// Runs until nothing is left to do, until_ns of virtual time has come, or done(arg) is true after a
+// step. Returns steps taken.
 uint64_t sim_run(Sim *s, int64_t until_ns, bool (*done)(void *), void *arg);
-uint64_t sim_random(Sim *s, uint64_t below);     // the history's own dice, for workloads
-uint64_t sim_digest(Sim *s);                     // of the history so far: equal seeds, equal digests
+uint64_t sim_random(Sim *s, uint64_t below); // the history's own dice, for workloads
+uint64_t sim_digest(Sim *s);                 // of the history so far: equal seeds, equal digests
 #endif

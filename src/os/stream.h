@@ -1,47 +1,71 @@
 // SPDX-License-Identifier: Apache-2.0
-// stream.h - connected byte streams (TCP, unix sockets) on a loop, non-blocking, with libevent's evbuffers as the bytes on both sides
-// so that a proxy moves chunks instead of copying them. Output is flushed once at the end of the turn.
-// Owner: whoever opened or accepted it; stream_free at any time, also within its own events. Threads: the loop's own.
+// stream.h - connected byte streams (TCP, unix sockets) on a loop, non-blocking, with libevent's
+// evbuffers as the bytes on both sides so that a proxy moves chunks instead of copying them. Output
+// is flushed once at the end of the turn.
+// Owner: whoever opened or accepted it; stream_free at any time, also within its own events.
+// Threads: the loop's own.
 #ifndef LATHE_OS_STREAM_H
 #define LATHE_OS_STREAM_H
 #include "os/loop.h"
 #include <event2/buffer.h>
 
-typedef struct Addr { char text[120]; } Addr;    // "127.0.0.1:8080" "[::1]:80" "unix:/path": numeric, checked
-err addr_parse(Ctx *c, str text, Addr *out);                 // ERR_INVALID with R_ADDRESS
-err addr_resolve(Ctx *c, str host, int port, Addr *out, size_t max, size_t *out_n);   // blocking DNS: on a worker only
-bool addr_is_private(const Addr *a);             // loopback, link-local, RFC 1918, RFC 4193, unix: see Outbound
+// "127.0.0.1:8080" "[::1]:80" "unix:/path": numeric, checked
+typedef struct Addr {
+    char text[120];
+} Addr;
+err addr_parse(Ctx *c, str text, Addr *out); // ERR_INVALID with R_ADDRESS
+// Blocking DNS: on a worker only. At most max answers, in the resolver's order.
+err addr_resolve(Ctx *c, str host, int port, Addr *out, size_t max, size_t *out_n);
+// Loopback, link-local, RFC 1918, RFC 4193, unix, and whatever else is not the public internet
+// (RFC 6890), also inside an IPv4-mapped, 6to4 or NAT64 address: see Outbound.
+bool addr_is_private(const Addr *a);
 
 typedef enum { STREAM_EOF, STREAM_RESET, STREAM_REFUSED, STREAM_TIMEOUT, STREAM_IO } StreamEnd;
 const char *stream_end_name(StreamEnd e);
 typedef struct Stream Stream;
-typedef struct StreamEvents {
-    void (*opened)(void *arg);                   // an outgoing connection is up
-    void (*data)(void *arg);                     // stream_in has grown
-    void (*drained)(void *arg);                  // output fell to or below the low mark after having been above it, or is empty
-    void (*ended)(void *arg, StreamEnd why);     // once; unread input is still there; EOF: the peer's writing side only
+typedef struct StreamEvents {  // any may be NULL
+    void (*opened)(void *arg); // an outgoing connection is up
+    void (*data)(void *arg);   // stream_in has grown
+    // Output fell to or below the low mark after having been above it, or is empty.
+    void (*drained)(void *arg);
+    // Once; unread input is still there. EOF is the peer's writing side only: what we write may
+    // still arrive, and if that breaks later, one more `ended` (never EOF) says so.
+    void (*ended)(void *arg, StreamEnd why);
 } StreamEvents;
 
-Stream *stream_connect(Loop *l, const Addr *to, int64_t timeout_ms, const StreamEvents *ev, void *arg);   // failure comes as ended()
-void stream_events(Stream *s, const StreamEvents *ev, void *arg);        // hands it to another owner
-void stream_free(Stream *s);                     // closes at once; unsent output is lost; NULL is fine
-void stream_shut(Stream *s);                     // sends what is queued, then closes; the stream is no longer the caller's
-struct evbuffer *stream_in(Stream *s);           // the owner drains it
-struct evbuffer *stream_out(Stream *s);          // the owner adds to it
-void stream_touch(Stream *s);                    // output was added: flush at the end of this turn
-void stream_read(Stream *s, bool on);            // back-pressure: off leaves bytes in the kernel; on is the default
-void stream_marks(Stream *s, size_t in_max, size_t out_low);             // reading pauses by itself at in_max unread bytes
-// Each counts from the last progress in its direction; 0: none. Ends with STREAM_TIMEOUT.
+// Failure comes as ended(), never within the call. timeout_ms 0: the system's.
+Stream *stream_connect(Loop *l, const Addr *to, int64_t timeout_ms, const StreamEvents *ev,
+                       void *arg);
+// The read end of a pipe (process.h) as a stream; takes over fd.
+Stream *stream_adopt(Loop *l, int fd, const StreamEvents *ev, void *arg);
+void stream_events(Stream *s, const StreamEvents *ev, void *arg); // hands it to another owner
+void stream_free(Stream *s); // closes at once; unsent output is lost; NULL is fine
+// Sends what is queued, then closes without resetting what is on its way; the stream is no longer
+// the caller's.
+void stream_shut(Stream *s);
+struct evbuffer *stream_in(Stream *s);  // the owner drains it
+struct evbuffer *stream_out(Stream *s); // the owner adds to it
+void stream_touch(Stream *s);           // output was added: flush at the end of this turn
+void stream_read(Stream *s, bool on);   // back-pressure: off leaves bytes in the kernel; default on
+// Reading pauses by itself at in_max unread bytes (default 256 KiB); out_low is 0 by default.
+void stream_marks(Stream *s, size_t in_max, size_t out_low);
+// Each counts from the last progress in its direction, the first while reading is on, the second
+// while output waits; 0: none. Ends with STREAM_TIMEOUT.
 void stream_timeouts(Stream *s, int64_t read_ms, int64_t write_ms);
 Loop *stream_loop(Stream *s);
-str stream_peer(Stream *s);                      // text for logs; lives as long as the stream
-// Watches for the peer going away while reading is off (EPOLLRDHUP): ended(RESET or EOF) still comes.
+str stream_peer(Stream *s); // text for logs; lives as long as the stream
+// Watches for the peer going away while reading is off (EPOLLRDHUP): ended(RESET or EOF) still
+// comes; before EOF, what the kernel holds (at most 256 KiB) is moved to stream_in without data().
 
 typedef struct Listener Listener;
-// accepted(arg, s) on the loop that will own it: one listener may serve several loops, the kernel or the listener spreads connections.
-// addr port 0 takes a free one: listener_addr tells. An old unix socket file that nobody answers on is replaced.
+// accepted(arg, s) on the loop that will own it: one listener may serve several loops, the idle one
+// takes the connection. addr port 0 takes a free one: listener_addr tells. A unix socket has mode
+// 0600; an old file of it that nobody answers on is replaced, else ERR_CONFLICT.
 err listener_open(Ctx *c, Loop *const loops[], size_t loops_n, const Addr *addr,
                   void (*accepted)(void *arg, Loop *l, Stream *s), void *arg, Listener **out);
-void listener_close(Listener *l);                // stops accepting; accepted streams live on; NULL is fine
+// Stops accepting; accepted streams live on; NULL is fine. What waits in the backlog is still
+// accepted, within this call, when it is made on one of the listener's loops. No call of accepted
+// runs or comes after it. Any thread, before its loops are freed.
+void listener_close(Listener *l);
 const Addr *listener_addr(const Listener *l);
 #endif

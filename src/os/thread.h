@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// thread.h - threads, and a bounded pool for blocking work. Under simulation pool work runs one piece at a time, in an order of the seed's.
+// thread.h - threads, and a bounded pool for blocking work. Under simulation there are no threads:
+// thread_start is refused by an assertion, sim_run drives every loop, and pool work runs one piece
+// at a time, in an order of the seed's.
 #ifndef LATHE_OS_THREAD_H
 #define LATHE_OS_THREAD_H
 #include "os/os.h"
 #include <pthread.h>
 
 typedef pthread_t Thread;
-void thread_start(Os *os, const char *name, void (*fn)(void *), void *arg, Thread *out);     // aborts when the system has none left
+// Aborts when the system has none left. The thread gets no signals but those of its own faults.
+void thread_start(Os *os, const char *name, void (*fn)(void *), void *arg, Thread *out);
 void thread_join(Thread t);
 
 typedef struct Pool Pool;
 Pool *pool_new(Os *os, const char *name, int threads, size_t queue_max);
-void pool_free(Pool *p);                         // finishes what was submitted, then joins; NULL is fine
+void pool_free(Pool *p); // finishes what was submitted, then joins; NULL is fine
 // False when queue_max pieces wait already: the caller answers 503. fn gets arg on a pool thread.
 bool pool_submit(Pool *p, void (*fn)(void *), void *arg);
 size_t pool_waiting(Pool *p);
