@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // arena.c - a list of chunks that double in size; a list of cleanups that lives in them.
-// Under AddressSanitizer what is not handed out is poisoned, with a gap between allocations; without
-// it, unoptimised builds overwrite what is released.
+// Under AddressSanitizer what is not handed out is poisoned, with a gap between allocations;
+// without it, unoptimised builds overwrite what is released.
 // Owner and threads: see arena.h.
 #include "arena.h"
 #include <assert.h>

@@ -98,8 +98,22 @@ bool buf_printf(Buf *b, const char *fmt, ...) {
 
 // How a byte stands in a JSON string: 0 as itself, 1 as \u00XX, else this letter after a backslash.
 static const unsigned char json_byte[256] = {
-    1, 1, 1, 1, 1, 1, 1, 1, 'b', 't', 'n', 1, 'f', 'r', 1, 1, // 0x00
-    1, 1, 1, 1, 1, 1, 1, 1, 1,   1,   1,   1, 1,   1,   1, 1, // 0x10
+    1,           1,
+    1,           1,
+    1,           1,
+    1,           1,
+    'b',         't',
+    'n',         1,
+    'f',         'r',
+    1,           1, // 0x00
+    1,           1,
+    1,           1,
+    1,           1,
+    1,           1,
+    1,           1,
+    1,           1,
+    1,           1,
+    1,           1, // 0x10
     ['"'] = '"', ['\\'] = '\\',
 };
 

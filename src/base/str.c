@@ -90,12 +90,12 @@ static void sip_round(uint64_t v[4]) {
     v[2] = rotl(v[2], 32);
 }
 
-// SipHash-1-3 (Aumasson and Bernstein, 2012), its second key word derived from the first: 64 bits of
-// secret are enough to keep a table's order unknown.
+// SipHash-1-3 (Aumasson and Bernstein, 2012), its second key word derived from the first: 64 bits
+// of secret are enough to keep a table's order unknown.
 uint64_t str_hash_seed(str s, uint64_t seed) {
     uint64_t k0 = seed, k1 = rotl(seed, 32) * 0x9e3779b97f4a7c15u + 1;
-    uint64_t v[4] = { k0 ^ 0x736f6d6570736575u, k1 ^ 0x646f72616e646f6du,
-                      k0 ^ 0x6c7967656e657261u, k1 ^ 0x7465646279746573u };
+    uint64_t v[4] = { k0 ^ 0x736f6d6570736575u, k1 ^ 0x646f72616e646f6du, k0 ^ 0x6c7967656e657261u,
+                      k1 ^ 0x7465646279746573u };
     size_t i = 0;
     for (; i + 8 <= s.n; i += 8) {
         uint64_t m;

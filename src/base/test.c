@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+// test.c - the runner of units: one process, one test after the other, a time limit for each.
+// It alone in base/ makes system calls (directories, clock, alarm): it is no part of the product.
+// Owner: contexts and the directory of a test live until it ends. Threads: see test.h.
+#include "test.h"
+#include <fnmatch.h>
+#include <ftw.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { TEST_LIMIT_S = 120, DIR_MAX = 512 };
+
+static Test *first, **last = &first;
+static const Test *current;
+static atomic_bool failed;
+static Arena *owned;      // contexts are freed by its cleanups
+static char dir[DIR_MAX]; // "": none yet
+
+void test_add(Test *t) {
+    *last = t;
+    last = &t->next;
+}
+
+void test_failed(const char *file, int line, const char *what, ...) {
+    Buf b; // one write a line: tests have threads
+    va_list args;
+    buf_init(&b, 64 << 10);
+    buf_printf(&b, "FAIL %s: %s:%d: ", current ? current->name : "?", file, line);
+    va_start(args, what);
+    buf_vprintf(&b, what, args);
+    va_end(args);
+    puts(buf_z(&b));
+    buf_done(&b);
+    atomic_store(&failed, true);
+}
+
+static void free_arena(void *arena) { arena_free(arena); }
+
+Ctx *test_ctx(void) {
+    Arena *a = arena_new();
+    Ctx *c = new (a, Ctx, 1);
+    ctx_init(c, a, NULL);
+    arena_defer(owned, free_arena, a);
+    return c;
+}
+
+const char *test_dir(void) {
+    if (*dir) return dir;
+    const char *tmp = getenv("TMPDIR");
+    int n = snprintf(dir, sizeof dir, "%s/lathe-test-XXXXXX", tmp && *tmp ? tmp : "/tmp");
+    if (n < 0 || n >= DIR_MAX || !mkdtemp(dir)) {
+        perror("cannot make a directory for tests");
+        abort();
+    }
+    return dir;
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *at) {
+    (void)st, (void)type, (void)at;
+    return remove(path);
+}
+
+static int64_t now_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+// A test that aborts or hangs takes the others with it, but not without its name.
+static void on_signal(int sig) {
+    const char *name = current ? current->name : "?";
+    const char *why = sig == SIGALRM ? ": over the time limit\n" : ": aborted\n";
+    (void)!write(STDOUT_FILENO, "FAIL ", 5);
+    (void)!write(STDOUT_FILENO, name, strlen(name));
+    (void)!write(STDOUT_FILENO, why, strlen(why));
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
+static bool run(const Test *t) {
+    int64_t start_ms = now_ms();
+    owned = arena_new();
+    current = t;
+    atomic_store(&failed, false);
+    alarm(TEST_LIMIT_S);
+    t->run();
+    alarm(0);
+    owned = arena_free(owned);
+    current = NULL;
+    bool good = !atomic_load(&failed);
+    if (good) printf("ok %s (%lld ms)\n", t->name, (long long)(now_ms() - start_ms));
+    else if (*dir) printf("     %s: its files are kept in %s\n", t->name, dir);
+    if (good && *dir) nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    *dir = 0;
+    return good;
+}
+
+static bool wanted(const Test *t, char **patterns) {
+    if (!*patterns) return true;
+    char name[DIR_MAX];
+    snprintf(name, sizeof name, "%s:%s", t->file, t->name);
+    for (; *patterns; patterns++)
+        if (strstr(name, *patterns) || !fnmatch(*patterns, t->name, 0)) return true;
+    return false;
+}
+
+int test_main(int argc, char **argv) {
+    bool list = argc > 1 && !strcmp(argv[1], "-l");
+    char **patterns = argv + 1 + list;
+    int passed = 0, lost = 0;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    signal(SIGABRT, on_signal);
+    signal(SIGALRM, on_signal);
+    for (const Test *t = first; t; t = t->next) {
+        if (!wanted(t, patterns)) continue;
+        if (list) puts(t->name);
+        else if (run(t)) passed++;
+        else lost++;
+    }
+    if (list) return 0;
+    printf("%d passed, %d failed\n", passed, lost);
+    return lost || !passed;
+}
