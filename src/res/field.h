@@ -18,6 +18,7 @@ typedef enum {
 const char *type_name(Type t);                   // "text" …
 
 #define UNSET_INT INT64_MIN
+#define SEALED_MARK '\1'                      // first byte of a SECRET as it is stored
 enum {
     REQUIRED = 1u,                               // must be given on create
     UNIQUE = 2u,                                 // within the scope; the table has the index
@@ -37,7 +38,7 @@ typedef struct Field {
     unsigned flags;
     size_t offset;
     const void *of;                              // REF: resource name; ENUM: names, NULL-terminated; OBJECT, LIST: rows; UNION: Union
-    int64_t min, max;                            // INT, MONEY: range; TEXT, SECRET, JSON: bytes; LIST: items. Both 0: the type's default limits
+    int64_t min, max;                            // INT, MONEY: range; TEXT, SECRET: characters; JSON: bytes; LIST: items. Both 0: defaults
     const char *fallback;                        // default as text; NULL: unset
     const char *en, *zh;
     size_t count_offset, item_size;              // LIST
@@ -47,17 +48,25 @@ typedef struct UnionCase { const char *tag; const Field *rows; } UnionCase;
 typedef struct Union { const char *tag; size_t tag_offset; const UnionCase *cases; } Union;     // JSON: {"<tag>": "case", …}
 
 // Row makers. S: the struct; m: its member, which is also the name.
-#define ROW(S, m, t, fl, en, zh, ...) { .name = #m, .type = (t), .flags = (fl), .offset = offsetof(S, m), .en = (en), .zh = (zh), ##__VA_ARGS__ }
-#define TEXT(S, m, fl, max_, en, zh, ...) ROW(S, m, T_TEXT, fl, en, zh, .max = (max_), ##__VA_ARGS__)
-#define INT(S, m, fl, lo, hi, en, zh, ...) ROW(S, m, T_INT, fl, en, zh, .min = (lo), .max = (hi), ##__VA_ARGS__)
-#define BOOL(S, m, fl, en, zh, ...) ROW(S, m, T_BOOL, fl, en, zh, ##__VA_ARGS__)
-#define ENUM(S, m, fl, names, en, zh, ...) ROW(S, m, T_ENUM, fl, en, zh, .of = (names), ##__VA_ARGS__)
-#define REF(S, m, fl, target, rule_, en, zh, ...) ROW(S, m, T_REF, fl, en, zh, .of = (target), .rule = (rule_), ##__VA_ARGS__)
-#define OBJECT(S, m, fl, rows_, en, zh, ...) ROW(S, m, T_OBJECT, fl, en, zh, .of = (rows_), ##__VA_ARGS__)
-#define LIST(S, m, Item, fl, rows_, lo, hi, en, zh, ...)                                                          \
-    ROW(S, m, T_LIST, fl, en, zh, .of = (rows_), .min = (lo), .max = (hi), .count_offset = offsetof(S, m##_n), \
-        .item_size = sizeof(Item), ##__VA_ARGS__)
-#define UNION(S, m, fl, union_, en, zh, ...) ROW(S, m, T_UNION, fl, en, zh, .of = (union_), ##__VA_ARGS__)
+#define ROW(S, m, t, fl, en_, zh_, ...)                                                            \
+    { .name = #m, .type = (t), .flags = (fl), .offset = offsetof(S, m), .en = (en_), .zh = (zh_),   \
+      ##__VA_ARGS__ }
+#define TEXT(S, m, fl, max_, en_, zh_, ...)                                                        \
+    ROW(S, m, T_TEXT, fl, en_, zh_, .max = (max_), ##__VA_ARGS__)
+#define INT(S, m, fl, lo, hi, en_, zh_, ...)                                                       \
+    ROW(S, m, T_INT, fl, en_, zh_, .min = (lo), .max = (hi), ##__VA_ARGS__)
+#define BOOL(S, m, fl, en_, zh_, ...) ROW(S, m, T_BOOL, fl, en_, zh_, ##__VA_ARGS__)
+#define ENUM(S, m, fl, names, en_, zh_, ...)                                                       \
+    ROW(S, m, T_ENUM, fl, en_, zh_, .of = (names), ##__VA_ARGS__)
+#define REF(S, m, fl, target, rule_, en_, zh_, ...)                                                \
+    ROW(S, m, T_REF, fl, en_, zh_, .of = (target), .rule = (rule_), ##__VA_ARGS__)
+#define OBJECT(S, m, fl, rows_, en_, zh_, ...)                                                     \
+    ROW(S, m, T_OBJECT, fl, en_, zh_, .of = (rows_), ##__VA_ARGS__)
+#define LIST(S, m, Item, fl, rows_, lo, hi, en_, zh_, ...)                                         \
+    ROW(S, m, T_LIST, fl, en_, zh_, .of = (rows_), .min = (lo), .max = (hi),                       \
+        .count_offset = offsetof(S, m##_n), .item_size = sizeof(Item), ##__VA_ARGS__)
+#define UNION(S, m, fl, union_, en_, zh_, ...)                                                     \
+    ROW(S, m, T_UNION, fl, en_, zh_, .of = (union_), ##__VA_ARGS__)
 extern const Field text_item[];                  // rows of a LIST of text: items are `str`, at most 1000 bytes
 
 static inline void *field_at(const Field *f, const void *base) { return (char *)(uintptr_t)base + f->offset; }
@@ -79,6 +88,7 @@ void fields_copy(Arena *a, const Field *rows, const void *from, void *to);      
 // One scalar from text (CLI flags, query parameters, settings), with the same limits and words.
 err field_from_text(Ctx *c, const Field *f, void *base, str text);
 str field_to_text(Arena *a, const Field *f, const void *base);           // for tables; absent when unset
-// Visits every REF inside base, nested ones too, with its path; stops at the first error.
-err fields_each_ref(Ctx *c, const Field *rows, void *base, err (*visit)(Ctx *c, const Field *f, str path, str *id, void *arg), void *arg);
+// Visits every set value of one type (REF, SECRET, BLOB) inside base, nested ones too, with its path; stops at the first error.
+err fields_each(Ctx *c, const Field *rows, void *base, Type type,
+                err (*visit)(Ctx *c, const Field *f, str path, str *value, void *arg), void *arg);
 #endif

@@ -50,6 +50,8 @@ typedef struct Resource {
     err (*stage)(Ctx *c, Tx *tx, const void *old, const void *now);
     // After the commit: wakes readers; may be lost, so each also looks by itself.
     void (*notify)(void *app);
+    // Other names that a reference may use ("smol:3"); gives the id, or ERR_NOTFOUND. NULL: id or name only.
+    err (*resolve)(Ctx *c, Tx *tx, str text, str *out_id);
     int retain_days;                             // 0: for ever; by created_at
     const char *en, *zh;
 } Resource;
@@ -87,14 +89,14 @@ str resource_permission(Arena *a, const Resource *r, const char *verb);  // "mod
 
 #define RES_REASONS(X)                                                                                                          \
     X(NOT_FOUND, "not_found", "there is no {kind} {id} here", "此处没有 {kind} {id}")                                               \
-    X(FIELD_UNKNOWN, "unknown_field", "{field} is not a field of {kind}; did you mean {nearest}?", "{kind} 没有字段 {field}；是否指 {nearest}？") \
+    X(FIELD_UNKNOWN, "unknown_field", "{field} is not a field here; the nearest is {nearest}", "此处没有字段 {field}；最接近的是 {nearest}") \
     X(FIELD_REQUIRED, "field_required", "{field} is required", "必须提供 {field}")                                                 \
     X(FIELD_TYPE, "field_type", "{field} must be {want}, not {got}", "{field} 应为 {want}，而不是 {got}")                            \
     X(FIELD_RANGE, "field_range", "{field} must be from {min} to {max}, not {got}", "{field} 应在 {min} 到 {max} 之间，而不是 {got}")   \
     X(FIELD_LENGTH, "field_length", "{field} must have {min} to {max} {unit}, not {got}", "{field} 的长度应为 {min} 到 {max} {unit}，而不是 {got}") \
     X(FIELD_ENUM, "field_enum", "{field} must be one of {names}, not {got}", "{field} 应为 {names} 之一，而不是 {got}")                \
     X(FIELD_READONLY, "field_readonly", "{field} is set by the system", "{field} 由系统设置")                                       \
-    X(FIELD_IMMUTABLE, "field_immutable", "{field} cannot change after the {kind} was made", "{kind} 创建后不能修改 {field}")          \
+    X(FIELD_IMMUTABLE, "field_immutable", "{field} cannot change after creation", "创建后不能修改 {field}")          \
     X(FIELD_NAME, "field_name", "{field} may hold letters, digits, '.', '_' and '-' only, and starts with a letter or digit", "{field} 只能包含字母、数字、“.”、“_”和“-”，且以字母或数字开头") \
     X(FIELD_REF, "field_reference", "{field}: there is no {kind} {id} here", "{field}：此处没有 {kind} {id}")                         \
     X(NAME_TAKEN, "name_taken", "a {kind} with {field} {value} exists already", "{field} 为 {value} 的 {kind} 已存在")                \
