@@ -4,7 +4,6 @@
 #include "json.h"
 #include <assert.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 static void *alc_malloc(void *a, size_t size) { return arena_alloc_raw(a, size); }
@@ -182,20 +181,24 @@ void json_put_i64(Json *j, int64_t n) {
     buf_add(j->out, str_n(p, (size_t)(end - p)));
 }
 
+// yyjson's writer finds the shortest digits, which printf cannot.
+static void add_real(Buf *b, double f) {
+    yyjson_val v = { .tag = YYJSON_TYPE_NUM | YYJSON_SUBTYPE_REAL, .uni.f64 = f };
+    char pool[512]; // a number takes 32 bytes and the pool its bookkeeping
+    yyjson_alc alc;
+    size_t n;
+    bool ready = yyjson_alc_pool_init(&alc, pool, sizeof pool);
+    const char *text = ready ? yyjson_val_write_opts(&v, 0, &alc, &n, NULL) : NULL;
+    assert(text);
+    buf_add(b, str_n(text, n));
+}
+
 void json_put_f64(Json *j, double f) {
     comma(j);
     if (!isfinite(f)) buf_add(j->out, S("null"));
     else if (f == 0 && signbit(f)) buf_add(j->out, S("-0.0"));
     else if (fabs(f) < 1e15 && f == (double)(int64_t)f) buf_printf(j->out, "%lld", (long long)f);
-    else {
-        char text[32];
-        int n = 0;
-        for (int digits = 15; digits <= 17; digits++) {
-            n = snprintf(text, sizeof text, "%.*g", digits, f);
-            if (strtod(text, NULL) == f) break;
-        }
-        buf_add(j->out, str_n(text, (size_t)n));
-    }
+    else add_real(j->out, f);
 }
 
 void json_put_bool(Json *j, bool b) { json_put_raw(j, b ? S("true") : S("false")); }

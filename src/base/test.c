@@ -18,6 +18,7 @@ static const Test *current;
 static atomic_bool failed;
 static Arena *owned;      // contexts are freed by its cleanups
 static char dir[DIR_MAX]; // "": none yet
+static uint64_t seed;
 
 void test_add(Test *t) {
     *last = t;
@@ -58,6 +59,14 @@ const char *test_dir(void) {
     return dir;
 }
 
+// SplitMix64 (Steele, Lea and Flood, 2014).
+uint64_t test_random(void) {
+    uint64_t z = seed += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *at) {
     (void)st, (void)type, (void)at;
     return remove(path);
@@ -85,6 +94,8 @@ static bool run(const Test *t) {
     owned = arena_new();
     current = t;
     atomic_store(&failed, false);
+    const char *more = getenv("TEST_SEED");
+    seed = str_hash_seed(str_z(t->name), more ? str_hash(str_z(more)) : 0);
     alarm(TEST_LIMIT_S);
     t->run();
     alarm(0);

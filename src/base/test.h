@@ -23,6 +23,8 @@ Ctx *test_ctx(void); // a fresh Ctx, freed after the test; os is NULL
 // A directory of this test's own, the same at each call, empty at the first; removed after the test
 // (kept when it failed).
 const char *test_dir(void);
+// The same numbers in each run of a test: its name is the seed, with $TEST_SEED when that is set.
+uint64_t test_random(void);
 
 // clang-format off
 #define TEST(name_)                                                                                \
