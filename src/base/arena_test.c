@@ -6,8 +6,8 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
-static char trail[64];
-static void note(void *arg) { strcat(trail, arg); }
+static Buf trail;
+static void note(void *arg) { buf_add(&trail, str_z(arg)); }
 
 TEST(arena_memory_is_zeroed_aligned_and_apart) {
     Arena *a = test_ctx()->mem;
@@ -31,20 +31,21 @@ TEST(arena_memory_is_zeroed_aligned_and_apart) {
 
 TEST(arena_cleanups_run_once_in_reverse) {
     Arena *a = arena_new();
-    *trail = 0;
+    buf_init(&trail, 64);
     arena_defer(a, note, "a");
     ArenaMark m = arena_mark(a);
     arena_defer(a, note, "b");
     arena_alloc(a, 1 << 20, 1);
     arena_defer(a, note, "c");
     arena_restore(a, m);
-    CHECK_STR(str_z(trail), "cb");
+    CHECK_STR(buf_str(&trail), "cb");
     arena_defer(a, note, "d");
     arena_reset(a);
-    CHECK_STR(str_z(trail), "cbda");
+    CHECK_STR(buf_str(&trail), "cbda");
     arena_defer(a, note, "e");
     CHECK(!arena_free(a));
-    CHECK_STR(str_z(trail), "cbdae");
+    CHECK_STR(buf_str(&trail), "cbdae");
+    buf_done(&trail);
     CHECK(!arena_free(NULL));
 }
 
@@ -55,10 +56,11 @@ static void defer_more(void *arena) {
 
 TEST(arena_cleanup_may_allocate_and_defer) {
     Arena *a = arena_new();
-    *trail = 0;
+    buf_init(&trail, 64);
     arena_defer(a, defer_more, a);
     arena_reset(a);
-    CHECK_STR(str_z(trail), "later");
+    CHECK_STR(buf_str(&trail), "later");
+    buf_done(&trail);
     CHECK_INT(arena_used(a), 0);
     arena_free(a);
 }

@@ -19,6 +19,7 @@ static atomic_bool failed;
 static Arena *owned;      // contexts are freed by its cleanups
 static char dir[DIR_MAX]; // "": none yet
 static uint64_t seed;
+static int passed_n, failed_n;
 
 void test_add(Test *t) {
     *last = t;
@@ -78,13 +79,13 @@ static int64_t now_ms(void) {
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-// A test that aborts or hangs takes the others with it, but not without its name.
+// A test that aborts or hangs takes the others with it, but not without its name and the count.
 static void on_signal(int sig) {
-    const char *name = current ? current->name : "?";
-    const char *why = sig == SIGALRM ? ": over the time limit\n" : ": aborted\n";
-    (void)!write(STDOUT_FILENO, "FAIL ", 5);
-    (void)!write(STDOUT_FILENO, name, strlen(name));
-    (void)!write(STDOUT_FILENO, why, strlen(why));
+    char line[DIR_MAX];
+    int n = snprintf(line, sizeof line, "FAIL %s: %s\n%d passed, %d failed\n",
+                     current ? current->name : "?",
+                     sig == SIGALRM ? "over the time limit" : "aborted", passed_n, failed_n + 1);
+    (void)!write(STDOUT_FILENO, line, (size_t)(n < DIR_MAX ? n : DIR_MAX - 1));
     signal(sig, SIG_DFL);
     raise(sig);
 }
@@ -121,17 +122,16 @@ static bool wanted(const Test *t, char **patterns) {
 int test_main(int argc, char **argv) {
     bool list = argc > 1 && !strcmp(argv[1], "-l");
     char **patterns = argv + 1 + list;
-    int passed = 0, lost = 0;
     setvbuf(stdout, NULL, _IOLBF, 0);
     signal(SIGABRT, on_signal);
     signal(SIGALRM, on_signal);
     for (const Test *t = first; t; t = t->next) {
         if (!wanted(t, patterns)) continue;
         if (list) puts(t->name);
-        else if (run(t)) passed++;
-        else lost++;
+        else if (run(t)) passed_n++;
+        else failed_n++;
     }
     if (list) return 0;
-    printf("%d passed, %d failed\n", passed, lost);
-    return lost || !passed;
+    printf("%d passed, %d failed\n", passed_n, failed_n);
+    return failed_n || !passed_n;
 }
