@@ -26,6 +26,7 @@ TEST(log_levels_by_module) {
     CHECK(log_levels(S("error"), NULL));
     CHECK(!log_on("net", LOG_WARN) && log_on("db", LOG_ERROR)); // a new spec forgets the old one
     CHECK(!log_on("db", LOG_OFF));
+    CHECK(log_levels(S("debug"), NULL) && log_on("net", LOG_DEBUG) && log_on("db", LOG_DEBUG));
     stop();
     CHECK(!log_on("net", LOG_ERROR)); // no sink
 }

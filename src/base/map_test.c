@@ -69,6 +69,18 @@ TEST(map_keeps_the_order_of_insertion) {
     map_done(&m);
 }
 
+TEST(map_deleted_entry_is_not_the_empty_key) {
+    for (uint64_t seed = 0; seed < 100; seed++) { // so that some probe meets a deleted entry
+        Map m;
+        map_init(&m, seed);
+        for (int i = 0; i < 7; i++) map_set(&m, str_n("abcdefg" + i, 1), &m);
+        for (int i = 0; i < 7; i++) map_del(&m, str_n("abcdefg" + i, 1));
+        CHECK(!map_get(&m, S("")) && !map_set(&m, S(""), &m) && m.live == 1);
+        CHECK(map_get(&m, S("")) == &m && map_del(&m, S("")) == &m && !m.live);
+        map_done(&m);
+    }
+}
+
 TEST(map_empty_and_odd_keys) {
     Map m;
     MapEntry *e;
