@@ -27,6 +27,9 @@ typedef struct Route {
     const char *errors;                          // statuses besides 400 401 403 404 429 500 503 that it may answer: "409 507"
     const char *en, *zh;
 } Route;
+// Fails with R_FORBIDDEN, and has the denial audited, unless c->who may. Routes are checked by the kit; this is for finer rights.
+err require(Ctx *c, const char *permission, str target);
+str request_project(const HttpRequest *r);       // /p/{project}, Lathe-Project or OpenAI-Project; absent: not said
 str route_param(const HttpRequest *r, const char *pattern, const char *name);        // what {name} matched; knows the /p/{project} form
 
 typedef struct CliVerb {                         // verbs that rows cannot derive: `lathe chat NAME`, `lathe doctor`

@@ -14,7 +14,7 @@ typedef struct Condition { str type; bool ok; str reason, message; int64_t since
 // Every resource's struct starts with a Head, named `head`. Its rows come with every resource.
 typedef struct Head {
     str id, org, project, name;                  // org and project: by scope; absent otherwise
-    int64_t revision;                            // grows with every change; ETag "r<revision>"
+    int64_t revision;                            // grows with every change of the wish; If-Match compares it
     int64_t created_at, updated_at;
     str created_by;                              // identity id
     // reconciled resources only
@@ -105,6 +105,7 @@ str resource_permission(Arena *a, const Resource *r, const char *verb);  // "mod
     X(IDEMPOTENCY, "idempotency_key_reused", "this Idempotency-Key was used for a different request", "该 Idempotency-Key 已用于另一个不同的请求") \
     X(FILTER, "bad_filter", "{field} cannot be filtered by; these can: {names}", "不能按 {field} 过滤；可用字段：{names}")             \
     X(CURSOR, "bad_cursor", "the cursor does not belong to this list and filter; start again without it", "游标与该列表及过滤条件不符；请去掉游标重新开始") \
+    X(DELETING, "deleting", "{kind} {id} is being deleted", "{kind} {id} 正在删除")                                                     \
     X(FORBIDDEN, "permission_denied", "{who} lacks the permission {permission}", "{who} 缺少权限 {permission}")                       \
     X(NO_PROJECT, "project_required", "say which project: header OpenAI-Project, or /p/PROJECT/…", "请指明项目：请求头 OpenAI-Project 或 /p/PROJECT/…")
 REASONS_DECLARE(RES_REASONS)

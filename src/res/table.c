@@ -69,6 +69,25 @@ static void scope_add(Buf *b, const Resource *r, size_t parameter) {
     if (scope_column(r)) buf_printf(b, " AND \"%s\" = $%zu", scope_column(r), parameter);
 }
 
+// What a reconciler may write: its own STATUS members, never the bookkeeping of the wish.
+static bool is_status_column(const Field *f) {
+    static const char *const kept[] = { "id", "org", "project", "revision", "created_at", "created_by", "generation", "deleting_at" };
+    for (size_t i = 0; i < countof(kept); i++)
+        if (!strcmp(f->name, kept[i])) return false;
+    return f->flags & STATUS;
+}
+
+static void write_status_sql(ResTable *t, Buf *sql) {
+    t->status_rows = new(tables.mem, const Field *, t->rows_n);
+    buf_printf(sql, "UPDATE %s SET ", t->r->plural);
+    for (size_t i = 0; i < t->rows_n; i++) {
+        if (!is_status_column(&t->rows[i])) continue;
+        buf_printf(sql, "%s\"%s\" = $%zu", t->status_n ? ", " : "", t->rows[i].name, t->status_n + 1);
+        t->status_rows[t->status_n++] = &t->rows[i];
+    }
+    buf_printf(sql, " WHERE \"id\" = $%zu", t->status_n + 1), scope_add(sql, t->r, t->status_n + 2);
+}
+
 static void write_sql(ResTable *t) {
     Buf columns, marks, sets, sql;
     buf_init(&columns, 1 << 16), buf_init(&marks, 1 << 16), buf_init(&sets, 1 << 16), buf_init(&sql, 1 << 18);
@@ -90,6 +109,8 @@ static void write_sql(ResTable *t) {
     t->update = (Sql){ arena_printf(tables.mem, "%s_update", name).p, z(&sql), NULL };
     buf_clear(&sql), buf_printf(&sql, "DELETE FROM %s WHERE \"id\" = $1", table), scope_add(&sql, t->r, 2);
     t->remove = (Sql){ arena_printf(tables.mem, "%s_remove", name).p, z(&sql), NULL };
+    buf_clear(&sql), write_status_sql(t, &sql);
+    t->status = (Sql){ arena_printf(tables.mem, "%s_status", name).p, z(&sql), NULL };
     assert(!sql.full && !columns.full && !sets.full);
     buf_done(&columns), buf_done(&marks), buf_done(&sets), buf_done(&sql);
 }

@@ -11,6 +11,9 @@ typedef struct ResTable {
     size_t rows_n;
     const char *columns;                         // "id", "name", … quoted, in the order of rows
     Sql by_id, by_name, insert, update, remove;
+    Sql status;                                  // STATUS columns only; parameters: status_rows, id, scope
+    const Field **status_rows;
+    size_t status_n;
 } ResTable;
 
 void tables_init(const Module *const mods[]);    // every module's resources
@@ -32,6 +35,9 @@ err refs_resolve(Ctx *c, Tx *tx, const ResTable *t, void *row, bool update);
 err refs_store(Ctx *c, Tx *tx, const ResTable *t, const void *row);      // replaces what the row referred to before
 err refs_release(Ctx *c, Tx *tx, const ResTable *t, const void *row);    // RESTRICT refuses, CASCADE deletes the users, SOFT lets go
 err secrets_seal(Ctx *c, const ResTable *t, void *row);
+// res_update for an action: stored, audited as verb and told of even when nothing changed.
+err res_act(Ctx *c, Tx *tx, const Resource *r, const void *old, void *now, const char *verb);
+err res_record(Ctx *c, Tx *tx, const ResTable *t, const char *verb, const void *old, const void *now);   // audit + notify
 str audit_change(Ctx *c, const ResTable *t, const void *old, const void *now);       // {"field":[old,new]}, secrets masked
 
 extern const Migration res_migrations[];

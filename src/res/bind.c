@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+// bind.c - from rows to routes: the derived ones of each resource, the hand-written ones of each module, and what all of them share:
+// identification, permission, the error's shape, the access log.
+#include "res/bind.h"
+#include "base/log.h"
+#include <assert.h>
+#include <stdio.h>
+
+typedef struct Builder { Ctx *c; Arena *mem; Binding **at; size_t n, room; } Builder;
+
+static Binding *push(Builder *b, const Binding *like, const char *pattern) {
+    assert(b->n < b->room);
+    Binding *one = new(b->mem, Binding, 1);
+    *one = *like;
+    one->net.pattern = pattern, one->net.owner = one;
+    return b->at[b->n++] = one;
+}
+
+static void push_both(Builder *b, const Binding *like, const char *pattern, bool project) {
+    push(b, like, pattern);
+    if (project) push(b, like, arena_printf(b->mem, "/p/{project}%s", pattern).p);
+}
+
+static const char *permission(Builder *b, const ResTable *t, const char *verb) { return resource_permission(b->mem, t->r, verb).p; }
+
+enum { CRUD_BODY_MAX = 1 << 20, CRUD_TIMEOUT_MS = 60000 };
+
+static void bind_resource(Builder *b, const ResTable *t) {
+    const struct { BindKind kind; HttpMethod method; const char *tail, *verb; unsigned without; void *serve; } faces[] = {
+        { BIND_LIST, HTTP_GET, "", "list", 0, crud_list },
+        { BIND_CREATE, HTTP_POST, "", "create", RES_NO_CREATE, crud_create },
+        { BIND_GET, HTTP_GET, "/{id}", "get", 0, crud_get },
+        { BIND_PATCH, HTTP_PATCH, "/{id}", "update", RES_NO_UPDATE, crud_patch },
+        { BIND_DELETE, HTTP_DELETE, "/{id}", "delete", RES_NO_DELETE, crud_delete },
+    };
+    bool project = t->r->scope == SCOPE_PROJECT;
+    Binding like = { .net = { .timeout_ms = CRUD_TIMEOUT_MS }, .table = t, .needs_project = project };
+    for (size_t i = 0; i < countof(faces); i++) {
+        if (t->r->flags & faces[i].without) continue;
+        bool writes = faces[i].kind == BIND_CREATE || faces[i].kind == BIND_PATCH;
+        like.kind = faces[i].kind, like.net.method = faces[i].method, like.net.body_max = writes ? CRUD_BODY_MAX : 0;
+        like.net.serve = (err(*)(Ctx *, const NetRoute *, const HttpRequest *, const HttpBody *, HttpReply *))faces[i].serve;
+        like.permission = permission(b, t, faces[i].verb);
+        push_both(b, &like, arena_printf(b->mem, "/lathe/v1/%s%s", t->r->plural, faces[i].tail).p, project);
+    }
+    like.kind = BIND_ACTION, like.net.method = HTTP_POST, like.net.serve = crud_action, like.net.body_max = CRUD_BODY_MAX;
+    for (const Action *a = t->r->actions; a && a->verb; a++) {
+        like.action = a, like.permission = permission(b, t, a->verb);
+        push_both(b, &like, arena_printf(b->mem, "/lathe/v1/%s/{id}/%s", t->r->plural, a->verb).p, project);
+    }
+}
+
+static err serve_route(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
+    return binding_of(n)->route->serve(c, r, body, out);
+}
+static void stream_route(Exchange *x, const NetRoute *n) { binding_of(n)->route->stream(x); }
+
+static void bind_route(Builder *b, const Route *r) {
+    bool streams = r->flags & ROUTE_STREAM;
+    assert(streams ? !!r->stream : !!r->serve);
+    assert(r->permission || r->flags & ROUTE_PUBLIC);
+    Binding like = { .net = { .method = r->method, .body_max = r->body_max, .timeout_ms = r->timeout_ms }, .kind = BIND_ROUTE, .route = r };
+    if (!streams && !like.net.timeout_ms) like.net.timeout_ms = CRUD_TIMEOUT_MS;
+    if (streams) like.net.stream = stream_route;
+    else like.net.serve = serve_route;
+    like.permission = r->permission;
+    like.needs_project = !(r->flags & (ROUTE_NO_PROJECT | ROUTE_PUBLIC));
+    push_both(b, &like, r->pattern, like.needs_project);
+}
+
+err bindings_build(Ctx *c, const Module *const mods[], const NetRoute *const **out, size_t *out_n) {
+    static Arena *mem;                           // the routes of the running program
+    arena_free(mem);
+    mem = arena_new();
+    Builder b = { c, mem, NULL, 0, 0 };
+    for (size_t i = 0; i < tables_count(); i++) {
+        b.room += 10;
+        for (const Action *a = table_at(i)->r->actions; a && a->verb; a++) b.room += 2;
+    }
+    for (const Module *const *m = mods; *m; m++)
+        for (const Route *r = (*m)->routes; r && r->pattern; r++) b.room += 2;
+    b.at = new(mem, Binding *, b.room + 1);
+    for (size_t i = 0; i < tables_count(); i++) bind_resource(&b, table_at(i));
+    for (const Module *const *m = mods; *m; m++)
+        for (const Route *r = (*m)->routes; r && r->pattern; r++) bind_route(&b, r);
+    *out = (const NetRoute *const *)(void *)b.at, *out_n = b.n;
+    return ERR_OK;
+}
+
+// ---- what every request passes
+str request_project(const HttpRequest *r) {
+    str path = r->path;
+    if (str_starts(path, S("/p/")) && r->params_n) return r->params[0];
+    str name = http_header(r, "lathe-project");
+    return name.p ? name : http_header(r, "openai-project");
+}
+
+str route_param(const HttpRequest *r, const char *pattern, const char *name) {
+    size_t at = str_starts(r->path, S("/p/")) && strncmp(pattern, "/p/", 3) ? 1 : 0;
+    for (const char *p = strchr(pattern, '{'); p; p = strchr(p + 1, '{'), at++) {
+        size_t n = strcspn(p + 1, "*}");
+        if (n == strlen(name) && !strncmp(p + 1, name, n) && at < r->params_n) return r->params[at];
+    }
+    return (str){ 0 };
+}
+
+static const char *language(const HttpRequest *r) { return str_starts(http_header(r, "accept-language"), S("zh")) ? "zh" : "en"; }
+
+err require(Ctx *c, const char *permission_wanted, str target) {
+    if (c->who && identity_may(c->who, str_z(permission_wanted))) return ERR_OK;
+    App *app = app_of(c);
+    if (app && app->audit_denied) app->audit_denied(c, permission_wanted, target);
+    const char *who = c->who && c->who->name.n ? say_str(c, c->who->name) : "nobody";
+    return fail(c, ERR_DENIED, R_FORBIDDEN, "who", who, "permission", permission_wanted);
+}
+
+static err enter(void *app, Ctx *c, const NetRoute *n, const HttpRequest *r) {
+    App *a = app;
+    const Binding *b = binding_of(n);
+    c->app = a, c->os = a->os, c->db = a->db, c->lang = language(r);
+    if (!b->permission || n->stream) return ERR_OK;
+    if (a->identify) TRY(a->identify(c, r, false));
+    if (b->needs_project && !c->project.n) return fail(c, ERR_INVALID, R_NO_PROJECT);
+    return require(c, b->permission, r->path);
+}
+
+bool path_is_foreign(str path) {
+    if (str_starts(path, S("/p/"))) {
+        ptrdiff_t slash = str_find_char(str_sub(path, 3, path.n), '/');
+        if (slash >= 0) path = str_sub(path, 3 + (size_t)slash, path.n);
+    }
+    return str_starts(path, S("/v1/"));
+}
+
+static void write_params(const Failure *f, Json *j) {
+    json_key(j, "params"), json_obj(j);
+    for (size_t i = 0; i < FAILURE_PARAMS && f->key[i]; i++) json_kv_str(j, f->key[i], f->val[i]);
+    json_end_obj(j);
+}
+
+// OpenAI's shape: {"error": {"message", "type", "param", "code"}} (platform documentation, "Error codes").
+static const char *openai_type(err e) {
+    switch (err_row(e)->http) {
+    case 401: return "authentication_error";
+    case 403: return "permission_error";
+    case 404: return "not_found_error";
+    case 402: case 429: return "rate_limit_error";
+    default: return err_row(e)->http >= 500 ? "server_error" : "invalid_request_error";
+    }
+}
+
+void error_write(Ctx *c, str path, Buf *out) {
+    const Failure *f = &c->failure;
+    Buf message;
+    buf_init(&message, 8192);
+    failure_format(f, c->lang, &message);
+    str field = failure_param(f, "field");
+    Json j = json_to(out);
+    json_obj(&j), json_key(&j, "error"), json_obj(&j);
+    json_kv_str(&j, "message", buf_str(&message));
+    if (path_is_foreign(path)) {
+        json_kv_z(&j, "type", openai_type(f->code));
+        json_kv_str(&j, "param", field);
+        json_kv_z(&j, "code", f->why ? f->why->slug : err_row(f->code)->slug);
+    } else {
+        json_kv_z(&j, "code", err_row(f->code)->slug);
+        json_kv_z(&j, "reason", f->why ? f->why->slug : err_row(f->code)->slug);
+        json_kv_str(&j, "field", field);
+        write_params(f, &j);
+    }
+    json_kv_str(&j, "request_id", c->request_id);
+    json_end_obj(&j), json_end_obj(&j);
+    buf_done(&message);
+}
+
+static void refuse(void *app, Ctx *c, const HttpRequest *r, HttpReply *out) {
+    (void)app;
+    if (!c->lang) c->lang = language(r);
+    out->status = err_row(c->failure.code)->http;
+    out->type = "application/json";
+    error_write(c, r->path, &out->body);
+    if (out->status == 401) http_reply_header(c, out, "WWW-Authenticate", S("Bearer"));
+}
+
+static void left(void *app, Ctx *c, const NetRoute *n, const HttpRequest *r, int status, int64_t sent, int64_t ns) {
+    (void)app;
+    char status_text[16], ms[32], bytes[32];
+    snprintf(status_text, sizeof status_text, "%d", status);
+    snprintf(ms, sizeof ms, "%.3f", (double)ns / 1e6);
+    snprintf(bytes, sizeof bytes, "%lld", (long long)sent);
+    static const Metric *const m = &metric_http_duration;
+    metric_observe(m, (double)ns / 1e9, str_z(http_method_name(r->method)), str_z(n ? n->pattern : ""), str_z(status_text));
+    log_at("http", status >= 500 ? LOG_WARN : LOG_DEBUG, c, "request", "method", http_method_name(r->method), "path",
+           n ? n->pattern : "-", "status", status_text, "ms", ms, "bytes", bytes);
+}
+
+void bindings_hooks(ServerConfig *config) { config->enter = enter, config->refuse = refuse, config->left = left; }

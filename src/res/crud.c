@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+// crud.c - the derived routes of every resource: get, create, patch, delete and actions, with If-Match, Idempotency-Key and dry run.
+// Lists and exports are crud_list.c.
+#include "res/bind.h"
+#include <stdio.h>
+
+static SQL(idempotency_find, "SELECT hash, status, body FROM idempotency WHERE scope = $1 AND idem_key = $2");
+static SQL(idempotency_add, "INSERT INTO idempotency (scope, idem_key, hash, status, body, at_ms) VALUES ($1, $2, $3, $4, $5, $6)");
+
+// One request on its way through a transaction, which may run it more than once.
+typedef struct Op {
+    const Binding *b;
+    const HttpRequest *r;
+    str body, id;
+    bool dry, done;
+    int status;
+    str answer, change;
+    int64_t revision, updated_at;
+} Op;
+
+static err op_init(Ctx *c, Op *op, const NetRoute *n, const HttpRequest *r, const HttpBody *body) {
+    *op = (Op){ .b = binding_of(n), .r = r, .status = 200 };
+    op->id = r->params_n ? r->params[r->params_n - 1] : (str){ 0 };
+    op->body = body ? body->bytes : (str){ 0 };
+    str dry = http_query(c->mem, r, "dry_run", NULL), type = http_header(r, "content-type");
+    if (dry.p && !str_to_bool(dry, &op->dry))
+        return fail(c, ERR_INVALID, R_FIELD_TYPE, "field", "dry_run", "want", "true or false", "got", say_str(c, dry));
+    if (op->body.n && type.n && str_find(type, S("json")) < 0)
+        return fail(c, ERR_MEDIA, R_FIELD_TYPE, "field", "Content-Type", "want", "application/json", "got", say_str(c, type));
+    return ERR_OK;
+}
+
+// A dry run does all of it, then takes it back.
+static err op_close(Ctx *c, Op *op, const void *old, const void *row) {
+    const Resource *r = op->b->table->r;
+    const Head *h = row;
+    op->answer = res_json(c, r, row);
+    op->revision = h->revision, op->updated_at = h->updated_at;
+    if (!op->dry) return ERR_OK;
+    op->change = audit_change(c, op->b->table, old, row);
+    op->done = true;
+    return ERR_CANCELLED;
+}
+
+static err op_run(Ctx *c, Op *op, err (*fn)(Ctx *, Tx *, void *)) {
+    err e = db_tx(c, c->db, fn, op);
+    return e == ERR_CANCELLED && op->done ? ERR_OK : e;
+}
+
+static err op_reply(Ctx *c, const Op *op, HttpReply *out) {
+    out->status = op->status;
+    if (op->dry) {
+        Json j = json_to(&out->body);
+        json_obj(&j);
+        json_kv_bool(&j, "dry_run", true), json_kv_raw(&j, "change", op->change), json_kv_raw(&j, "result", op->answer);
+        json_end_obj(&j);
+        out->status = 200;
+        return ERR_OK;
+    }
+    if (op->status == 204) return ERR_OK;
+    buf_add(&out->body, op->answer);
+    if (op->revision)
+        out->etag = arena_printf(c->mem, "\"%lld.%lld\"", (long long)op->revision, (long long)op->updated_at);
+    return ERR_OK;
+}
+
+// If-Match names the revision; what follows its dot (the status' age) does not matter to a change of the wish.
+static err check_match(Ctx *c, const Op *op, const Head *h) {
+    str match = http_header(op->r, "if-match"), rest = match, tag;
+    if (!match.p || str_is(match, "*")) return ERR_OK;
+    while (str_cut(&rest, ',', &tag)) {
+        tag = str_trim(tag);
+        if (str_starts(tag, S("W/"))) continue;  // RFC 9110 §13.1.1: strong comparison
+        if (tag.n > 1 && *tag.p == '"') tag = str_sub(tag, 1, tag.n - 2);
+        str number = tag;
+        ptrdiff_t dot = str_find_char(tag, '.');
+        if (dot >= 0) number = str_sub(tag, 0, (size_t)dot);
+        int64_t revision;
+        if (str_to_i64(number, &revision) && revision == h->revision) return ERR_OK;
+    }
+    return fail(c, ERR_PRECONDITION, R_REVISION, "kind", op->b->table->r->name, "id", say_str(c, h->id), "now",
+                say(c, "%lld", (long long)h->revision), "sent", say_str(c, match));
+}
+
+static err load(Ctx *c, Tx *tx, const Op *op, void **out) {
+    *out = row_new(c, op->b->table);
+    return res_get(c, tx, op->b->table->r, op->id, *out);
+}
+
+static void *copy(Ctx *c, const Op *op, const void *row) {
+    void *now = row_new(c, op->b->table);
+    fields_copy(c->mem, op->b->table->rows, row, now);
+    return now;
+}
+
+// ---- get
+static err get_tx(Ctx *c, Tx *tx, void *arg) {
+    Op *op = arg;
+    void *row;
+    TRY(load(c, tx, op, &row));
+    return op_close(c, op, NULL, row);
+}
+err crud_get(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
+    Op op;
+    TRY(op_init(c, &op, n, r, body));
+    op.dry = false;
+    TRY(db_read(c, c->db, get_tx, &op));
+    return op_reply(c, &op, out);
+}
+
+// ---- create
+static str request_hash(Ctx *c, const Op *op) {
+    char hex[BLOB_DIGEST_HEX + 1];
+    sha256_hex(arena_printf(c->mem, "%s\n" STR_FMT, op->b->net.pattern, STR_ARG(op->body)), hex);
+    return arena_str(c->mem, str_z(hex));
+}
+
+static str request_scope(Ctx *c) {
+    return arena_printf(c->mem, STR_FMT "/" STR_FMT "/" STR_FMT, STR_ARG(c->org), STR_ARG(c->project),
+                        STR_ARG(c->who ? c->who->id : S("")));
+}
+
+static err replay(Ctx *c, Tx *tx, Op *op, str key) {
+    Rows *rows;
+    bool more;
+    TRY(db_ask(c, tx, &rows, &idempotency_find, V(request_scope(c)), V(key)));
+    TRY(rows_next(c, rows, &more));
+    if (!more) return ERR_OK;
+    bool same = str_eq(col_str(rows, 0), request_hash(c, op));
+    op->status = (int)col_int(rows, 1), op->answer = col_str(rows, 2), op->done = same;
+    rows_close(rows);
+    return same ? ERR_OK : fail(c, ERR_CONFLICT, R_IDEMPOTENCY);
+}
+
+static err create_tx(Ctx *c, Tx *tx, void *arg) {
+    Op *op = arg;
+    str key = op->dry ? (str){ 0 } : http_header(op->r, "idempotency-key");
+    op->done = false, op->status = 201;
+    if (key.n) TRY(replay(c, tx, op, key));
+    if (op->done) return ERR_OK;
+    yyjson_val *json;
+    TRY(json_parse(c, op->body, &json));
+    void *row = row_new(c, op->b->table);
+    TRY(fields_read(c, op->b->table->rows, row, json, FIELDS_CREATE));
+    TRY(res_create(c, tx, op->b->table->r, row));
+    TRY(op_close(c, op, NULL, row));
+    if (!key.n) return ERR_OK;
+    return db_run(c, tx, &idempotency_add, V(request_scope(c)), V(key), V(request_hash(c, op)), V(op->status), V(op->answer),
+                  V(os_wall_ms(c->os)));
+}
+err crud_create(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
+    Op op;
+    TRY(op_init(c, &op, n, r, body));
+    str key = http_header(r, "idempotency-key");
+    if (key.n > 255) return fail(c, ERR_INVALID, R_TOO_LONG, "what", "Idempotency-Key", "limit", "255");
+    TRY(op_run(c, &op, create_tx));
+    return op_reply(c, &op, out);
+}
+
+// ---- patch
+static err patch_tx(Ctx *c, Tx *tx, void *arg) {
+    Op *op = arg;
+    void *old;
+    yyjson_val *json;
+    TRY(json_parse(c, op->body, &json));
+    TRY(load(c, tx, op, &old));
+    TRY(check_match(c, op, old));
+    void *now = copy(c, op, old);
+    TRY(fields_read(c, op->b->table->rows, now, json, FIELDS_PATCH));
+    TRY(res_update(c, tx, op->b->table->r, old, now));
+    return op_close(c, op, old, now);
+}
+err crud_patch(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
+    Op op;
+    TRY(op_init(c, &op, n, r, body));
+    TRY(op_run(c, &op, patch_tx));
+    return op_reply(c, &op, out);
+}
+
+// ---- delete
+static err delete_tx(Ctx *c, Tx *tx, void *arg) {
+    Op *op = arg;
+    const Resource *r = op->b->table->r;
+    void *row;
+    TRY(load(c, tx, op, &row));
+    TRY(check_match(c, op, row));
+    str id = ((Head *)row)->id;
+    TRY(res_delete(c, tx, r, row));
+    op->status = 204;
+    if (r->flags & RES_RECONCILED) {             // it goes when its reconciler has let go of what it holds
+        TRY(res_get(c, tx, r, id, row));
+        op->status = 202;
+    }
+    return op_close(c, op, row, row);
+}
+err crud_delete(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
+    Op op;
+    TRY(op_init(c, &op, n, r, body));
+    TRY(op_run(c, &op, delete_tx));
+    return op_reply(c, &op, out);
+}
+
+// ---- actions
+static err read_input(Ctx *c, const Op *op, void **out) {
+    const Action *a = op->b->action;
+    *out = NULL;
+    if (!a->input) {
+        if (str_trim(op->body).n && !str_is(str_trim(op->body), "{}"))
+            return fail(c, ERR_INVALID, R_FIELD_TYPE, "field", "body", "want", "empty", "got", "some");
+        return ERR_OK;
+    }
+    *out = arena_alloc(c->mem, a->input_size, _Alignof(max_align_t));
+    yyjson_val *json;
+    TRY(json_parse(c, op->body.n ? op->body : S("{}"), &json));
+    return fields_read(c, a->input, *out, json, FIELDS_CREATE);
+}
+
+static err action_tx(Ctx *c, Tx *tx, void *arg) {
+    Op *op = arg;
+    const Action *a = op->b->action;
+    void *old, *input;
+    str job = { 0 };
+    TRY(read_input(c, op, &input));
+    TRY(load(c, tx, op, &old));
+    TRY(check_match(c, op, old));
+    void *now = copy(c, op, old);
+    TRY(a->run(c, tx, now, input, &job));
+    op->status = 200;
+    if (a->kind == ACTION_SYNC) {
+        TRY(res_act(c, tx, op->b->table->r, old, now, a->verb));
+        return op_close(c, op, old, now);
+    }
+    TRY(res_record(c, tx, op->b->table, a->verb, old, now));
+    TRY(op_close(c, op, old, now));
+    op->status = 202, op->revision = 0;
+    op->answer = arena_printf(c->mem, "{\"job\":\"" STR_FMT "\"}", STR_ARG(job));
+    return ERR_OK;
+}
+err crud_action(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
+    Op op;
+    TRY(op_init(c, &op, n, r, body));
+    TRY(op_run(c, &op, action_tx));
+    return op_reply(c, &op, out);
+}

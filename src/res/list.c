@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+// list.c - lists: typed filters on indexed fields, text search, and a keyset cursor (sort value, id) that is bound to its list and
+// filters, so that pages neither skip nor repeat while rows come and go.
+#include "res/table.h"
+#include <assert.h>
+#include <stdlib.h>
+
+typedef struct Query { Ctx *c; const ResTable *t; const ListSpec *spec; Buf sql; Val args[FILTERS_MAX * 4 + 64]; size_t n; } Query;
+
+enum { IN_MAX = 50 };
+
+static size_t arg(Query *q, Val v) {
+    assert(q->n < countof(q->args));
+    q->args[q->n] = v;
+    return ++q->n;
+}
+
+static bool filterable(const Field *f) { return f->flags & INDEXED && !(f->flags & HIDDEN) && f->type != T_OBJECT && f->type != T_LIST; }
+
+// One scalar of a field's type from text, as a parameter.
+static err typed(Ctx *c, const Field *f, str text, Val *out) {
+    struct { _Alignas(max_align_t) char bytes[32]; } box = { 0 };
+    Field at = *f;
+    at.offset = 0;
+    TRY(field_from_text(c, &at, &box, text));
+    *out = row_val(c, &at, &box);
+    return ERR_OK;
+}
+
+err list_filter(Ctx *c, const Resource *r, ListSpec *spec, const char *field, FilterOp op, str value) {
+    const ResTable *t = table_of(r);
+    const Field *f = field_find(t->rows, str_z(field));
+    if (!f || !filterable(f) || spec->filters_n == FILTERS_MAX) {
+        str names[64];
+        size_t n = 0;
+        for (size_t i = 0; i < t->rows_n && n < countof(names); i++)
+            if (filterable(&t->rows[i])) names[n++] = str_z(t->rows[i].name);
+        return fail(c, ERR_INVALID, R_FILTER, "field", field, "names", arena_join(c->mem, names, n, S(", ")).p);
+    }
+    Filter *filter = &spec->filters[spec->filters_n];
+    *filter = (Filter){ f, op, val_str(value) };
+    if (op != OP_IN) TRY(typed(c, f, value, &filter->value));
+    spec->filters_n++;
+    return ERR_OK;
+}
+
+static err add_filter(Query *q, const Filter *f) {
+    static const char *const ops[] = { "=", "<>", "<", "<=", ">", ">=" };
+    buf_printf(&q->sql, " AND \"%s\"", f->field->name);
+    if (f->op != OP_IN) {
+        buf_printf(&q->sql, " %s $%zu", ops[f->op], arg(q, f->value));
+        return ERR_OK;
+    }
+    str rest = f->value.s;
+    buf_add(&q->sql, S(" IN ("));
+    int n = 0;
+    for (str part; str_cut(&rest, ',', &part); n++) {
+        Val v;
+        if (n == IN_MAX)
+            return fail(q->c, ERR_INVALID, R_FIELD_LENGTH, "field", f->field->name, "min", "1", "max", "50", "unit", "items", "got", "more");
+        TRY(typed(q->c, f->field, str_trim(part), &v));
+        buf_printf(&q->sql, "%s$%zu", n ? ", " : "", arg(q, v));
+    }
+    buf_add(&q->sql, n ? S(")") : S("NULL)"));
+    return ERR_OK;
+}
+
+static void add_search(Query *q) {
+    if (!q->spec->search.n) return;
+    Buf like;
+    buf_init(&like, 1024);
+    buf_add_char(&like, '%');
+    for (size_t i = 0; i < q->spec->search.n && like.n < 900; i++) {
+        char ch = q->spec->search.p[i];
+        if (ch == '%' || ch == '_' || ch == '\\') buf_add_char(&like, '\\');
+        buf_add_char(&like, ch);
+    }
+    buf_add_char(&like, '%');
+    size_t at = arg(q, val_str(arena_str(q->c->mem, buf_str(&like))));
+    buf_done(&like);
+    int n = 0;
+    buf_add(&q->sql, S(" AND ("));
+    for (size_t i = 0; i < q->t->rows_n; i++)
+        if (q->t->rows[i].flags & SEARCHED)
+            buf_printf(&q->sql, "%sLOWER(\"%s\") LIKE LOWER(CAST($%zu AS TEXT)) ESCAPE '\\'", n++ ? " OR " : "", q->t->rows[i].name, at);
+    buf_add(&q->sql, n ? S(")") : S("1=0)"));
+}
+
+// ---- cursors: hex of {"list": hash, "id": …, "sort": text or null}
+static uint64_t list_hash(const Query *q, str scope) {
+    const ListSpec *s = q->spec;
+    uint64_t h = str_hash_seed(str_z(q->t->r->plural), s->descending ? 7 : 3);
+    h = str_hash_seed(scope, h), h = str_hash_seed(s->search, h), h = str_hash_seed(str_z(s->sort ? s->sort->name : "id"), h);
+    for (size_t i = 0; i < s->filters_n; i++) {
+        const Filter *f = &s->filters[i];
+        h = str_hash_seed(str_z(f->field->name), h + (uint64_t)f->op);
+        h = f->value.type == VAL_TEXT ? str_hash_seed(f->value.s, h) : str_hash_seed(str_n(&f->value.i, sizeof f->value.i), h);
+    }
+    return h;
+}
+
+static str cursor_make(Query *q, str scope, const void *row) {
+    Buf json, hex;
+    buf_init(&json, 8192), buf_init(&hex, 16384);
+    Json j = json_to(&json);
+    json_obj(&j);
+    json_kv_str(&j, "list", arena_printf(q->c->mem, "%016llx", (unsigned long long)list_hash(q, scope)));
+    json_kv_str(&j, "id", ((const Head *)row)->id);
+    json_kv_str(&j, "sort", q->spec->sort ? field_to_text(q->c->mem, q->spec->sort, row) : (str){ 0 });
+    json_end_obj(&j);
+    buf_add_hex(&hex, json.p, json.n);
+    str s = arena_str(q->c->mem, buf_str(&hex));
+    buf_done(&json), buf_done(&hex);
+    return s;
+}
+
+static err bad_cursor(Ctx *c) { return fail(c, ERR_INVALID, R_CURSOR); }
+
+static err unhex(Ctx *c, str hex, str *out) {
+    if (hex.n % 2 || hex.n > 16384) return bad_cursor(c);
+    char *p = new(c->mem, char, hex.n / 2 + 1);
+    for (size_t i = 0; i < hex.n / 2; i++) {
+        char two[3] = { hex.p[2 * i], hex.p[2 * i + 1], 0 }, *end;
+        p[i] = (char)strtoul(two, &end, 16);
+        if (*end || two[0] == '+' || two[0] == '-' || two[0] == ' ') return bad_cursor(c);
+    }
+    *out = str_n(p, hex.n / 2);
+    return ERR_OK;
+}
+
+// Sorting by what may be unset needs one value in its place, the same in ORDER BY and in the cursor's comparison.
+static void sort_expression(Query *q, const Field *f) {
+    bool always = f->flags & REQUIRED || f->offset < sizeof(Head) || f->type == T_BOOL;
+    bool number = f->type == T_INT || f->type == T_MONEY || f->type == T_TIME || f->type == T_REAL || f->type == T_BOOL;
+    if (always) buf_printf(&q->sql, "\"%s\"", f->name);
+    else buf_printf(&q->sql, "COALESCE(\"%s\", %s)", f->name, number ? "0" : "''");
+}
+
+static err add_cursor(Query *q, str scope) {
+    if (!q->spec->cursor.n) return ERR_OK;
+    str text;
+    yyjson_val *v;
+    TRY(unhex(q->c, q->spec->cursor, &text));
+    if (json_parse(q->c, text, &v)) return bad_cursor(q->c);
+    str want = arena_printf(q->c->mem, "%016llx", (unsigned long long)list_hash(q, scope));
+    str id = json_get_str(v, "id"), sort = json_get_str(v, "sort");
+    if (!str_eq(json_get_str(v, "list"), want) || !id.n) return bad_cursor(q->c);
+    const char *than = q->spec->descending ? "<" : ">";
+    if (!q->spec->sort) {
+        buf_printf(&q->sql, " AND \"id\" %s $%zu", than, arg(q, V(id)));
+        return ERR_OK;
+    }
+    const Field *f = q->spec->sort;
+    bool number = f->type == T_INT || f->type == T_MONEY || f->type == T_TIME || f->type == T_REAL || f->type == T_BOOL;
+    Val at = number ? val_int(0) : val_str(S(""));
+    if (sort.p && typed(q->c, f, sort, &at)) return bad_cursor(q->c);
+    buf_add(&q->sql, S(" AND (")), sort_expression(q, f);
+    buf_printf(&q->sql, ", \"id\") %s ($%zu, ", than, arg(q, at));
+    buf_printf(&q->sql, "$%zu)", arg(q, V(id)));
+    return ERR_OK;
+}
+
+static err write_query(Query *q, const ScopeWhere *scope, size_t limit) {
+    buf_printf(&q->sql, "SELECT %s FROM %s WHERE 1=1", q->t->columns, q->t->r->plural);
+    if (scope->column) buf_printf(&q->sql, " AND \"%s\" = $%zu", scope->column, arg(q, V(scope->value)));
+    for (size_t i = 0; i < q->spec->filters_n; i++) TRY(add_filter(q, &q->spec->filters[i]));
+    add_search(q);
+    TRY(add_cursor(q, scope->column ? scope->value : S("*")));
+    const char *direction = q->spec->descending ? "DESC" : "ASC";
+    buf_add(&q->sql, S(" ORDER BY "));
+    if (q->spec->sort) sort_expression(q, q->spec->sort), buf_printf(&q->sql, " %s, ", direction);
+    buf_printf(&q->sql, "\"id\" %s LIMIT %zu", direction, limit + 1);
+    assert(!q->sql.full);
+    return ERR_OK;
+}
+
+static err read_rows(Query *q, Tx *tx, size_t limit, void **out_rows, size_t *out_n, bool *out_more) {
+    size_t size = q->t->r->size, n = 0;
+    Sql *sql = new(q->c->mem, Sql, 1);
+    *sql = (Sql){ arena_printf(q->c->mem, "%s_list", q->t->r->name).p, arena_z(q->c->mem, buf_str(&q->sql)), NULL };
+    Rows *rows;
+    bool more = true;
+    char *items = arena_alloc_array(q->c->mem, limit + 1, size, _Alignof(max_align_t));
+    TRY(db_query(q->c, tx, sql, q->args, q->n, &rows));
+    while (n <= limit) {
+        TRY(rows_next(q->c, rows, &more));
+        if (!more) break;
+        TRY(row_load(q->c, q->t, rows, items + n++ * size));
+    }
+    if (more) rows_close(rows);
+    *out_more = n > limit;
+    *out_n = n > limit ? limit : n;
+    *out_rows = items;
+    return ERR_OK;
+}
+
+err res_list(Ctx *c, Tx *tx, const Resource *r, const ListSpec *spec, void **out_rows, size_t *out_n, str *out_cursor) {
+    Query *q = new(c->mem, Query, 1);
+    *q = (Query){ .c = c, .t = table_of(r), .spec = spec };
+    ScopeWhere scope = { 0 };
+    if (!spec->all_scopes) TRY(scope_where(c, r, &scope));
+    size_t limit = spec->limit ? spec->limit : LIST_DEFAULT;
+    assert(limit <= LIST_MAX);
+    buf_init(&q->sql, 1 << 16);
+    bool more;
+    err e = write_query(q, &scope, limit);
+    if (!e) e = read_rows(q, tx, limit, out_rows, out_n, &more);
+    buf_done(&q->sql);
+    if (e) return e;
+    if (out_cursor) {
+        const char *last = *out_n ? (const char *)*out_rows + (*out_n - 1) * r->size : NULL;
+        *out_cursor = more ? cursor_make(q, scope.column ? scope.value : S("*"), last) : (str){ 0 };
+    }
+    return ERR_OK;
+}
