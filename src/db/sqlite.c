@@ -1,0 +1,538 @@
+// SPDX-License-Identifier: Apache-2.0
+// sqlite.c - the SQLite backend: connections, statements, read snapshots, and what SQLite's codes
+// mean. Leaves write transactions to sqlite_writer.c. Durability: WAL with synchronous=FULL, so a
+// commit is one sync of the log. Owner: the SqliteDb owns its connections.
+// Threads: a connection belongs to one at a time (the writer's, or the caller that took a reader).
+#include "db/sqlite_impl.h"
+#include "os/file.h"
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+
+enum {
+    WRITER_CACHE_KIB = 4096,
+    READER_CACHE_KIB = 1024,
+    WRITER_STATEMENTS = 256,
+    READER_STATEMENTS = 128,
+    PROGRESS_OPS = 1000, // of the virtual machine, between looks at the Ctx: well under 1 ms
+};
+
+typedef struct SqliteStmt {
+    Stmt base;
+    sqlite3_stmt *handle;
+    int params, highest; // distinct parameters, and the largest number among them
+    uint16_t *numbers;   // of each parameter in SQLite's order
+} SqliteStmt;
+
+// ---- failures
+
+static err unique_fail(Ctx *c, const char *message) {
+    // "UNIQUE constraint failed: t.a, t.b" or "… failed: index 'name'"
+    str rest = str_z(message);
+    ptrdiff_t at = str_find(rest, S("failed: "));
+    if (at >= 0) rest = str_sub(rest, (size_t)at + 8, rest.n);
+    Buf b;
+    buf_init(&b, 1024);
+    if (str_starts(rest, S("index '"))) {
+        rest = str_sub(rest, 7, rest.n);
+        str name;
+        if (str_cut(&rest, '\'', &name)) buf_add(&b, name);
+    } else {
+        str part;
+        for (int i = 0; str_cut(&rest, ',', &part); i++) {
+            part = str_trim(part);
+            ptrdiff_t dot = str_find_char(part, '.');
+            if (!i && dot >= 0) buf_printf(&b, STR_FMT "(", STR_ARG(str_sub(part, 0, (size_t)dot)));
+            if (i) buf_add_char(&b, ',');
+            buf_add(&b, str_sub(part, (size_t)(dot + 1), part.n));
+        }
+        buf_add_char(&b, ')');
+    }
+    err e = fail(c, ERR_CONFLICT, R_DB_UNIQUE, "index", buf_z(&b));
+    buf_done(&b);
+    return e;
+}
+
+static err constraint_fail(Ctx *c, SqliteConn *k, const char *statement) {
+    switch (sqlite3_extended_errcode(k->db)) {
+    case SQLITE_CONSTRAINT_UNIQUE:
+    case SQLITE_CONSTRAINT_PRIMARYKEY:
+    case SQLITE_CONSTRAINT_ROWID: return unique_fail(c, sqlite3_errmsg(k->db));
+    default: return db_sql_fail(c, statement, sqlite3_errmsg(k->db));
+    }
+}
+
+static bool no_space(SqliteConn *k) {
+    int code = sqlite3_errcode(k->db), why = sqlite3_system_errno(k->db);
+    if (code == SQLITE_FULL) return true;
+    return code == SQLITE_IOERR && (why == ENOSPC || why == EDQUOT || why == EFBIG);
+}
+
+err sqlite_fail(Ctx *c, SqliteConn *k, Tx *tx, const char *statement) {
+    if (no_space(k)) return fail(c, ERR_FULL, R_DB_FULL);
+    switch (sqlite3_errcode(k->db)) {
+    case SQLITE_CONSTRAINT: return constraint_fail(c, k, statement);
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        if (tx) TRY(tx_expiry(c, tx));
+        return db_busy(c, k->busy_ms);
+    case SQLITE_INTERRUPT:
+        if (tx) TRY(tx_expiry(c, tx));
+        return fail(c, ERR_CANCELLED, R_CANCELLED);
+    case SQLITE_TOOBIG:
+        return fail(c, ERR_TOOLARGE, R_TOO_LONG, "what", "a row for the database", "limit",
+                    say(c, "%d", DB_VALUE_MAX));
+    case SQLITE_IOERR:
+    case SQLITE_CANTOPEN:
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB: return db_away(c, sqlite3_errmsg(k->db), 1000);
+    default: return db_sql_fail(c, statement, sqlite3_errmsg(k->db));
+    }
+}
+
+err sqlite_commit_fail(Ctx *c, SqliteConn *k) {
+    if (!no_space(k) && sqlite3_errcode(k->db) == SQLITE_IOERR)
+        return fail(c, ERR_UNAVAILABLE, R_DB_UNKNOWN, "why", sqlite3_errmsg(k->db));
+    return sqlite_fail(c, k, NULL, "commit");
+}
+
+// ---- connections
+
+static int on_progress(void *arg) {
+    const SqliteConn *k = arg;
+    return k->tx && tx_expired(k->tx);
+}
+
+static int on_busy(void *arg, int tries) {
+    SqliteConn *k = arg;
+    int64_t now = os_mono_ns(k->os);
+    if (!tries) k->busy_since_ns = now;
+    if (now - k->busy_since_ns >= k->busy_ms * 1000000) return 0;
+    if (k->tx && tx_expired(k->tx)) return 0;
+    sqlite3_sleep(tries < 8 ? 1 : 5);
+    return 1;
+}
+
+static int on_wal(void *arg, sqlite3 *db, const char *name, int pages) {
+    (void)db, (void)name;
+    ((SqliteConn *)arg)->wal_pages = pages;
+    return SQLITE_OK;
+}
+
+// Byte order, by the name that PostgreSQL knows it by.
+static int collate_c(void *arg, int an, const void *a, int bn, const void *b) {
+    (void)arg;
+    return str_cmp(str_n(a, (size_t)an), str_n(b, (size_t)bn));
+}
+
+static void drop_stmt(void *owner, Stmt *s) {
+    (void)owner;
+    sqlite3_finalize(((SqliteStmt *)s)->handle);
+    mem_free(((SqliteStmt *)s)->numbers);
+}
+
+static void settings(SqliteConn *k, bool write) {
+    sqlite3 *db = k->db;
+    sqlite3_extended_result_codes(db, 0);
+    sqlite3_progress_handler(db, PROGRESS_OPS, on_progress, k);
+    sqlite3_busy_handler(db, on_busy, k);
+    // SQLite's own checkpoint would run within COMMIT, before anybody gets an answer.
+    sqlite3_wal_hook(db, on_wal, k);
+    sqlite3_limit(db, SQLITE_LIMIT_LENGTH, DB_VALUE_MAX + 4096);
+    sqlite3_limit(db, SQLITE_LIMIT_ATTACHED, 0);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_DQS_DML, 0, NULL);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_DQS_DDL, 0, NULL);
+    sqlite3_create_collation(db, "C", SQLITE_UTF8, NULL, collate_c);
+    k->cache = (StmtCache){ .max = write ? WRITER_STATEMENTS : READER_STATEMENTS,
+                            .drop = drop_stmt,
+                            .owner = k };
+}
+
+// The log must be there before synchronous and the rest mean what they say.
+static int journal(SqliteConn *k, bool alone) {
+    sqlite3_stmt *s = NULL;
+    // Without shared memory the log's index is in this process: one connection, exclusive.
+    int rc = alone ? sqlite3_exec(k->db, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA temp_store=MEMORY;",
+                                  NULL, NULL, NULL)
+                   : SQLITE_OK;
+    if (!rc) rc = sqlite3_prepare_v2(k->db, "PRAGMA journal_mode=WAL", -1, &s, NULL);
+    if (rc) return rc;
+    rc = sqlite3_step(s);
+    bool wal = rc == SQLITE_ROW && str_is(str_z((const char *)sqlite3_column_text(s, 0)), "wal");
+    int end = sqlite3_finalize(s);
+    if (end) return end;
+    return wal ? SQLITE_OK : SQLITE_CANTOPEN;
+}
+
+static int pragmas(SqliteConn *k, bool write) {
+    char text[512];
+    snprintf(text, sizeof text,
+             "PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA case_sensitive_like=ON;"
+             "PRAGMA journal_size_limit=16777216; PRAGMA mmap_size=33554432;"
+             "PRAGMA cache_size=-%d; PRAGMA secure_delete=FAST; PRAGMA trusted_schema=OFF;"
+             "PRAGMA cell_size_check=ON; PRAGMA query_only=%s;",
+             write ? WRITER_CACHE_KIB : READER_CACHE_KIB, write ? "OFF" : "ON");
+    return sqlite3_exec(k->db, text, NULL, NULL, NULL);
+}
+
+static int prepare_control(SqliteConn *k) {
+    static const char *const texts[CONTROL__COUNT] = {
+        [CONTROL_BEGIN] = "BEGIN",         [CONTROL_BEGIN_WRITE] = "BEGIN IMMEDIATE",
+        [CONTROL_COMMIT] = "COMMIT",       [CONTROL_ROLLBACK] = "ROLLBACK",
+        [CONTROL_SAVE] = "SAVEPOINT tx",   [CONTROL_RELEASE] = "RELEASE tx",
+        [CONTROL_UNDO] = "ROLLBACK TO tx",
+    };
+    int rc = SQLITE_OK;
+    for (int i = 0; i < CONTROL__COUNT && !rc; i++)
+        rc = sqlite3_prepare_v3(k->db, texts[i], -1, SQLITE_PREPARE_PERSISTENT, &k->control[i],
+                                NULL);
+    return rc;
+}
+
+int sqlite_control(SqliteConn *k, Control what) {
+    sqlite3_step(k->control[what]);
+    return sqlite3_reset(k->control[what]);
+}
+
+err sqlite_conn_open(Ctx *c, SqliteDb *db, bool write, SqliteConn **out) {
+    SqliteConn *k = mem_new(sizeof *k);
+    k->os = db->base.os;
+    k->busy_ms = db->base.busy_ms;
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX;
+    int rc = sqlite3_open_v2(db->path, &k->db, flags, db->vfs);
+    if (!k->db) return mem_free(k), db_away(c, sqlite3_errstr(rc), 1000);
+    if (!rc) {
+        settings(k, write);
+        rc = journal(k, !db->writer.threaded);
+        if (!rc) rc = pragmas(k, write);
+        if (!rc) rc = prepare_control(k);
+    }
+    if (!rc) return *out = k, ERR_OK;
+    err e = sqlite3_errcode(k->db) ? sqlite_fail(c, k, NULL, "open")
+                                   : db_away(c, "its files do not allow a write-ahead log", 0);
+    sqlite_conn_close(k);
+    return e;
+}
+
+void sqlite_conn_close(SqliteConn *k) {
+    if (!k) return;
+    assert(!k->tx);
+    if (k->cache.drop) stmt_clear(&k->cache);
+    for (int i = 0; i < CONTROL__COUNT; i++) sqlite3_finalize(k->control[i]);
+    int rc = sqlite3_close(k->db);
+    assert(rc == SQLITE_OK);
+    mem_free(k);
+}
+
+// ---- statements
+
+static err map_params(Ctx *c, SqliteStmt *s, const Sql *sql) {
+    s->params = sqlite3_bind_parameter_count(s->handle);
+    s->numbers = mem_new(((size_t)s->params + 1) * sizeof *s->numbers);
+    for (int i = 0; i < s->params; i++) {
+        const char *name = sqlite3_bind_parameter_name(s->handle, i + 1);
+        int64_t number = 0;
+        if (!name || name[0] != '$' || !str_to_i64(str_z(name + 1), &number) || number < 1
+            || number > DB_ARGS_MAX)
+            return db_sql_fail(c, sql->name, "parameters are $1, $2, …");
+        s->numbers[i] = (uint16_t)number;
+        if (number > s->highest) s->highest = (int)number;
+    }
+    return ERR_OK;
+}
+
+static err prepare(Ctx *c, SqliteConn *k, Tx *tx, const Sql *sql, SqliteStmt **out) {
+    const char *text = sql_text(tx->db, sql), *tail = NULL;
+    SqliteStmt *s = (SqliteStmt *)stmt_take(&k->cache, sql, text);
+    if (s) return *out = s, ERR_OK;
+    if (sql_ends_tx(text)) return db_sql_fail(c, sql->name, "it is not for a transaction");
+    s = mem_new(sizeof *s);
+    err e = ERR_OK;
+    if (sqlite3_prepare_v3(k->db, text, -1, SQLITE_PREPARE_PERSISTENT, &s->handle, &tail))
+        e = sqlite_fail(c, k, tx, sql->name);
+    else if (!s->handle || tail[strspn(tail, " \t\r\n;")])
+        e = db_sql_fail(c, sql->name, "it is not exactly one statement");
+    else e = map_params(c, s, sql);
+    if (e) {
+        drop_stmt(k, &s->base);
+        mem_free(s);
+        return e;
+    }
+    stmt_add(&k->cache, &s->base, sql, text);
+    return *out = s, ERR_OK;
+}
+
+static int bind_one(sqlite3_stmt *h, int at, const Val *v, sqlite3_destructor_type life) {
+    switch (v->type) {
+    case VAL_NULL: return sqlite3_bind_null(h, at);
+    case VAL_INT: return sqlite3_bind_int64(h, at, v->i);
+    case VAL_REAL: return sqlite3_bind_double(h, at, v->f);
+    case VAL_TEXT: return sqlite3_bind_text64(h, at, v->s.p, v->s.n, life, SQLITE_UTF8);
+    case VAL_BLOB: return sqlite3_bind_blob64(h, at, v->s.p, v->s.n, life);
+    }
+    assert(!"a value's type");
+    return SQLITE_MISUSE;
+}
+
+// life: whether SQLite copies text and blobs (its statement outlives the arguments).
+static err bind(Ctx *c, SqliteStmt *s, const Val *args, size_t n, sqlite3_destructor_type life) {
+    const char *name = s->base.sql->name;
+    if (n != (size_t)s->highest)
+        return db_sql_fail(c, name, say(c, "it has %d parameters, not %zu", s->highest, n));
+    for (int i = 0; i < s->params; i++)
+        if (bind_one(s->handle, i + 1, &args[s->numbers[i] - 1], life))
+            return db_sql_fail(c, name, "a parameter does not fit");
+    return ERR_OK;
+}
+
+static void give(SqliteConn *k, SqliteStmt *s) {
+    sqlite3_reset(s->handle);
+    sqlite3_clear_bindings(s->handle);
+    stmt_give(&k->cache, &s->base);
+}
+
+// SQLite does not name a broken reference: the table written to has to do.
+static err step_fail(Ctx *c, SqliteConn *k, Tx *tx, const Sql *sql) {
+    if (sqlite3_extended_errcode(k->db) == SQLITE_CONSTRAINT_FOREIGNKEY)
+        return fail(c, ERR_CONFLICT, R_DB_REFERENCE, "index",
+                    say_str(c, sql_table(sql_text(tx->db, sql))));
+    return sqlite_fail(c, k, tx, sql->name);
+}
+
+static err sqlite_exec(Ctx *c, Tx *tx, const Sql *sql, const Val *args, size_t n,
+                       int64_t *out_changed) {
+    SqliteConn *k = tx->conn;
+    SqliteStmt *s;
+    TRY(prepare(c, k, tx, sql, &s));
+    err e = bind(c, s, args, n, SQLITE_STATIC);
+    if (!e) {
+        int rc;
+        do rc = sqlite3_step(s->handle);
+        while (rc == SQLITE_ROW);
+        if (rc != SQLITE_DONE) e = step_fail(c, k, tx, sql);
+        else if (!sqlite3_stmt_readonly(s->handle)) *out_changed = sqlite3_changes64(k->db);
+    }
+    give(k, s);
+    return e;
+}
+
+static Val column(Ctx *c, sqlite3_stmt *h, int i) {
+    switch (sqlite3_column_type(h, i)) {
+    case SQLITE_INTEGER: return val_int(sqlite3_column_int64(h, i));
+    case SQLITE_FLOAT: return val_real(sqlite3_column_double(h, i));
+    case SQLITE_TEXT: {
+        const void *p = sqlite3_column_text(h, i);
+        return val_str(arena_str(c->mem, str_n(p, (size_t)sqlite3_column_bytes(h, i))));
+    }
+    case SQLITE_BLOB: {
+        const void *p = sqlite3_column_blob(h, i); // NULL for an empty one
+        return val_blob(arena_str(c->mem, str_n(p ? p : "", (size_t)sqlite3_column_bytes(h, i))));
+    }
+    default: return val_null();
+    }
+}
+
+static err sqlite_next(Ctx *c, Rows *r) {
+    SqliteStmt *s = r->cursor;
+    int rc = sqlite3_step(s->handle);
+    r->more = rc == SQLITE_ROW;
+    if (rc == SQLITE_DONE) return ERR_OK;
+    if (rc != SQLITE_ROW) return step_fail(c, r->tx->conn, r->tx, r->sql);
+    for (int i = 0; i < r->cols; i++) r->vals[i] = column(c, s->handle, i);
+    return ERR_OK;
+}
+
+static err sqlite_query(Ctx *c, Rows *r, const Val *args, size_t n) {
+    SqliteConn *k = r->tx->conn;
+    SqliteStmt *s;
+    TRY(prepare(c, k, r->tx, r->sql, &s));
+    err e = bind(c, s, args, n, SQLITE_TRANSIENT);
+    if (!e) {
+        r->cursor = s;
+        r->cols = sqlite3_column_count(s->handle);
+        r->vals = new (c->mem, Val, (size_t)r->cols);
+        e = sqlite_next(c, r);
+    }
+    if (e) give(k, s);
+    return e;
+}
+
+// A statement with RETURNING is run to its end: SQLite checks references only there.
+static void sqlite_finish(Rows *r) {
+    SqliteStmt *s = r->cursor;
+    Tx *tx = r->tx;
+    if (r->more && !sqlite3_stmt_readonly(s->handle)) {
+        int rc;
+        do rc = sqlite3_step(s->handle);
+        while (rc == SQLITE_ROW);
+        if (rc != SQLITE_DONE) (void)!tx_spoil(tx->c, tx, step_fail(tx->c, tx->conn, tx, r->sql));
+    }
+    give(tx->conn, s);
+}
+
+static err sqlite_script(Ctx *c, Tx *tx, const char *name, const char *text) {
+    SqliteConn *k = tx->conn;
+    while (*text) {
+        sqlite3_stmt *h = NULL;
+        if (sqlite3_prepare_v2(k->db, text, -1, &h, &text)) return sqlite_fail(c, k, tx, name);
+        if (!h) break;
+        bool bad = sql_ends_tx(sqlite3_sql(h));
+        err e = bad ? db_sql_fail(c, name, "it is not for a transaction") : ERR_OK;
+        int rc = SQLITE_ROW;
+        while (!e && rc == SQLITE_ROW) rc = sqlite3_step(h);
+        if (!e && rc != SQLITE_DONE) e = sqlite_fail(c, k, tx, name);
+        sqlite3_finalize(h);
+        TRY(e);
+    }
+    return ERR_OK;
+}
+
+static err sqlite_now(Ctx *c, Tx *tx, int64_t *out_ms) {
+    (void)c;
+    *out_ms = os_wall_ms(tx->db->os);
+    return ERR_OK;
+}
+
+// ---- read snapshots
+
+// An idle reader, or a new one while there may be more. *out stays NULL when a new one may be
+// opened.
+static err wait_reader(Ctx *c, SqliteDb *db, Tx *tx, SqliteConn **out) {
+    int64_t since = os_mono_ns(db->base.os), waited = 0;
+    err e = ERR_OK;
+    pthread_mutex_lock(&db->lock);
+    while (!db->idle && db->opened == db->base.readers && !e) {
+        waited = os_mono_ns(db->base.os) - since;
+        e = tx_expiry(c, tx);
+        if (!e && waited >= db->base.busy_ms * 1000000) e = db_busy(c, db->base.busy_ms);
+        if (!e) cond_wait_ms(db->base.os, &db->freed, &db->lock, DB_SLICE_MS);
+    }
+    if (!e) {
+        *out = db->idle;
+        if (db->idle) db->idle = db->idle->next;
+        else db->opened++;
+    }
+    pthread_mutex_unlock(&db->lock);
+    if (waited) atomic_fetch_add(&db->base.waits_ns, os_mono_ns(db->base.os) - since);
+    return e;
+}
+
+static void give_reader(SqliteDb *db, SqliteConn *k) {
+    pthread_mutex_lock(&db->lock);
+    if (k) {
+        k->next = db->idle;
+        db->idle = k;
+    } else {
+        db->opened--;
+    }
+    pthread_cond_signal(&db->freed);
+    pthread_mutex_unlock(&db->lock);
+}
+
+static err snapshot(Ctx *c, SqliteConn *k, Tx *tx) {
+    tx->conn = k;
+    k->tx = tx;
+    err e = ERR_OK;
+    if (sqlite_control(k, CONTROL_BEGIN)) e = sqlite_fail(c, k, tx, "begin");
+    else e = tx_run(tx);
+    k->tx = NULL;
+    if (!sqlite3_get_autocommit(k->db)) sqlite_control(k, CONTROL_ROLLBACK);
+    assert(sqlite3_get_autocommit(k->db));
+    return e;
+}
+
+static err read_alone(Ctx *c, SqliteDb *db, Tx *tx) {
+    SqliteConn *k = db->writer.conn;
+    sqlite3_exec(k->db, "PRAGMA query_only=ON", NULL, NULL, NULL);
+    err e = snapshot(c, k, tx);
+    sqlite3_exec(k->db, "PRAGMA query_only=OFF", NULL, NULL, NULL);
+    return e;
+}
+
+static err sqlite_read(Ctx *c, Tx *tx) {
+    SqliteDb *db = (SqliteDb *)tx->db;
+    if (!db->writer.threaded) return read_alone(c, db, tx);
+    SqliteConn *k = NULL;
+    TRY(wait_reader(c, db, tx, &k));
+    err e = k ? ERR_OK : sqlite_conn_open(c, db, false, &k);
+    if (!e) e = snapshot(c, k, tx);
+    give_reader(db, k);
+    return e;
+}
+
+static err sqlite_tx(Ctx *c, Tx *tx) { return writer_tx(c, &((SqliteDb *)tx->db)->writer, tx); }
+
+// ---- the database
+
+static void sqlite_close_db(Db *base) {
+    SqliteDb *db = (SqliteDb *)base;
+    writer_stop(&db->writer);
+    int closed = 0;
+    for (SqliteConn *k = db->idle, *next; k; k = next, closed++) {
+        next = k->next;
+        sqlite_conn_close(k);
+    }
+    assert(closed == db->opened); // nobody reads any more
+    sqlite_conn_close(db->writer.conn);
+    if (db->vfs) sqlite_vfs_remove(db->vfs);
+    pthread_mutex_destroy(&db->lock);
+    pthread_cond_destroy(&db->freed);
+    mem_free(db->path);
+    mem_free(db);
+}
+
+static const DbOps sqlite_ops = { .close = sqlite_close_db,
+                                  .tx = sqlite_tx,
+                                  .read = sqlite_read,
+                                  .exec = sqlite_exec,
+                                  .query = sqlite_query,
+                                  .next = sqlite_next,
+                                  .finish = sqlite_finish,
+                                  .script = sqlite_script,
+                                  .now = sqlite_now };
+
+static void configure(void) {
+    sqlite3_config(SQLITE_CONFIG_MULTITHREAD);
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0); // a lock around every allocation otherwise
+    sqlite3_initialize();
+}
+
+// Made by us, so that nobody else may read it; its log takes after it. Not opened when it is there:
+// closing would drop the locks that this process holds on it (POSIX).
+static err make_file(Ctx *c, str path) {
+    PathInfo info;
+    Failure before = c->failure;
+    err e = path_info(c, path, &info);
+    if (e != ERR_NOTFOUND) return e;
+    c->failure = before;
+    File *f;
+    TRY(file_open(c, path, FILE_READ | FILE_WRITE | FILE_CREATE | FILE_PRIVATE, &f));
+    file_close(f);
+    return ERR_OK;
+}
+
+err sqlite_open(Ctx *c, str path, const DbConfig *config, Db **out) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, configure);
+    if (!path.n || path.p[0] == ':' || str_starts(path, S("file:")))
+        return fail(c, ERR_INVALID, R_DB_URL, "why", "sqlite: wants the path of a file");
+    TRY(make_file(c, path));
+    SqliteDb *db = mem_new(sizeof *db);
+    db_init(&db->base, c, config, &sqlite_ops, DB_SQLITE);
+    bool real = c->os == os_real();
+    db->path = mem_strdup(path);
+    db->vfs = real ? NULL : sqlite_vfs_add(c->os);
+    db->writer.threaded = real;
+    pthread_mutex_init(&db->lock, NULL);
+    cond_init(&db->freed);
+    SqliteConn *k;
+    err e = sqlite_conn_open(c, db, true, &k);
+    if (e) {
+        sqlite_close_db(&db->base);
+        return e;
+    }
+    writer_start(&db->writer, &db->base, k, real);
+    *out = &db->base;
+    return ERR_OK;
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// sqlite_impl.h - private to the SQLite backend: its connections, its writer, its simulated files.
+#ifndef LATHE_DB_SQLITE_IMPL_H
+#define LATHE_DB_SQLITE_IMPL_H
+#include "db/db_impl.h"
+#include <sqlite3.h>
+
+// Statements of the backend's own, prepared once a connection.
+typedef enum {
+    CONTROL_BEGIN,
+    CONTROL_BEGIN_WRITE,
+    CONTROL_COMMIT,
+    CONTROL_ROLLBACK,
+    CONTROL_SAVE,
+    CONTROL_RELEASE,
+    CONTROL_UNDO,
+    CONTROL__COUNT
+} Control;
+
+typedef struct SqliteConn {
+    sqlite3 *db;
+    Os *os;
+    int64_t busy_ms, busy_since_ns;
+    Tx *tx; // whose statements run, for its deadline; NULL: nothing may interrupt
+    StmtCache cache;
+    sqlite3_stmt *control[CONTROL__COUNT];
+    int wal_pages; // in the log after the last commit
+    struct SqliteConn *next;
+} SqliteConn;
+
+// A transaction that waits for the writer. In its caller's arena.
+typedef enum { REQ_WAITING, REQ_RUNNING, REQ_DONE } ReqState;
+typedef struct Req {
+    Tx *tx;
+    err result;
+    ReqState state;
+    bool solo; // a neighbour took its group down: its next group is its own
+    int64_t queued_ns;
+    pthread_cond_t done;
+    struct Req *next;
+} Req;
+
+typedef struct Writer {
+    Db *db;
+    SqliteConn *conn;
+    pthread_mutex_t lock;
+    pthread_cond_t more;
+    Req *head, **tail; // under lock, as are the states of the requests
+    bool closing, threaded;
+    int checkpoint_at; // pages in the log that call for the next checkpoint
+    Thread thread;
+} Writer;
+
+typedef struct SqliteDb {
+    Db base;
+    char *path;
+    const char *vfs; // NULL: the machine's
+    Writer writer;
+    pthread_mutex_t lock; // of the readers
+    pthread_cond_t freed;
+    SqliteConn *idle;
+    int opened;
+} SqliteDb;
+
+err sqlite_conn_open(Ctx *c, SqliteDb *db, bool write, SqliteConn **out);
+void sqlite_conn_close(SqliteConn *k);
+int sqlite_control(SqliteConn *k, Control what); // SQLite's code
+// What SQLite said last on k, as a failure of the named statement. tx is NULL outside of one.
+err sqlite_fail(Ctx *c, SqliteConn *k, Tx *tx, const char *statement);
+err sqlite_commit_fail(Ctx *c, SqliteConn *k); // the same of a COMMIT
+
+void writer_start(Writer *w, Db *db, SqliteConn *conn, bool threaded);
+void writer_stop(Writer *w); // what waits is run first
+err writer_tx(Ctx *c, Writer *w, Tx *tx);
+
+// sqlite_vfs.c: SQLite's files over os/file.h, for a simulated os. The name to open with.
+const char *sqlite_vfs_add(Os *os);
+void sqlite_vfs_remove(const char *name);
+#endif
