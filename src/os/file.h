@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // file.h - files and directories. Blocking: call from a worker or at start-up, except a write to
-// the journal, which a loop may make. Durability is explicit: a write is safe from the death of this
-// process at once, from a power cut only after file_sync (and, for a new or renamed name, dir_sync
-// of its directory). The simulated twin loses or tears exactly what was not synced.
+// the journal, which a loop may make. Durability is explicit: a write is safe from the death of
+// this process at once, from a power cut only after file_sync (and, for a new or renamed name,
+// dir_sync of its directory). The simulated twin loses or tears exactly what was not synced.
 // Errors: os_fail of what the kernel said, with the path. Paths hold no NUL (ERR_INVALID).
 // Threads: a File may be read and written at different offsets by several threads.
 #ifndef LATHE_OS_FILE_H

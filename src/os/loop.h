@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // loop.h - an event loop, one a thread: timers, posted calls, and the sockets of stream.h. A turn
-// is: wait, run what is ready, run the turn hooks, flush the output of every stream that was written
-// to. So what a hook makes durable is durable before an answer leaves. (When flushing calls an owner
-// back and it writes more, the hooks run again before that leaves.)
+// is: wait, run what is ready, run the turn hooks, flush the output of every stream that was
+// written to. So what a hook makes durable is durable before an answer leaves. (When flushing calls
+// an owner back and it writes more, the hooks run again before that leaves.)
 // Threads: everything on the loop's own thread, except loop_post, loop_stop and loop_stopping.
 #ifndef LATHE_OS_LOOP_H
 #define LATHE_OS_LOOP_H

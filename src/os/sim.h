@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // sim.h - the simulated twin of os: virtual time, and one seed that decides every order, delay and
 // fault. Several nodes share one world; each has its own Os, files, loops and processes; unix
-// sockets reach within a node, TCP between nodes. Everything runs on the thread that calls sim_run. Time
-// moves only when nothing is ready. The same seed and the same calls replay the same history.
+// sockets reach within a node, TCP between nodes. Everything runs on the thread that calls sim_run.
+// Time moves only when nothing is ready. The same seed and the same calls replay the same history.
 // Node n is "node<n>" to addr_resolve and 10.0.0.<n + 1> on the wire; 127.0.0.1 is each node's own.
 // Inspired by FoundationDB's and TigerBeetle's simulators.
 #ifndef LATHE_OS_SIM_H

@@ -58,11 +58,16 @@ str stream_peer(Stream *s); // text for logs; lives as long as the stream
 // comes; before EOF, what the kernel holds (at most 256 KiB) is moved to stream_in without data().
 
 typedef struct Listener Listener;
-// accepted(arg, s) on the loop that will own it: one listener may serve several loops, the idle one
-// takes the connection. addr port 0 takes a free one: listener_addr tells. A unix socket has mode
-// 0600; an old file of it that nobody answers on is replaced, else ERR_CONFLICT.
-err listener_open(Ctx *c, Loop *const loops[], size_t loops_n, const Addr *addr,
-                  void (*accepted)(void *arg, Loop *l, Stream *s), void *arg, Listener **out);
+typedef struct ListenSpec {
+    Loop *const *loops; // one listener may serve several loops, the idle one takes the connection
+    size_t loops_n;
+    const Addr *addr;
+    void (*accepted)(void *arg, Loop *l, Stream *s); // on the loop that will own s
+    void *arg;
+} ListenSpec;
+// addr port 0 takes a free one: listener_addr tells. A unix socket has mode 0600; an old file of it
+// that nobody answers on is replaced, else ERR_CONFLICT. spec need not outlive the call.
+err listener_open(Ctx *c, const ListenSpec *spec, Listener **out);
 // Stops accepting; accepted streams live on; NULL is fine. What waits in the backlog is still
 // accepted, within this call, when it is made on one of the listener's loops. No call of accepted
 // runs or comes after it. Any thread, before its loops are freed.

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// real.c - the machine: clocks, random, environment and facts, and the table that joins the real
+// parts (file_real.c, loop_real.c, …). Owner: one for the program. Threads: any.
+#include "os/real.h"
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+static int64_t clock_ns(clockid_t id) {
+    struct timespec t;
+    int rc = clock_gettime(id, &t);
+    assert(rc == 0);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static int64_t wall_ms(Os *os) { return (void)os, clock_ns(CLOCK_REALTIME) / 1000000; }
+static int64_t mono_ns(Os *os) { return (void)os, clock_ns(CLOCK_MONOTONIC); }
+static int64_t cpu_ns(Os *os) { return (void)os, clock_ns(CLOCK_THREAD_CPUTIME_ID); }
+static const char *env(Os *os, const char *name) { return (void)os, getenv(name); }
+
+static void random_bytes(Os *os, void *out, size_t n) {
+    (void)os;
+    for (size_t done = 0; done < n;) {
+        ssize_t got = getrandom((char *)out + done, n - done, 0);
+        if (got < 0 && errno == EINTR) continue;
+        assert(got > 0); // without random there are no safe ids or keys: nothing may go on
+        done += (size_t)got;
+    }
+}
+
+static str program(Ctx *c) {
+    char path[4096];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path);
+    assert(n > 0 && (size_t)n < sizeof path);
+    return arena_str(c->mem, str_n(path, (size_t)n));
+}
+
+static struct rlimit first_files; // the limit of open files as it was when we started
+
+void real_files_limit_restore(void) { setrlimit(RLIMIT_NOFILE, &first_files); }
+
+// A write to a connection whose peer left is an error to handle, not a reason to die. And a server
+// needs one file per connection: the soft limit of 1024 is there for programs that use select().
+// And a connection must not become standard output because somebody had closed that.
+static void once(void) {
+    int fd;
+    do fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= 2);
+    if (fd > 2) close(fd);
+    signal(SIGPIPE, SIG_IGN);
+    int rc = getrlimit(RLIMIT_NOFILE, &first_files);
+    assert(rc == 0);
+    struct rlimit most = first_files;
+    most.rlim_cur = most.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &most);
+}
+
+Os *os_real(void) {
+    static Os real = { &os_real_ops };
+    static pthread_once_t ready = PTHREAD_ONCE_INIT;
+    pthread_once(&ready, once);
+    return &real;
+}
+
+const OsOps os_real_ops = {
+    .wall_ms = wall_ms,
+    .mono_ns = mono_ns,
+    .cpu_ns = cpu_ns,
+    .random = random_bytes,
+    .env = env,
+    .facts = real_facts,
+    .program = program,
+
+    .file_open = real_file_open,
+    .path_rename = real_path_rename,
+    .path_remove = real_path_remove,
+    .path_remove_tree = real_path_remove_tree,
+    .path_info = real_path_info,
+    .dir_make = real_dir_make,
+    .dir_list = real_dir_list,
+    .dir_sync = real_dir_sync,
+    .disk_free = real_disk_free,
+
+    .loop_new = real_loop_new,
+    .pool_new = real_pool_new,
+    .stream_connect = real_stream_connect,
+    .stream_adopt = real_stream_adopt,
+    .listener_open = real_listener_open,
+    .resolve = real_resolve,
+
+    .process_start = real_process_start,
+    .sandbox_name = real_sandbox_name,
+    .pid_start_ticks = real_pid_start_ticks,
+    .pid_signal = real_pid_signal,
+    .pid_memory_bytes = real_pid_memory_bytes,
+    .pid_cpu_ms = real_pid_cpu_ms,
+    .pipe_make = real_pipe_make,
+};
