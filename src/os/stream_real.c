@@ -116,14 +116,17 @@ static void close_stream(Stream *head) {
 
 static const StreamOps stream_ops = { send_out, recv_in, pending_error, finish_out, close_stream };
 
-static void register_fd(RealStream *s) {
+static void assign_events(RealStream *s) {
     struct event_base *base = real_loop_base(s->head.loop);
     short read = EV_READ | EV_CLOSED | EV_ET | EV_PERSIST;
     int rc = event_assign(&s->read_event, base, s->fd, read, on_read_event, s);
     assert(rc == 0);
     rc = event_assign(&s->write_event, base, s->fd, EV_WRITE | EV_ET, on_write_event, s);
     assert(rc == 0);
-    rc = event_add(&s->read_event, NULL);
+}
+
+static void watch_input(RealStream *s) {
+    int rc = event_add(&s->read_event, NULL);
     assert(rc == 0);
 }
 
@@ -131,7 +134,7 @@ static RealStream *make(Loop *l, int fd, const char *peer) {
     RealStream *s = (RealStream *)stream_make(l, &stream_ops, sizeof *s, peer);
     s->fd = fd;
     timer_init(&s->retry, l, NULL, s);
-    if (fd >= 0) register_fd(s);
+    if (fd >= 0) assign_events(s);
     return s;
 }
 
@@ -145,7 +148,9 @@ Stream *real_stream_accepted(Loop *l, int fd, const struct sockaddr_storage *fro
     } else {
         addr_from_sockaddr(from, &peer);
     }
-    return &make(l, fd, peer.text)->head;
+    RealStream *s = make(l, fd, peer.text);
+    watch_input(s);
+    return &s->head;
 }
 
 Stream *real_stream_adopt(Loop *l, int fd) {
@@ -153,7 +158,9 @@ Stream *real_stream_adopt(Loop *l, int fd) {
     int flags = fcntl(fd, F_GETFL);
     assert(flags >= 0);
     fcntl(fd, F_SETFL, flags | O_NONBLOCK);
-    return &make(l, fd, "pipe")->head;
+    RealStream *s = make(l, fd, "pipe");
+    watch_input(s);
+    return &s->head;
 }
 
 // --- connecting
@@ -186,10 +193,9 @@ Stream *real_stream_connect(Loop *l, const Addr *to) {
     assert(good);
     int fd = socket(where.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     int e = errno;
-    RealStream *s = make(l, -1, to->text);
+    RealStream *s = make(l, fd, to->text);
     s->head.connecting = true;
     s->to = *to;
-    s->fd = fd;
     s->retry.fn = try_connect;
     if (fd < 0) {
         stream_on_connected(&s->head, e);
@@ -197,8 +203,7 @@ Stream *real_stream_connect(Loop *l, const Addr *to) {
     }
     real_socket_options(fd, where.ss_family);
     try_connect(s);
-    register_fd(s); // after connect: before it, epoll takes the socket for hung up
-    if (s->head.connecting && !s->retry.running) wait_writable(s);
+    watch_input(s); // after connect: before it, epoll takes the socket for hung up
     return &s->head;
 }
 
