@@ -17,6 +17,7 @@ typedef struct AuditEntry {                      // one row of the chain: a chan
 } AuditEntry;
 
 typedef struct App {
+    const Module *const *modules;                // NULL-terminated, in start order; the kit first
     Os *os;
     Db *db;
     Blobs *blobs;
@@ -46,6 +47,6 @@ size_t app_loop_index(const App *app, const Loop *l);
 // A call of the program itself (reconcilers, start-up, timers): Ctx with its own arena and identity_system. Free with app_ctx_free.
 Ctx *app_ctx_new(App *app);
 void app_ctx_free(Ctx *c);
-int serve_main(int argc, char **argv);           // `lathe serve`
-int cli_main(int argc, char **argv);             // every other verb
+int serve_main(int argc, char **argv, const Module *const *modules);      // `lathe serve`
+int cli_main(int argc, char **argv, const Module *const *modules);        // every other verb
 #endif

@@ -2,6 +2,7 @@
 // bind.c - from rows to routes: the derived ones of each resource, the hand-written ones of each module, and what all of them share:
 // identification, permission, the error's shape, the access log.
 #include "res/bind.h"
+#include "res/kit.h"
 #include "base/log.h"
 #include <assert.h>
 #include <stdio.h>
@@ -34,7 +35,7 @@ static void bind_resource(Builder *b, const ResTable *t) {
         { BIND_DELETE, HTTP_DELETE, "/{id}", "delete", RES_NO_DELETE, crud_delete },
     };
     bool project = t->r->scope == SCOPE_PROJECT;
-    Binding like = { .net = { .timeout_ms = CRUD_TIMEOUT_MS }, .table = t, .needs_project = project };
+    Binding like = { .net = { .timeout_ms = CRUD_TIMEOUT_MS }, .table = t, .scope = t->r->scope };
     for (size_t i = 0; i < countof(faces); i++) {
         if (t->r->flags & faces[i].without) continue;
         bool writes = faces[i].kind == BIND_CREATE || faces[i].kind == BIND_PATCH;
@@ -58,14 +59,16 @@ static void stream_route(Exchange *x, const NetRoute *n) { binding_of(n)->route-
 static void bind_route(Builder *b, const Route *r) {
     bool streams = r->flags & ROUTE_STREAM;
     assert(streams ? !!r->stream : !!r->serve);
-    assert(r->permission || r->flags & ROUTE_PUBLIC);
+    bool open = r->flags & (ROUTE_PUBLIC | ROUTE_ANYONE);
+    assert(!!r->permission != open);
     Binding like = { .net = { .method = r->method, .body_max = r->body_max, .timeout_ms = r->timeout_ms }, .kind = BIND_ROUTE, .route = r };
     if (!streams && !like.net.timeout_ms) like.net.timeout_ms = CRUD_TIMEOUT_MS;
     if (streams) like.net.stream = stream_route;
     else like.net.serve = serve_route;
     like.permission = r->permission;
-    like.needs_project = !(r->flags & (ROUTE_NO_PROJECT | ROUTE_PUBLIC));
-    push_both(b, &like, r->pattern, like.needs_project);
+    like.open = open;
+    like.scope = r->flags & ROUTE_ORG ? SCOPE_ORG : open || r->flags & ROUTE_SYSTEM ? SCOPE_SYSTEM : SCOPE_PROJECT;
+    push_both(b, &like, r->pattern, like.scope == SCOPE_PROJECT);
 }
 
 err bindings_build(Ctx *c, const Module *const mods[], const NetRoute *const **out, size_t *out_n) {
@@ -114,13 +117,22 @@ err require(Ctx *c, const char *permission_wanted, str target) {
     return fail(c, ERR_DENIED, R_FORBIDDEN, "who", who, "permission", permission_wanted);
 }
 
+// A project's key acts in its project only, an organisation's key not on the system.
+static err require_scope(Ctx *c, const Binding *b) {
+    bool narrow = c->who && ((b->scope == SCOPE_SYSTEM && c->who->org.n) || (b->scope != SCOPE_PROJECT && c->who->project.n));
+    if (narrow) return require(c, arena_printf(c->mem, "%s (outside its project)", b->permission).p, S(""));
+    if (b->scope == SCOPE_PROJECT && !c->project.n) return fail(c, ERR_INVALID, R_NO_PROJECT);
+    return ERR_OK;
+}
+
 static err enter(void *app, Ctx *c, const NetRoute *n, const HttpRequest *r) {
     App *a = app;
     const Binding *b = binding_of(n);
     c->app = a, c->os = a->os, c->db = a->db, c->lang = language(r);
-    if (!b->permission || n->stream) return ERR_OK;
+    if (n->stream || (b->route && b->route->flags & ROUTE_PUBLIC)) return ERR_OK;
     if (a->identify) TRY(a->identify(c, r, false));
-    if (b->needs_project && !c->project.n) return fail(c, ERR_INVALID, R_NO_PROJECT);
+    if (b->open) return ERR_OK;
+    TRY(require_scope(c, b));
     return require(c, b->permission, r->path);
 }
 
@@ -188,8 +200,7 @@ static void left(void *app, Ctx *c, const NetRoute *n, const HttpRequest *r, int
     snprintf(status_text, sizeof status_text, "%d", status);
     snprintf(ms, sizeof ms, "%.3f", (double)ns / 1e6);
     snprintf(bytes, sizeof bytes, "%lld", (long long)sent);
-    static const Metric *const m = &metric_http_duration;
-    metric_observe(m, (double)ns / 1e9, str_z(http_method_name(r->method)), str_z(n ? n->pattern : ""), str_z(status_text));
+    metric_observe(&metric_http_duration, (double)ns / 1e9, str_z(http_method_name(r->method)), str_z(n ? n->pattern : ""), str_z(status_text));
     log_at("http", status >= 500 ? LOG_WARN : LOG_DEBUG, c, "request", "method", http_method_name(r->method), "path",
            n ? n->pattern : "-", "status", status_text, "ms", ms, "bytes", bytes);
 }

@@ -12,8 +12,9 @@ typedef struct Binding {
     const ResTable *table;                       // not for BIND_ROUTE
     const Action *action;
     const Route *route;
-    const char *permission;                      // NULL: public
-    bool needs_project;
+    const char *permission;
+    Scope scope;                                 // where it acts: a key of a narrower place may not
+    bool open;                                   // no permission asked: public, or for any identity
 } Binding;
 static inline const Binding *binding_of(const NetRoute *n) { return (const Binding *)n; }
 

@@ -11,13 +11,14 @@
 #include "res/setting.h"
 
 // A hand-written route is still a row: OpenAPI, permissions, docs and tests read it.
-enum { ROUTE_PUBLIC = 1u, ROUTE_STREAM = 2u, ROUTE_FOREIGN = 4u, ROUTE_NO_PROJECT = 8u };
-// PUBLIC: no identity asked. FOREIGN: a dialect of others (errors in OpenAI's shape). NO_PROJECT: acts on the system or organisation.
+// PUBLIC: no identity asked. FOREIGN: a dialect of others (errors in OpenAI's shape). SYSTEM and ORG: acts there, so a project's key may
+// not; else the route acts in a project. ANYONE: any identity, whatever it may do; permission NULL.
+enum { ROUTE_PUBLIC = 1u, ROUTE_STREAM = 2u, ROUTE_FOREIGN = 4u, ROUTE_SYSTEM = 8u, ROUTE_ORG = 16u, ROUTE_ANYONE = 32u };
 typedef struct Route {
     HttpMethod method;
-    const char *pattern;                         // also served below /p/{project} unless NO_PROJECT
+    const char *pattern;                         // also served below /p/{project} when it acts in one
     unsigned flags;
-    const char *permission;                      // "models.read"; NULL only with PUBLIC
+    const char *permission;                      // "models.read"; NULL only with PUBLIC or ANYONE
     err (*serve)(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out);
     void (*stream)(Exchange *x);                 // with STREAM; identification is the stream's own business
     int64_t body_max, timeout_ms;                // 0 timeout: 60 s for serve, none for stream
@@ -40,6 +41,14 @@ typedef struct CliVerb {                         // verbs that rows cannot deriv
 } CliVerb;
 typedef struct RoleRow { const char *name; const char *const *permissions; const char *en, *zh; } RoleRow;   // built-in roles
 
+// How long something is kept: the setting says (span; 0: for ever), trim removes what is older. Run hourly by one node.
+typedef struct Retention {
+    const char *name;                            // "usage"
+    const Setting *setting;
+    err (*trim)(Ctx *c, int64_t before_ms, int64_t *out_removed);
+    const char *en, *zh;
+} Retention;
+
 typedef struct Module {
     const char *name, *needs;                    // needs: other modules whose header it includes, space separated
     const Resource *const *resources;
@@ -53,6 +62,7 @@ typedef struct Module {
     const Reason *const *reasons;
     const CliVerb *verbs;                        // ends with a zero noun
     const RoleRow *roles;
+    const Retention *retentions;                 // ends with a zero name
     err (*init)(Ctx *c);                         // after every module's migrations, before anything is served; c->app is there
     err (*start)(Ctx *c);                        // after every init: threads, reconcilers
     void (*ready)(Ctx *c);                       // listeners are open
@@ -60,6 +70,5 @@ typedef struct Module {
     void (*stop)(void *app);                     // joins its threads; reverse order
     const char *en, *zh;
 } Module;
-extern const Module *const modules[];            // NULL-terminated, from modules.def
-const Module *module_find(const char *name);
+extern const Module *const lathe_modules[];      // src/modules.c: the kit, then modules.def; NULL-terminated
 #endif

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// main.c - the verbs that are processes of their own; every other one is a client of a running server.
+#include "llm/gguf.h"
+#include "res/app.h"
+#include <string.h>
+
+int main(int argc, char **argv) {
+    const char *verb = argc > 1 ? argv[1] : "help";
+    if (!strcmp(verb, "serve")) return serve_main(argc - 2, argv + 2, lathe_modules);
+    if (!strcmp(verb, "shim")) return shim_main(argc, argv);
+    if (!strcmp(verb, "gguf-facts")) return gguf_main(argc, argv);
+    return cli_main(argc, argv, lathe_modules);
+}

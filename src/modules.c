@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// modules.c - the modules of this program, in start order.
+#include "res/kit.h"
+
+#define MODULE(name) extern const Module name##_module;
+#include "modules.def"
+#undef MODULE
+const Module *const lathe_modules[] = {
+    &kit_module,
+#define MODULE(name) &name##_module,
+#include "modules.def"
+#undef MODULE
+    NULL,
+};

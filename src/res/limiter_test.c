@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// limiter_test.c - properties of the limits: what a window lets through, what never goes over, what comes back.
+#include "base/test.h"
+#include "os/thread.h"
+#include "res/limiter.h"
+
+#define SECOND 1000000000LL
+enum { DAY = 86400000 };
+
+TEST(limiter_requests_burst_then_rate) {
+    Limiter *l = limiter_new(100);
+    Limits limits = { .requests_per_minute = 60 };
+    int64_t t = 5 * SECOND;
+    for (int i = 0; i < 60; i++) {
+        CHECK_INT(limiter_admit(l, S("k"), &limits, 0, 1, t).refused, LIMIT_NONE);
+        limiter_settle(l, S("k"), 0, 0, 1);
+    }
+    LimitAnswer a = limiter_admit(l, S("k"), &limits, 0, 1, t);
+    CHECK_INT(a.refused, LIMIT_REQUESTS);
+    CHECK_INT(a.retry_after_ms, 1000);
+    CHECK_INT(a.requests.remaining, 0);
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 0, 1, t + SECOND - 1).refused, LIMIT_REQUESTS);
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 0, 1, t + SECOND).refused, LIMIT_NONE);
+    CHECK_INT(limiter_admit(l, S("other"), &limits, 0, 1, t).refused, LIMIT_NONE);
+    limiter_free(l);
+}
+
+TEST(limiter_refusal_leaves_no_trace) {
+    Limiter *l = limiter_new(100);
+    Limits limits = { .requests_per_minute = 10, .concurrency = 1 };
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 0, 1, SECOND).refused, LIMIT_NONE);
+    for (int i = 0; i < 100; i++) CHECK_INT(limiter_admit(l, S("k"), &limits, 0, 1, SECOND).refused, LIMIT_CONCURRENCY);
+    limiter_settle(l, S("k"), 0, 0, 1);
+    CHECK_INT(limiter_look(l, S("k"), &limits, 1, SECOND).requests.remaining, 9);
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 0, 1, SECOND).refused, LIMIT_NONE);
+    limiter_free(l);
+}
+
+TEST(limiter_money_of_a_day_is_never_overspent) {
+    Limiter *l = limiter_new(100);
+    Limits limits = { .money_per_day = 100 };
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 60, 1, 1).refused, LIMIT_NONE);
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 41, 1, 1).refused, LIMIT_MONEY);
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 40, 1, 1).refused, LIMIT_NONE);
+    limiter_settle(l, S("k"), 60, 10, 1);
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 50, 1, 1).refused, LIMIT_NONE);
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 1, 1, 1).refused, LIMIT_MONEY);
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 100, DAY, 1).refused, LIMIT_NONE);       // the next day
+    limiter_settle(l, S("k"), 40, 40, 1);                                                // of the day before: not today's
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 1, DAY, 1).refused, LIMIT_MONEY);
+    limiter_free(l);
+}
+
+TEST(limiter_recovers_what_was_spent) {
+    Limiter *l = limiter_new(100);
+    Limits limits = { .money_per_day = 100 };
+    limiter_spent(l, S("k"), 0, 70);
+    limiter_spent(l, S("k"), 0, 20);
+    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 10);
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 11, 1, 1).refused, LIMIT_MONEY);
+    limiter_free(l);
+}
+
+TEST(limiter_forgets_only_the_idle) {
+    Limiter *l = limiter_new(64);
+    Limits limits = { .concurrency = 1, .money_per_day = 5 };
+    CHECK_INT(limiter_admit(l, S("busy"), &limits, 0, 1, 1).refused, LIMIT_NONE);
+    limiter_spent(l, S("spender"), 0, 5);
+    Ctx *c = test_ctx();
+    for (int i = 0; i < 5000; i++) limiter_look(l, arena_printf(c->mem, "idle%d", i), &limits, 1, 1);
+    CHECK_INT(limiter_admit(l, S("busy"), &limits, 0, 1, 1).refused, LIMIT_CONCURRENCY);
+    CHECK_INT(limiter_admit(l, S("spender"), &limits, 1, 1, 1).refused, LIMIT_MONEY);
+    limiter_free(l);
+}
+
+typedef struct Burst { Limiter *l; int64_t admitted, spent; } Burst;
+
+static void burst(void *arg) {
+    Burst *b = arg;
+    Limits limits = { .money_per_day = 1000 };
+    for (int i = 0; i < 2000; i++) {
+        if (limiter_admit(b->l, S("k"), &limits, 10, 1, 1).refused) continue;
+        b->admitted++;
+        int64_t cost = i % 11;
+        limiter_settle(b->l, S("k"), 10, cost, 1);
+        b->spent += cost;
+    }
+}
+
+TEST(limiter_burst_of_threads_stays_within_budget) {
+    Limiter *l = limiter_new(100);
+    Burst b[4] = { { l, 0, 0 }, { l, 0, 0 }, { l, 0, 0 }, { l, 0, 0 } };
+    Thread t[4];
+    int64_t spent = 0, admitted = 0;
+    for (int i = 0; i < 4; i++) thread_start(os_real(), "burst", burst, &b[i], &t[i]);
+    for (int i = 0; i < 4; i++) thread_join(t[i]), spent += b[i].spent, admitted += b[i].admitted;
+    Limits limits = { .money_per_day = 1000 };
+    CHECK(spent <= 1000);
+    CHECK(admitted >= 100);
+    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 1000 - spent);
+    limiter_free(l);
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// retain.c - retention: every kind of data that grows has a row that says for how long it is kept; one node removes the rest, hourly.
+#include "res/kit.h"
+#include "base/log.h"
+#include "base/time.h"
+#include "res/table.h"
+#include "res/worker.h"
+
+static err trim_answers_tx(Ctx *c, Tx *tx, void *arg) {
+    static SQL(idempotency_trim, "DELETE FROM idempotency WHERE at_ms < $1");
+    int64_t *at = arg, removed = 0;
+    TRY(db_exec(c, tx, &idempotency_trim, (Val[]){ V(at[0]) }, 1, &removed));
+    at[1] = removed;
+    return ERR_OK;
+}
+static err trim_answers(Ctx *c, int64_t before_ms, int64_t *out_removed) {
+    int64_t at[2] = { before_ms, 0 };
+    TRY(db_tx(c, c->db, trim_answers_tx, at));
+    *out_removed = at[1];
+    return ERR_OK;
+}
+static err trim_jobs(Ctx *c, int64_t before_ms, int64_t *out_removed) {
+    *out_removed = 0;
+    return jobs_trim(c, app_of(c)->jobs, before_ms);
+}
+// clang-format off
+const Retention kit_retentions[] = {
+    { "jobs", &kit_settings[KIT_KEEP_JOBS], trim_jobs, "Ended jobs and their logs", "已结束的作业及日志" },
+    { "idempotency", &kit_settings[KIT_KEEP_ANSWERS], trim_answers, "Answers remembered by Idempotency-Key", "按幂等键记住的应答" },
+    { 0 }
+};
+// clang-format on
+
+typedef struct Trim { const ResTable *t; int64_t before_ms, removed; } Trim;
+
+static err trim_rows_tx(Ctx *c, Tx *tx, void *arg) {
+    Trim *t = arg;
+    Sql *sql = new(c->mem, Sql, 1);
+    *sql = (Sql){ "retain", arena_printf(c->mem, "DELETE FROM %s WHERE created_at < $1", t->t->r->plural).p, NULL };
+    return db_exec(c, tx, sql, (Val[]){ V(t->before_ms) }, 1, &t->removed);
+}
+
+static void say_removed(Ctx *c, const char *what, int64_t n) {
+    if (n) log_at("retain", LOG_INFO, c, "removed what was kept long enough", "what", what, "rows", say(c, "%lld", (long long)n));
+}
+
+static err run_one(Ctx *c, const Retention *r) {
+    int64_t keep_ms = setting_int(r->setting), removed = 0;
+    if (!keep_ms) return ERR_OK;
+    TRY(r->trim(c, os_wall_ms(c->os) - keep_ms, &removed));
+    say_removed(c, r->name, removed);
+    return ERR_OK;
+}
+
+err retain_run(Ctx *c) {
+    for (const Module *const *m = app_of(c)->modules; *m; m++)
+        for (const Retention *r = (*m)->retentions; r && r->name; r++) TRY(run_one(c, r));
+    for (size_t i = 0; i < tables_count(); i++) {
+        Trim t = { table_at(i), 0, 0 };
+        if (!t.t->r->retain_days) continue;
+        t.before_ms = os_wall_ms(c->os) - (int64_t)t.t->r->retain_days * 86400000;
+        TRY(db_tx(c, c->db, trim_rows_tx, &t));
+        say_removed(c, t.t->r->plural, t.removed);
+    }
+    return ERR_OK;
+}
+
+enum { RETAIN_EVERY_MS = 3600000 };
+static Worker *keeper;
+
+static err keep(Ctx *c, void *arg) {
+    (void)arg;
+    Lease lease;
+    err e = lease_take(c, c->db, S("retain"), app_of(c)->node, RETAIN_EVERY_MS / 2, &lease);
+    if (e == ERR_CONFLICT) return ERR_OK;        // another node does it
+    return e ? e : retain_run(c);
+}
+
+err retain_start(Ctx *c) {
+    keeper = worker_start(app_of(c), "retain", RETAIN_EVERY_MS, keep, NULL);
+    return ERR_OK;
+}
+
+void retain_stop(void *app) {
+    (void)app;
+    worker_stop(keeper);
+    keeper = NULL;
+}

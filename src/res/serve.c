@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+// serve.c - `lathe serve`: from an empty folder to a listening server, and back. Start is a list of steps; what a failed or ended start
+// has opened is closed in reverse. The main thread runs loops[0]: signals, the executor's events, its share of connections.
+#include "base/log.h"
+#include "res/bind.h"
+#include "res/event_relay.h"
+#include "res/kit.h"
+#include "res/snapshot.h"
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+typedef struct Serve {
+    App app;
+    Ctx *c;
+    File *lock;
+    Thread threads[APP_LOOPS_MAX];
+    size_t threads_n, modules_up;                // modules whose start has run
+    Addr addr;
+    Timer *drain;
+    bool looping;
+} Serve;
+
+static void write_stderr(void *arg, str line) {
+    (void)arg;
+    fwrite(line.p, 1, line.n, stderr);
+}
+static int64_t log_now(void *arg) { return os_wall_ms(arg); }
+
+static err apply_log(Ctx *c) {
+    bool json = kit_int(KIT_LOG_FORMAT) == 1 || (kit_int(KIT_LOG_FORMAT) == 0 && !isatty(2));
+    log_to((LogSink){ write_stderr, log_now, c->os, json });
+    str bad;
+    if (log_levels(kit_text(KIT_LOG_LEVEL), &bad)) return ERR_OK;
+    return fail(c, ERR_INVALID, R_SETTING_VALUE, "source", "settings", "name", "log.level", "want", "info,net=debug", "got", say_str(c, bad));
+}
+
+// ---- settings
+static err load_settings(Serve *s, int argc, char **argv) {
+    Ctx *c = s->c;
+    const Setting **tables = new(c->mem, const Setting *, 64);
+    size_t n = 0, flags_n = 0;
+    for (const Module *const *m = s->app.modules; *m && n < 63; m++)
+        if ((*m)->settings) tables[n++] = (*m)->settings;
+    str *flags = new(c->mem, str, (size_t)argc + 1), file = str_z(os_env(c->os, "LATHE_CONFIG"));
+    for (int i = 0; i < argc; i++) {
+        str arg = str_z(argv[i]);
+        bool pair = str_starts(arg, S("--")) && str_find_char(arg, '=') < 0 && i + 1 < argc && strncmp(argv[i + 1], "--", 2);
+        if (pair) arg = arena_printf(c->mem, "%s=%s", argv[i], argv[i + 1]), i++;
+        if (str_starts(arg, S("--config="))) file = str_sub(arg, 9, arg.n);
+        else flags[flags_n++] = arg;
+    }
+    Settings *set;
+    TRY(settings_load(c, tables, file, flags, flags_n, &set));
+    settings_use(set);
+    return apply_log(c);
+}
+
+static void reload(Serve *s) {
+    Ctx *c = app_ctx_new(&s->app);
+    str waiting = { 0 };
+    err e = settings_reload(c, &waiting);
+    if (!e) e = apply_log(c);
+    Buf b;
+    buf_init(&b, 4096);
+    if (e) failure_format(&c->failure, "en", &b);
+    if (e) log_at("serve", LOG_ERROR, c, "settings not reloaded, nothing changed", "why", buf_z(&b));
+    else log_at("serve", LOG_INFO, c, "settings reloaded", "wait_for_restart", waiting.n ? say_str(c, waiting) : "none");
+    buf_done(&b);
+    app_ctx_free(c);
+}
+
+// ---- the data folder
+static str in_data(Serve *s, const char *name) { return arena_printf(s->c->mem, STR_FMT "/%s", STR_ARG(s->app.data_dir), name); }
+
+static err read_node(Serve *s) {
+    Ctx *c = s->c;
+    str name = kit_text(KIT_NODE), path = in_data(s, "node");
+    if (!name.n && file_read_all(c, path, 100, &name) == ERR_NOTFOUND) {
+        name = os_id(c, "node");
+        TRY(file_write_all(c, path, name, 0));
+    }
+    s->app.node = arena_str(c->mem, str_trim(name));
+    return ERR_OK;
+}
+
+static err open_data(Serve *s) {
+    Ctx *c = s->c;
+    s->app.data_dir = arena_str(c->mem, kit_text(KIT_DATA));
+    TRY(dir_make(c, s->app.data_dir, 0700));
+    TRY(file_open(c, in_data(s, "lathe.lock"), FILE_READ | FILE_WRITE | FILE_CREATE | FILE_PRIVATE, &s->lock));
+    TRY(file_lock(c, s->lock));
+    return read_node(s);
+}
+
+static err migrate(Serve *s) {
+    Ctx *c = s->c;
+    TRY(db_migrate(c, s->app.db, "event", event_migrations, event_migrations_n));
+    for (const Module *const *m = s->app.modules; *m; m++)
+        if ((*m)->migrations_n) TRY(db_migrate(c, s->app.db, (*m)->name, (*m)->migrations, (*m)->migrations_n));
+    return ERR_OK;
+}
+
+static err open_stores(Serve *s) {
+    Ctx *c = s->c;
+    App *a = &s->app;
+    str url = kit_text(KIT_DB);
+    if (!url.n) url = arena_printf(c->mem, "sqlite:" STR_FMT "/lathe.db", STR_ARG(a->data_dir));
+    DbConfig config = { .url = url, .readers = (int)kit_int(KIT_DB_READERS) };
+    TRY(db_open(c, &config, &a->db));
+    c->db = a->db;
+    TRY(blobs_open(c, a->data_dir, &a->blobs));
+    uint32_t node = (uint32_t)str_hash(a->node);
+    return journal_open(c, a->data_dir, node, &a->journal);
+}
+
+// ---- loops, jobs
+static err open_loops(Serve *s) {
+    App *a = &s->app;
+    OsFacts facts;
+    os_facts(a->os, &facts);
+    size_t n = (size_t)kit_int(KIT_LOOPS);
+    if (!n) n = facts.cpus < 1 ? 1 : facts.cpus > 4 ? 4 : (size_t)facts.cpus;
+    for (a->loops_n = 0; a->loops_n < n; a->loops_n++) {
+        a->loops[a->loops_n] = loop_new(a->os);
+        a->clients[a->loops_n] = client_new(a->loops[a->loops_n], 64, 60000);
+        journal_attach(a->journal, a->loops[a->loops_n]);
+    }
+    a->pool = pool_new(a->os, "worker", (int)kit_int(KIT_WORKERS), 1024);
+    return executor_open(s->c, in_data(s, "run"), a->loops[0], &a->executor);
+}
+
+static err open_jobs(Serve *s) {
+    Ctx *c = s->c;
+    const JobKind **kinds = new(c->mem, const JobKind *, 256);
+    size_t n = 0;
+    for (const Module *const *m = s->app.modules; *m; m++)
+        for (const JobKind *const *k = (*m)->jobs; k && *k && n < 255; k++) kinds[n++] = *k;
+    TRY(jobs_open(c, s->app.db, kinds, n, s->app.node, in_data(s, "jobs"), (int)kit_int(KIT_JOB_WORKERS), &s->app.jobs));
+    jobs_app(s->app.jobs, &s->app);
+    return ERR_OK;
+}
+
+static err init_modules(Serve *s) {
+    for (const Module *const *m = s->app.modules; *m; m++)
+        if ((*m)->init) TRY((*m)->init(s->c));
+    TRY(event_start(s->c, &s->app));
+    TRY(snapshot_start(s->c));
+    for (; s->app.modules[s->modules_up]; s->modules_up++) {
+        const Module *m = s->app.modules[s->modules_up];
+        if (m->start) TRY(m->start(s->c));
+    }
+    jobs_start(s->app.jobs);
+    return retain_start(s->c);
+}
+
+// ---- the server
+static err open_server(Serve *s) {
+    Ctx *c = s->c;
+    App *a = &s->app;
+    ServerConfig config = {
+        .pool = a->pool, .spool_dir = in_data(s, "spool"), .app = a, .db = a->db,
+        .memory_max_bytes = kit_int(KIT_MEMORY), .connections_max = (size_t)kit_int(KIT_CONNECTIONS),
+        .head_timeout_ms = kit_int(KIT_HEAD_TIMEOUT), .idle_timeout_ms = kit_int(KIT_IDLE_TIMEOUT),
+        .body_timeout_ms = kit_int(KIT_BODY_TIMEOUT), .write_timeout_ms = kit_int(KIT_WRITE_TIMEOUT),
+    };
+    TRY(dir_make(c, config.spool_dir, 0700));
+    bindings_hooks(&config);
+    TRY(bindings_build(c, a->modules, &config.routes, &config.routes_n));
+    TRY(server_new(c, a->loops, a->loops_n, &config, &a->server));
+    Addr addr;
+    TRY(addr_parse(c, kit_text(KIT_LISTEN), &addr));
+    TRY(server_listen(c, a->server, &addr, &s->addr));
+    if (!kit_text(KIT_SOCKET).n) return ERR_OK;
+    TRY(addr_parse(c, arena_printf(c->mem, "unix:" STR_FMT, STR_ARG(kit_text(KIT_SOCKET))), &addr));
+    return server_listen(c, a->server, &addr, NULL);
+}
+
+static void say_ready(Serve *s) {
+    Ctx *c = s->c;
+    str url = arena_printf(c->mem, "http://%s", s->addr.text), key = in_data(s, "admin.key");
+    PathInfo info;
+    if (file_write_all(c, in_data(s, "url"), url, 0)) log_at("serve", LOG_WARN, c, "cannot write the address file");
+    log_at("serve", LOG_INFO, c, "listening", "url", say_str(c, url), "data", say_str(c, s->app.data_dir));
+    if (!path_info(c, key, &info))
+        log_at("serve", LOG_WARN, c, "the administrator's first key lies in a file: keep it elsewhere and delete the file", "file",
+               say_str(c, key));
+}
+
+static void stop_loops(void *arg) {
+    Serve *s = arg;
+    for (size_t i = 0; i < s->app.loops_n; i++) loop_stop(s->app.loops[i]);
+}
+
+static void on_signal(void *arg, int number) {
+    Serve *s = arg;
+    if (number == SIGHUP) { reload(s); return; }
+    if (s->app.draining) { stop_loops(s); return; }          // a second one does not wait
+    s->app.draining = true;
+    log_at("serve", LOG_INFO, s->c, "draining: no new requests; those under way finish");
+    for (const Module *const *m = s->app.modules; *m; m++)
+        if ((*m)->drain) (*m)->drain(&s->app);
+    server_drain(s->app.server, kit_int(KIT_DRAIN), stop_loops, s);
+}
+
+static void run_loop(void *l) { loop_run(l); }
+
+static void run(Serve *s) {
+    static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
+    App *a = &s->app;
+    for (size_t i = 0; i < countof(signals); i++) loop_on_signal(a->loops[0], signals[i], on_signal, s);
+    for (s->threads_n = 0; s->threads_n + 1 < a->loops_n; s->threads_n++)
+        thread_start(a->os, "loop", run_loop, a->loops[s->threads_n + 1], &s->threads[s->threads_n]);
+    s->looping = true;
+    say_ready(s);
+    for (const Module *const *m = a->modules; *m; m++)
+        if ((*m)->ready) (*m)->ready(s->c);
+    loop_run(a->loops[0]);
+}
+
+static void close_all(Serve *s) {
+    App *a = &s->app;
+    for (size_t i = 0; i < s->threads_n; i++) thread_join(s->threads[i]);
+    retain_stop(a);
+    if (a->jobs) jobs_stop(a->jobs);
+    while (s->modules_up--)
+        if (a->modules[s->modules_up]->stop) a->modules[s->modules_up]->stop(a);
+    snapshot_stop(a), event_stop(a);
+    pool_free(a->pool);
+    server_free(a->server);
+    executor_close(a->executor);
+    for (size_t i = 0; i < a->loops_n; i++) client_free(a->clients[i]);
+    journal_close(a->journal);
+    for (size_t i = 0; i < a->loops_n; i++) loop_free(a->loops[i]);
+    jobs_free(a->jobs);
+    blobs_close(a->blobs);
+    db_close(a->db);
+    file_close(s->lock);
+}
+
+static err start(Serve *s, int argc, char **argv) {
+    TRY(load_settings(s, argc, argv));
+    TRY(open_data(s));
+    tables_init(s->app.modules);
+    TRY(open_stores(s));
+    TRY(open_loops(s));
+    TRY(open_jobs(s));
+    TRY(migrate(s));
+    TRY(init_modules(s));
+    return open_server(s);
+}
+
+int serve_main(int argc, char **argv, const Module *const *mods) {
+    static Serve s;
+    s.app.os = os_real(), s.app.modules = mods;
+    s.c = app_ctx_new(&s.app);
+    err e = start(&s, argc, argv);
+    if (!e) run(&s);
+    if (e) {
+        Buf b;
+        buf_init(&b, 4096);
+        failure_format(&s.c->failure, "en", &b);
+        fprintf(stderr, "lathe serve: %s\n", buf_z(&b));
+        buf_done(&b);
+    }
+    if (!e) log_at("serve", LOG_INFO, s.c, "stopped");
+    close_all(&s);
+    app_ctx_free(s.c);
+    return err_row(e)->exit_status;
+}
