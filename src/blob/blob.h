@@ -32,7 +32,7 @@ err blob_sync(Ctx *c, BlobWriter *w);              // staged bytes survive a pow
 err blob_commit(Ctx *c, BlobWriter *w, str want_hex, char out_hex[BLOB_DIGEST_HEX + 1],
                 int64_t *out_size);
 void blob_abandon(Ctx *c, BlobWriter *w); // removes the staging file
-void blob_pause(BlobWriter *w);           // syncs and closes; a named staging file stays
+void blob_pause(BlobWriter *w); // syncs and closes; a named staging file stays, an unnamed one goes
 // Takes a whole file of the server's own machine, as it is while it is read: the bytes are copied,
 // never linked, so that a later change of the source cannot change the blob. Looks at ctx_check
 // between pieces. progress may be NULL.

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+// blob.c - committed objects: where they lie, reading, checking and removing them. How bytes become
+// an object is stage.c's.
+#include "blob/blob_own.h"
+#include <assert.h>
+
+REASONS_DEFINE(BLOB_REASONS, blob_reasons)
+
+enum { PIECE = 256 << 10 };
+enum { UNNAMED_KEPT_MS = 24 * 3600 * 1000 };
+#define NAMED_KEPT_MS (30 * (int64_t)UNNAMED_KEPT_MS)
+
+static bool hex_lower(str s) {
+    for (size_t i = 0; i < s.n; i++)
+        if (!(s.p[i] >= '0' && s.p[i] <= '9') && !(s.p[i] >= 'a' && s.p[i] <= 'f')) return false;
+    return true;
+}
+
+bool sha256_hex_valid(str hex) { return hex.n == BLOB_DIGEST_HEX && hex_lower(hex); }
+
+void digest_hex(const unsigned char *digest, char out[BLOB_DIGEST_HEX + 1]) {
+    static const char digits[] = "0123456789abcdef";
+    for (int i = 0; i < 32; i++) {
+        out[2 * i] = digits[digest[i] >> 4];
+        out[2 * i + 1] = digits[digest[i] & 15];
+    }
+    out[BLOB_DIGEST_HEX] = 0;
+}
+
+void sha256_hex(str bytes, char out[BLOB_DIGEST_HEX + 1]) {
+    unsigned char digest[32];
+    int ok = EVP_Digest(bytes.p ? bytes.p : "", bytes.n, digest, NULL, EVP_sha256(), NULL);
+    assert(ok == 1);
+    digest_hex(digest, out);
+}
+
+str blob_folder(Ctx *c, Blobs *b, str hex) {
+    return arena_printf(c->mem, "%s/%.2s", b->objects, hex.p);
+}
+
+str blob_path(Ctx *c, Blobs *b, str hex) {
+    assert(sha256_hex_valid(hex));
+    return arena_printf(c->mem, "%s/%.2s/%.62s", b->objects, hex.p, hex.p + 2);
+}
+
+static err absent(Ctx *c, str hex) {
+    return fail(c, ERR_NOTFOUND, R_BLOB_ABSENT, "digest", say_str(c, hex));
+}
+
+// All 256 folders exist from the start, so that no commit depends on another's dir_sync of them.
+static err folders_make(Ctx *c, Blobs *b) {
+    str *names;
+    size_t n;
+    TRY(dir_make(c, str_z(b->objects), 0755));
+    TRY(dir_make(c, str_z(b->staging), 0700));
+    TRY(dir_list(c, str_z(b->objects), &names, &n));
+    if (n >= 256) return ERR_OK;
+    for (unsigned i = 0; i < 256; i++)
+        TRY(dir_make(c, arena_printf(c->mem, "%s/%02x", b->objects, i), 0755));
+    TRY(dir_sync(c, str_z(b->objects)));
+    return dir_sync(c, str_z(b->dir));
+}
+
+// What earlier processes left: unnamed files of a day ago, named ones of a month ago, and length
+// marks whose file is gone.
+static err staging_sweep(Ctx *c, Blobs *b) {
+    str *names;
+    size_t n;
+    int64_t now_ms = os_wall_ms(c->os);
+    TRY(dir_list(c, str_z(b->staging), &names, &n));
+    for (size_t i = 0; i < n; i++) {
+        str path = arena_printf(c->mem, "%s/" STR_FMT, b->staging, STR_ARG(names[i]));
+        PathInfo info, other;
+        if (path_info(c, path, &info) || !info.is_file) continue;
+        bool mark = str_ends(names[i], S(STAGE_MARK));
+        str data = mark ? str_sub(path, 0, path.n - strlen(STAGE_MARK)) : path;
+        bool orphan = mark && path_info(c, data, &other) == ERR_NOTFOUND;
+        bool unnamed = str_starts(names[i], S(STAGE_UNNAMED));
+        int64_t kept_ms = unnamed ? UNNAMED_KEPT_MS : NAMED_KEPT_MS;
+        if (orphan || now_ms - info.modified_ms > kept_ms) {
+            err e = path_remove(c, path);
+            if (e && e != ERR_NOTFOUND) return e;
+        }
+    }
+    return ERR_OK;
+}
+
+err blobs_open(Ctx *c, str dir, Blobs **out) {
+    Blobs *b = mem_new(sizeof *b);
+    uint64_t seed;
+    os_random(c->os, &seed, sizeof seed);
+    map_init(&b->busy, seed);
+    pthread_mutex_init(&b->lock, NULL);
+    b->os = c->os;
+    b->mem = arena_new();
+    b->dir = arena_z(b->mem, dir);
+    b->objects = arena_printf(b->mem, "%s/blob", b->dir).p;
+    b->staging = arena_printf(b->mem, "%s/staging", b->dir).p;
+    err e = folders_make(c, b);
+    if (!e) e = staging_sweep(c, b);
+    if (e) {
+        blobs_close(b);
+        return e;
+    }
+    *out = b;
+    return ERR_OK;
+}
+
+void blobs_close(Blobs *b) {
+    if (!b) return;
+    assert(b->busy.live == 0);
+    map_done(&b->busy);
+    pthread_mutex_destroy(&b->lock);
+    arena_free(b->mem);
+    mem_free(b);
+}
+
+bool blob_has(Ctx *c, Blobs *b, str hex) {
+    PathInfo info;
+    return sha256_hex_valid(hex) && !path_info(c, blob_path(c, b, hex), &info) && info.is_file;
+}
+
+err blob_open(Ctx *c, Blobs *b, str hex, File **out, int64_t *out_size) {
+    if (!sha256_hex_valid(hex)) return absent(c, hex);
+    File *f;
+    err e = file_open(c, blob_path(c, b, hex), FILE_READ, &f);
+    if (e == ERR_NOTFOUND) return absent(c, hex);
+    if (e) return e;
+    e = file_size(c, f, out_size);
+    if (e) {
+        file_close(f);
+        return e;
+    }
+    *out = f;
+    return ERR_OK;
+}
+
+err blob_remove(Ctx *c, Blobs *b, str hex) {
+    if (!sha256_hex_valid(hex)) return absent(c, hex);
+    err e = path_remove(c, blob_path(c, b, hex));
+    if (e == ERR_NOTFOUND) return absent(c, hex);
+    return e ? e : dir_sync(c, blob_folder(c, b, hex));
+}
+
+err file_hash(Ctx *c, File *f, int64_t from, int64_t to, EVP_MD_CTX *md) {
+    char *piece = mem_new(PIECE);
+    err e = ERR_OK;
+    while (!e && from < to) {
+        size_t want = to - from < PIECE ? (size_t)(to - from) : PIECE, got = 0;
+        e = ctx_check(c);
+        if (!e) e = file_read_at(c, f, from, piece, want, &got);
+        if (!e && got < want)
+            e = fail(c, ERR_INTERNAL, R_INTERNAL, "why", "a file became shorter while it was read");
+        if (e) break;
+        int ok = EVP_DigestUpdate(md, piece, got);
+        assert(ok == 1);
+        from += (int64_t)got;
+    }
+    mem_free(piece);
+    return e;
+}
+
+err blob_verify(Ctx *c, Blobs *b, str hex) {
+    File *f;
+    int64_t size;
+    TRY(blob_open(c, b, hex, &f, &size));
+    EVP_MD_CTX *md = digest_new();
+    err e = file_hash(c, f, 0, size, md);
+    char got[BLOB_DIGEST_HEX + 1];
+    digest_end(md, got);
+    file_close(f);
+    if (!e && !str_is(hex, got))
+        e = fail(c, ERR_INTERNAL, R_BLOB_ROTTEN, "digest", say_str(c, hex));
+    return e;
+}
+
+err blob_list(Ctx *c, Blobs *b, str prefix2, str **out_hex, size_t *out_n) {
+    assert(prefix2.n == 2 && hex_lower(prefix2));
+    str *names;
+    size_t n, kept = 0;
+    TRY(dir_list(c, blob_folder(c, b, prefix2), &names, &n));
+    for (size_t i = 0; i < n; i++)
+        if (names[i].n == BLOB_DIGEST_HEX - 2 && hex_lower(names[i]))
+            names[kept++] = arena_printf(c->mem, "%.2s%.62s", prefix2.p, names[i].p);
+    *out_hex = names;
+    *out_n = kept;
+    return ERR_OK;
+}
+
+err blob_import(Ctx *c, Blobs *b, str path, const BlobProgress *progress,
+                char out_hex[BLOB_DIGEST_HEX + 1], int64_t *out_size) {
+    PathInfo info;
+    TRY(path_info(c, path, &info));
+    if (!info.is_file) // opening a pipe or a device could block, and has no end
+        return fail(c, ERR_INVALID, R_OS, "what", "import", "path", say_str(c, path), "why",
+                    "it is not a regular file");
+    File *from;
+    BlobWriter *w;
+    TRY(file_open(c, path, FILE_READ, &from));
+    err e = blob_stage(c, b, (str){ 0 }, &w);
+    char *piece = e ? NULL : mem_new(PIECE);
+    for (size_t got = PIECE; !e && got == PIECE;) {
+        e = ctx_check(c);
+        if (!e) e = file_read_at(c, from, blob_staged(w), piece, PIECE, &got);
+        if (!e) e = blob_append(c, w, str_n(piece, got));
+        if (!e && progress) {
+            int64_t done = blob_staged(w);
+            progress->fn(progress->arg, done, done > info.size ? done : info.size);
+        }
+    }
+    file_close(from);
+    if (!piece) return e;
+    mem_free(piece);
+    if (!e) return blob_commit(c, w, (str){ 0 }, out_hex, out_size);
+    blob_abandon(c, w);
+    return e;
+}
