@@ -78,11 +78,12 @@ typedef struct JournalCounts {
 JournalCounts journal_counts(Journal *j);
 
 // Reading a segment from memory: what recovery, the reader and the fuzzer share.
-typedef enum { SEGMENT_RECORD, SEGMENT_END, SEGMENT_BAD } SegmentStep;
+typedef enum { SEGMENT_RECORD, SEGMENT_END, SEGMENT_SEALED, SEGMENT_BAD } SegmentStep;
 // Header of a segment: false when it is damaged or not of this journal's format.
 bool segment_header(str bytes, uint32_t *out_node, uint64_t *out_segment);
-// The record at `at`, which starts a record: END where zeros or the end of bytes begin. out->bytes
-// points into bytes; *out_next is where the following one starts; *out_why names a fault.
+// The record at `at`: END where zeros or the end of bytes begin, SEALED at the mark that closes a
+// full segment. out->bytes points into bytes; *out_next is where the following one starts; *out_why
+// names a fault.
 SegmentStep segment_next(str bytes, size_t at, JournalRecord *out, size_t *out_next,
                          const char **out_why);
 uint32_t crc32c(uint32_t crc, const void *p, size_t n); // Castagnoli, RFC 3720 B.4; start with 0

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+// journal_file.c - segments as files: names, spares made ahead of need, recovery at open, trimming,
+// and the sum of the space that is promised. Owner of the files: the Journal.
+#include "job/journal_own.h"
+#include <assert.h>
+#include <inttypes.h>
+
+str segment_path(Ctx *c, const Journal *j, uint64_t number) {
+    return arena_printf(c->mem, "%s/%08" PRIx32 "-%016" PRIx64 ".log", j->dir, j->node, number);
+}
+
+// ---- space: what records can certainly still be given
+
+size_t segment_room(const Journal *j, size_t at) {
+    size_t end = j->segment_bytes - RECORD_HEADER; // the closing mark always fits
+    return at < end ? end - at : 0;
+}
+
+// A record that does not fit leaves less than its own size unused, so this much is never wasted.
+static size_t room_certain(const Journal *j, size_t at) {
+    size_t room = segment_room(j, at), wasted = j->record_max + RECORD_HEADER;
+    return room > wasted ? room - wasted : 0;
+}
+
+int64_t journal_room(const Journal *j) {
+    size_t room = j->spares_n * room_certain(j, SEGMENT_HEADER);
+    if (j->current.file) room += room_certain(j, j->at);
+    return (int64_t)room - (int64_t)j->reserved - (int64_t)j->committed;
+}
+
+// ---- making spares
+
+static err spare_write(Ctx *c, Journal *j, uint64_t number, File *f) {
+    char header[SEGMENT_HEADER];
+    segment_header_format(j->node, number, header);
+    TRY(file_allocate(c, f, (int64_t)j->segment_bytes));
+    TRY(file_write_at(c, f, 0, header, sizeof header));
+    TRY(file_sync(c, f));
+    return dir_sync(c, str_z(j->dir));
+}
+
+static err spare_create(Ctx *c, Journal *j, uint64_t number, File **out) {
+    str path = segment_path(c, j, number);
+    unsigned flags = FILE_READ | FILE_WRITE | FILE_CREATE | FILE_EXCLUSIVE | FILE_PRIVATE;
+    TRY(file_open(c, path, flags, out));
+    err e = spare_write(c, j, number, *out);
+    if (!e) return ERR_OK;
+    file_close(*out);
+    err removed = path_remove(c, path); // else recovery finds it unfinished and removes it
+    (void)removed;
+    return e;
+}
+
+static bool spare_one(Journal *j) {
+    Ctx c;
+    File *f = NULL;
+    ctx_init(&c, arena_new(), j->os);
+    pthread_mutex_lock(&j->lock);
+    uint64_t number = j->next_number++;
+    pthread_mutex_unlock(&j->lock);
+    err e = spare_create(&c, j, number, &f);
+    arena_free(c.mem);
+    pthread_mutex_lock(&j->lock);
+    assert(j->spares_n < SPARES_MAX);
+    if (!e) j->spares[j->spares_n++] = (Spare){ number, f };
+    j->full_ns = e ? os_mono_ns(j->os) : 0;
+    pthread_mutex_unlock(&j->lock);
+    return !e;
+}
+
+// True when `need` bytes more can be promised (need 0: when a spare is there). Tries again on a
+// full disk at most ten times a second, so that refused work costs little.
+bool spare_make(Journal *j, size_t need) {
+    pthread_mutex_lock(&j->prepare);
+    bool enough = false, go_on = true;
+    while (go_on) {
+        pthread_mutex_lock(&j->lock);
+        enough = j->spares_n && (!need || journal_room(j) >= (int64_t)need);
+        bool just_failed =
+            j->full_ns && os_mono_ns(j->os) - j->full_ns < (int64_t)RETRY_MS * 1000000;
+        go_on = !enough && !just_failed && j->spares_n < SPARES_MAX;
+        pthread_mutex_unlock(&j->lock);
+        go_on = go_on && spare_one(j);
+    }
+    pthread_mutex_unlock(&j->prepare);
+    return enough;
+}
+
+bool spare_wanted(const Journal *j) {
+    if (j->spares_n >= SPARES_MAX) return false;
+    return !j->spares_n || journal_room(j) < (int64_t)room_certain(j, SEGMENT_HEADER) / 2;
+}
+
+bool spare_take(Journal *j) {
+    if (!j->spares_n) return false;
+    j->current = j->spares[0];
+    j->at = SEGMENT_HEADER;
+    j->spares_n--;
+    memmove(j->spares, j->spares + 1, j->spares_n * sizeof *j->spares);
+    return true;
+}
+
+void old_add(Journal *j, uint64_t number) {
+    assert(!j->old_n || j->old[j->old_n - 1] < number);
+    if (j->old_n == j->old_cap) {
+        j->old_cap = j->old_cap ? 2 * j->old_cap : 16;
+        j->old = mem_grow(j->old, j->old_cap, sizeof *j->old);
+    }
+    j->old[j->old_n++] = number;
+}
+
+// ---- recovery
+
+static bool name_parse(const Journal *j, str name, uint64_t *out_number) {
+    if (name.n != 8 + 1 + 16 + 4 || name.p[8] != '-' || !str_ends(name, S(".log"))) return false;
+    uint64_t parts[2] = { 0, 0 };
+    for (size_t i = 0; i < 25; i++) {
+        if (i == 8) continue;
+        char ch = name.p[i];
+        int digit = ch >= '0' && ch <= '9' ? ch - '0' : ch >= 'a' && ch <= 'f' ? ch - 'a' + 10 : -1;
+        if (digit < 0) return false;
+        parts[i > 8] = parts[i > 8] << 4 | (unsigned)digit;
+    }
+    *out_number = parts[1];
+    return parts[0] == j->node && parts[1] != 0;
+}
+
+typedef enum { FOUND_UNFINISHED, FOUND_SPARE, FOUND_DATA } Found;
+
+// A segment gets data only after its header was synced: one without both is an unfinished spare.
+static err file_found(Ctx *c, Journal *j, uint64_t number, Found *out) {
+    static const char zeros[RECORD_HEADER];
+    File *f;
+    char head[SEGMENT_HEADER + RECORD_HEADER] = { 0 };
+    size_t got = 0;
+    int64_t size = 0;
+    TRY(file_open(c, segment_path(c, j, number), FILE_READ, &f));
+    err e = file_read_at(c, f, 0, head, sizeof head, &got);
+    if (!e) e = file_size(c, f, &size);
+    file_close(f);
+    if (e) return e;
+    uint32_t node;
+    uint64_t named;
+    bool good = segment_header(str_n(head, got), &node, &named) && node == j->node;
+    bool data = memcmp(head + SEGMENT_HEADER, zeros, RECORD_HEADER) != 0;
+    bool whole = size == (int64_t)j->segment_bytes;
+    if (data) *out = FOUND_DATA;
+    else *out = good && named == number && whole ? FOUND_SPARE : FOUND_UNFINISHED;
+    return ERR_OK;
+}
+
+static size_t last_nonzero(str bytes, size_t from) {
+    size_t end = bytes.n;
+    while (end > from && !bytes.p[end - 1]) end--;
+    return end;
+}
+
+// Closes the last segment of the life before: what follows its first bad or missing record goes.
+static err tail_cut(Ctx *c, Journal *j, uint64_t number) {
+    str path = segment_path(c, j, number), bytes;
+    TRY(file_read_all(
+        c, path, j->segment_bytes > JOURNAL_SEGMENT ? j->segment_bytes : JOURNAL_SEGMENT, &bytes));
+    uint32_t node;
+    uint64_t named;
+    const char *why;
+    JournalRecord r;
+    size_t at = SEGMENT_HEADER, next;
+    if (!segment_header(bytes, &node, &named)) return ERR_OK; // damaged: journal_read reports it
+    SegmentStep step;
+    while ((step = segment_next(bytes, at, &r, &next, &why)) == SEGMENT_RECORD) at = next;
+    if (step == SEGMENT_SEALED) return ERR_OK;
+    j->counts.torn_bytes += (int64_t)(last_nonzero(bytes, at) - at);
+    File *f;
+    TRY(file_open(c, path, FILE_READ | FILE_WRITE, &f));
+    char mark[RECORD_HEADER];
+    record_format(0, SEALED_CLASS, S(""), mark);
+    // The mark first: where the file is full of torn bytes it needs no new space.
+    err e = file_write_at(c, f, (int64_t)at, mark, sizeof mark);
+    if (!e) e = file_sync(c, f);
+    if (!e) e = file_truncate(c, f, (int64_t)at + RECORD_HEADER);
+    if (!e) e = file_sync(c, f);
+    file_close(f);
+    return e;
+}
+
+static err spare_found(Ctx *c, Journal *j, uint64_t number) {
+    if (j->spares_n == SPARES_MAX) return path_remove(c, segment_path(c, j, number));
+    File *f;
+    TRY(file_open(c, segment_path(c, j, number), FILE_READ | FILE_WRITE, &f));
+    j->spares[j->spares_n++] = (Spare){ number, f };
+    return ERR_OK;
+}
+
+static err segments_find(Ctx *c, Journal *j) {
+    str *names;
+    size_t n;
+    TRY(dir_list(c, str_z(j->dir), &names, &n)); // sorted: our numbers ascend
+    for (size_t i = 0; i < n; i++) {
+        uint64_t number;
+        Found found;
+        if (!name_parse(j, names[i], &number)) continue;
+        TRY(file_found(c, j, number, &found));
+        j->next_number = number + 1;
+        if (found == FOUND_UNFINISHED) TRY(path_remove(c, segment_path(c, j, number)));
+        if (found == FOUND_SPARE) TRY(spare_found(c, j, number));
+        if (found != FOUND_DATA) continue;
+        // Spares are used in order: one below a segment with data was passed over, and stays so.
+        while (j->spares_n) {
+            Spare passed = j->spares[--j->spares_n];
+            file_close(passed.file);
+            TRY(path_remove(c, segment_path(c, j, passed.number)));
+        }
+        old_add(j, number);
+    }
+    return ERR_OK;
+}
+
+err segments_recover(Ctx *c, Journal *j) {
+    j->next_number = 1;
+    TRY(segments_find(c, j));
+    if (j->old_n) TRY(tail_cut(c, j, j->old[j->old_n - 1]));
+    spare_make(j, 0); // on a full disk there is none: counts say so, and it is tried again
+    pthread_mutex_lock(&j->lock);
+    spare_take(j);
+    pthread_mutex_unlock(&j->lock);
+    return ERR_OK;
+}
+
+// ---- trimming
+
+err journal_trim(Ctx *c, Journal *j, JournalPos folded) {
+    for (;;) {
+        pthread_mutex_lock(&j->lock);
+        // The last file stays, so that its number is not given again after a restart.
+        bool last = j->old_n == 1 && !j->current.file && !j->spares_n;
+        bool go_on = j->old_n && !last && j->old[0] < folded.segment && folded.node == j->node;
+        uint64_t number = go_on ? j->old[0] : 0;
+        if (go_on) memmove(j->old, j->old + 1, --j->old_n * sizeof *j->old);
+        pthread_mutex_unlock(&j->lock);
+        if (!go_on) return ERR_OK;
+        err e = path_remove(c, segment_path(c, j, number));
+        if (e && e != ERR_NOTFOUND) return e; // found again, and removed, after the next open
+    }
+}
