@@ -238,16 +238,15 @@ static void finish(Stream *s) {
     else stream_pend(s); // the peer's end may be there already
 }
 
-static void send_failed(Stream *s, int e) {
+static void send_failed(Stream *s) {
     evbuffer_drain(s->out, unsent(s));
     s->blocked = false;
     s->broken = s->readable = s->leaving = true; // an answer may still be there to read
-    s->connect_errno = e;
     stream_pend(s);
 }
 
 void stream_flush(Stream *s) {
-    if (s->dead || s->connecting) return;
+    if (s->dead || s->connecting || s->tell_failed) return;
     size_t before = unsent(s);
     if (s->ended_out || s->broken) evbuffer_drain(s->out, before);
     if (before > s->out_low) s->above = true;
@@ -256,7 +255,7 @@ void stream_flush(Stream *s) {
     size_t after = unsent(s);
     if (after < before || !waited) s->last_out_ns = loop_now_ns(s->loop);
     if (e) {
-        send_failed(s, e);
+        send_failed(s);
         return;
     }
     if (after && !s->blocked) touch(s); // more than its share

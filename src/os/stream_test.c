@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// stream_test.c - streams over real sockets, loopback TCP and unix. A test is a conversation: a list
-// of steps, each waits for its condition, acts, and lets the next one come. A timer of ten seconds
-// fails a test that waits in vain.
+// stream_test.c - streams over real sockets, loopback TCP and unix. A test is a conversation: a
+// list of steps, each waits for its condition, acts, and lets the next one come. A timer of ten
+// seconds fails a test that waits in vain.
 #include "base/test.h"
 #include "os/stream_impl.h"
 #include <errno.h>
