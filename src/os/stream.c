@@ -223,7 +223,7 @@ void stream_on_readable(Stream *s, bool leaving) {
     if (s->dead) return;
     s->readable = true;
     if (leaving) s->leaving = true;
-    if (s->connecting || s->tell_opened) stream_pend(s);
+    if (s->connecting || s->tell_opened || s->tell_failed) stream_pend(s);
     else pull(s);
 }
 
