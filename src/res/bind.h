@@ -21,7 +21,6 @@ static inline const Binding *binding_of(const NetRoute *n) { return (const Bindi
 // All routes of the modules and their resources, twice where a project may be named in the path. Lives as long as the program.
 err bindings_build(Ctx *c, const Module *const mods[], const NetRoute *const **out, size_t *out_n);
 void bindings_hooks(ServerConfig *config);       // enter, refuse, left
-void error_write(Ctx *c, str path, Buf *out);    // c->failure as this path's dialect says it
 bool path_is_foreign(str path);                  // /v1/… below an optional /p/{project}
 
 err crud_list(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body, HttpReply *out);

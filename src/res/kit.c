@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // kit.c - the heart's own rows: settings of the server, health, metrics, OpenAPI, the schema that the console draws from.
+#include "net/reason.h"
 #include "res/kit.h"
 #include "res/event_relay.h"
 #include "res/openapi.h"

@@ -30,6 +30,7 @@ typedef struct Route {
 } Route;
 // Fails with R_FORBIDDEN, and has the denial audited, unless c->who may. Routes are checked by the kit; this is for finer rights.
 err require(Ctx *c, const char *permission, str target);
+void error_write(Ctx *c, str path, Buf *out);    // c->failure as this path's dialect says it
 str request_project(const HttpRequest *r);       // /p/{project}, Lathe-Project or OpenAI-Project; absent: not said
 str route_param(const HttpRequest *r, const char *pattern, const char *name);        // what {name} matched; knows the /p/{project} form
 

@@ -136,9 +136,8 @@ static err open_jobs(Serve *s) {
     size_t n = 0;
     for (const Module *const *m = s->app.modules; *m; m++)
         for (const JobKind *const *k = (*m)->jobs; k && *k && n < 255; k++) kinds[n++] = *k;
-    TRY(jobs_open(c, s->app.db, kinds, n, s->app.node, in_data(s, "jobs"), (int)kit_int(KIT_JOB_WORKERS), &s->app.jobs));
-    jobs_app(s->app.jobs, &s->app);
-    return ERR_OK;
+    JobsConfig config = { s->app.db, kinds, n, s->app.node, in_data(s, "jobs"), (int)kit_int(KIT_JOB_WORKERS), &s->app };
+    return jobs_open(c, &config, &s->app.jobs);
 }
 
 static err init_modules(Serve *s) {

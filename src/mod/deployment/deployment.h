@@ -41,6 +41,7 @@ typedef struct DeploymentEntry {
 extern const SnapshotPart deployment_part;
 // By the name that clients use, in this project; NULL when there is none.
 const DeploymentEntry *deployment_find(const Snapshot *s, str project, str name);
+const DeploymentEntry *deployment_by_id(const Snapshot *s, str id);      // any project; NULL when there is none
 size_t deployment_list(const Snapshot *s, str project, const DeploymentEntry *const **out);     // in order of name; out lives as the snapshot
 void deployment_failed(str replica_id);          // a request could not reach it: look now, not at the next probe
 // Requests in flight on a replica, for draining: the reconciler ends a draining replica when this is zero (or at its drain timeout).

@@ -33,9 +33,12 @@ typedef struct RequestRecord {
 
 // Reserves journal room for the whole life of an attempt. False: disk full, answer 507.
 bool usage_room(App *app);
+void usage_room_back(App *app);                  // no attempt came of it
 void usage_open(App *app, const RequestRecord *r);           // before the attempt is sent
 void usage_mark(App *app, str attempt_id, int64_t completion_tokens, int64_t now_ms);        // at least every 16 tokens while streaming
 void usage_settle(App *app, const RequestRecord *r);         // once for each open; also releases the room
+// A request that was refused before any attempt (attempt 0): no usage row, but views are told. Best effort when the disk is full.
+void usage_refused(App *app, const RequestRecord *r);
 // What one attempt may cost at most, and what it did cost. Prices of the snapshot; no price: 0 in the deployment's project currency.
 typedef struct Price { str id, currency; int64_t input_nano, cached_nano, output_nano, machine_second_nano; } Price;    // per million tokens
 const Price *usage_price(const Snapshot *s, str project, str model);     // NULL: free
