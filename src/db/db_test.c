@@ -25,21 +25,19 @@ typedef struct ValRow {
     Val i, r, t, b;
 } ValRow;
 
+// clang-format off
+#define TEXT_ROW(lit) { VAL_TEXT, { .s = { lit, sizeof(lit) - 1 } } }
+#define BLOB_ROW(lit) { VAL_BLOB, { .s = { lit, sizeof(lit) - 1 } } }
 static const ValRow val_rows[] = {
     { { VAL_NULL, { 0 } }, { VAL_NULL, { 0 } }, { VAL_NULL, { 0 } }, { VAL_NULL, { 0 } } },
-    { { VAL_INT, { .i = INT64_MIN } },
-      { VAL_REAL, { .f = -1.7976931348623157e308 } },
-      { VAL_TEXT, { .s = { "", 0 } } },
-      { VAL_BLOB, { .s = { "", 0 } } } },
-    { { VAL_INT, { .i = INT64_MAX } },
-      { VAL_REAL, { .f = 0.1 } },
-      { VAL_TEXT, { .s = { "模型 \\ ' \" $1 \xf0\x9f\x9a\x80", 19 } } },
-      { VAL_BLOB, { .s = { "\0\\\xff'\0", 5 } } } },
-    { { VAL_INT, { .i = 0 } },
-      { VAL_REAL, { .f = 5e-324 } },
-      { VAL_TEXT, { .s = { "\\x41", 4 } } },
-      { VAL_BLOB, { .s = { "\\x41", 4 } } } },
+    { { VAL_INT, { .i = INT64_MIN } }, { VAL_REAL, { .f = -1.7976931348623157e308 } },
+      TEXT_ROW(""), BLOB_ROW("") },
+    { { VAL_INT, { .i = INT64_MAX } }, { VAL_REAL, { .f = 0.1 } },
+      TEXT_ROW("模型 \\ ' \" $1 \xf0\x9f\x9a\x80"), BLOB_ROW("\0\\\xff'\0") },
+    { { VAL_INT, { .i = 0 } }, { VAL_REAL, { .f = 5e-324 } },
+      TEXT_ROW("\\x41"), BLOB_ROW("\\x41") },
 };
+// clang-format on
 
 static bool val_eq(Val a, Val b) {
     if (a.type != b.type) return false;

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// pg_impl.h - private to the PostgreSQL backend: its connections and how they are shared.
+#ifndef LATHE_DB_PG_IMPL_H
+#define LATHE_DB_PG_IMPL_H
+#include "db/db_impl.h"
+#include <libpq-fe.h>
+
+struct event_base;
+
+typedef struct PgConn {
+    PGconn *pg;
+    Os *os;
+    StmtCache cache;
+    struct event_base *loop; // only to wait for the socket
+    unsigned serial;         // of the next prepared statement's name
+    bool broken;             // is closed instead of going back to the pool
+    bool closing;
+    Rows *streaming;  // whose rows are still on the wire
+    int64_t limit_ns; // for what no Ctx may interrupt: give up then; 0: none
+    uint64_t generation;
+    struct PgConn *next;
+} PgConn;
+
+typedef struct PgDb {
+    Db base;
+    char *conninfo;
+    pthread_mutex_t lock; // all below
+    pthread_cond_t freed;
+    PgConn *idle;
+    int opened;
+    uint64_t generation; // grows when a connection breaks: older idle ones are not trusted
+    int64_t retry_at_ns, backoff_ms; // no new connection before
+    char why[200];
+} PgDb;
+
+// pg_pool.c
+void pg_pool_init(PgDb *db, const char *conninfo);
+void pg_pool_done(PgDb *db);
+err pg_take(Ctx *c, PgDb *db, PgConn **out);
+void pg_give(PgDb *db, PgConn *k);
+err pg_pause(Ctx *c, PgDb *db, int ms); // before another attempt
+
+// The next result of what was sent, NULL after the last. An expired tx (NULL: none) cancels it on
+// the server. ERR_UNAVAILABLE and k->broken: the connection is lost, or k->limit_ns has passed.
+err pg_result(Ctx *c, Tx *tx, PgConn *k, PGresult **out);
+// A text of statements without parameters; *out is the last result, or the first that failed, for
+// the caller to judge and to clear.
+err pg_simple(Ctx *c, Tx *tx, PgConn *k, const char *text, PGresult **out);
+// All results of what was sent, in the same way.
+err pg_collect(Ctx *c, Tx *tx, PgConn *k, PGresult **out);
+bool pg_good(const PGresult *res);
+err pg_lost(Ctx *c, Tx *tx, PgConn *k);
+
+// postgres.c: releases a prepared statement.
+void pg_drop_stmt(void *owner, Stmt *s);
+#endif

@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: Apache-2.0
+// pg_pool.c - connections to PostgreSQL: opening with back-off, sharing, waiting for answers, and
+// cancelling what nobody wants any more. Leaves SQL and its failures to postgres.c.
+// Owner: the pool, or the caller that took a connection. Threads: a connection belongs to one at a
+// time; the pool is under PgDb.lock.
+#include "db/pg_impl.h"
+#include <assert.h>
+#include <event2/event.h>
+#include <stdio.h>
+
+enum {
+    BACKOFF_MIN_MS = 100,
+    BACKOFF_MAX_MS = 5000,
+    CANCEL_MS = 2000, // for the server to acknowledge a cancellation; then we leave it
+    SETTINGS_MS = 5000,
+    STATEMENTS = 256,
+};
+#define MS_NS INT64_C(1000000)
+
+// ---- waiting for the socket
+
+static void on_ready(evutil_socket_t fd, short what, void *arg) { (void)fd, (void)what, (void)arg; }
+
+// libpq offers nothing to wait with. The loop is poll(2) and one event, used by one thread.
+static struct event_base *wait_loop(void) {
+    struct event_config *config = event_config_new();
+    event_config_avoid_method(config, "epoll");
+    event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_IGNORE_ENV);
+    struct event_base *loop = event_base_new_with_config(config);
+    event_config_free(config);
+    assert(loop);
+    return loop;
+}
+
+static void wait_socket(PgConn *k, bool read, bool write) {
+    struct timeval slice = { .tv_usec = DB_SLICE_MS * 1000 };
+    short what = (short)((read ? EV_READ : 0) | (write ? EV_WRITE : 0) | EV_TIMEOUT);
+    int fd = PQsocket(k->pg);
+    if (fd < 0 || event_base_once(k->loop, fd, what, on_ready, NULL, &slice)) return;
+    event_base_loop(k->loop, EVLOOP_ONCE);
+}
+
+// ---- results
+
+err pg_lost(Ctx *c, Tx *tx, PgConn *k) {
+    const char *said = PQerrorMessage(k->pg);
+    k->broken = true;
+    k->streaming = NULL;
+    if (tx) tx->again = true;
+    return db_away(c, say_str(c, str_trim(str_z(said))), BACKOFF_MIN_MS);
+}
+
+static bool past_limit(const PgConn *k) { return k->limit_ns && os_mono_ns(k->os) >= k->limit_ns; }
+
+// Asks the server to stop, and reads what it still says, for it must be in step with us again.
+static void cancel(PgConn *k) {
+    char why[256];
+    PGcancel *handle = PQgetCancel(k->pg);
+    int64_t until = os_mono_ns(k->os) + CANCEL_MS * MS_NS;
+    k->streaming = NULL;
+    k->broken = !handle || !PQcancel(handle, why, sizeof why);
+    if (handle) PQfreeCancel(handle);
+    while (!k->broken) {
+        int flush = PQflush(k->pg);
+        if (flush < 0 || !PQconsumeInput(k->pg) || os_mono_ns(k->os) >= until) {
+            k->broken = true;
+        } else if (PQisBusy(k->pg)) {
+            wait_socket(k, true, flush);
+        } else {
+            PGresult *res = PQgetResult(k->pg);
+            if (!res) return;
+            PQclear(res);
+        }
+    }
+}
+
+err pg_result(Ctx *c, Tx *tx, PgConn *k, PGresult **out) {
+    for (;;) {
+        int flush = PQflush(k->pg);
+        bool alive = flush >= 0 && PQconsumeInput(k->pg);
+        // A dead connection still has the server's last words.
+        if (!alive || !PQisBusy(k->pg)) {
+            *out = PQgetResult(k->pg);
+            return *out || alive ? ERR_OK : pg_lost(c, tx, k);
+        }
+        wait_socket(k, true, flush);
+        err e = tx ? tx_expiry(c, tx) : ERR_OK;
+        if (e) cancel(k);
+        TRY(e);
+        if (past_limit(k)) return pg_lost(c, tx, k);
+    }
+}
+
+bool pg_good(const PGresult *res) {
+    ExecStatusType s = PQresultStatus(res);
+    return s == PGRES_COMMAND_OK || s == PGRES_TUPLES_OK || s == PGRES_SINGLE_TUPLE
+           || s == PGRES_EMPTY_QUERY;
+}
+
+err pg_collect(Ctx *c, Tx *tx, PgConn *k, PGresult **out) {
+    PGresult *kept = NULL, *res;
+    err e;
+    while (!(e = pg_result(c, tx, k, &res)) && res) {
+        ExecStatusType s = PQresultStatus(res);
+        // COPY would wait for data that nobody sends.
+        if (s == PGRES_COPY_IN || s == PGRES_COPY_OUT || s == PGRES_COPY_BOTH) cancel(k);
+        if (kept && !pg_good(kept)) {
+            PQclear(res);
+            continue;
+        }
+        PQclear(kept);
+        kept = res;
+        if (PQstatus(k->pg) == CONNECTION_BAD) break;
+    }
+    if (!e && !kept) e = pg_lost(c, tx, k);
+    if (e) {
+        PQclear(kept);
+        return e;
+    }
+    *out = kept;
+    return ERR_OK;
+}
+
+err pg_simple(Ctx *c, Tx *tx, PgConn *k, const char *text, PGresult **out) {
+    assert(!k->streaming);
+    if (!PQsendQuery(k->pg, text)) return pg_lost(c, tx, k);
+    return pg_collect(c, tx, k, out);
+}
+
+// ---- opening and closing
+
+static void silence(void *arg, const PGresult *res) { (void)arg, (void)res; }
+
+static void conn_close(PgConn *k) {
+    assert(!k->streaming);
+    k->closing = true;
+    stmt_clear(&k->cache);
+    PQfinish(k->pg);
+    event_base_free(k->loop);
+    mem_free(k);
+}
+
+// What a session must agree on whatever the server's defaults are. An acknowledged commit is on
+// the disk even where the administrator relaxed that for others.
+static err settle_session(Ctx *c, PgDb *db, PgConn *k) {
+    PGresult *res;
+    const char *text =
+        say(c,
+            "SET lock_timeout = %lld; SET idle_in_transaction_session_timeout = 60000;"
+            "SET timezone = 'UTC'; SET bytea_output = 'hex'; SET extra_float_digits = 1;"
+            "SET standard_conforming_strings = on; SET client_min_messages = 'error';"
+            "SELECT set_config('synchronous_commit', 'on', false)"
+            " WHERE current_setting('synchronous_commit') IN ('off', 'local')",
+            (long long)db->base.busy_ms);
+    k->limit_ns = os_mono_ns(k->os) + SETTINGS_MS * MS_NS;
+    TRY(pg_simple(c, NULL, k, text, &res));
+    bool good = pg_good(res);
+    PQclear(res);
+    k->limit_ns = 0;
+    return good ? ERR_OK : pg_lost(c, NULL, k);
+}
+
+static err handshake(Ctx *c, PgDb *db, PgConn *k) {
+    int64_t until = os_mono_ns(k->os) + db->base.busy_ms * MS_NS;
+    for (PostgresPollingStatusType next = PGRES_POLLING_WRITING;;) {
+        if (PQstatus(k->pg) == CONNECTION_BAD || next == PGRES_POLLING_FAILED)
+            return pg_lost(c, NULL, k);
+        if (next == PGRES_POLLING_OK) return ERR_OK;
+        wait_socket(k, next == PGRES_POLLING_READING, next == PGRES_POLLING_WRITING);
+        TRY(ctx_check(c));
+        if (os_mono_ns(k->os) >= until) return db_away(c, "no answer in time", BACKOFF_MIN_MS);
+        next = PQconnectPoll(k->pg);
+    }
+}
+
+// Later keywords win: what the address says over our wishes, and our encoding over all.
+static PGconn *begin_connect(const char *conninfo) {
+    static const char *const keys[] = {
+        "connect_timeout",  "keepalives_idle",  "keepalives_interval",
+        "keepalives_count", "tcp_user_timeout", "application_name",
+        "dbname",           "client_encoding",  NULL
+    };
+    const char *const values[] = { "5", "10", "3", "3", "15000", "lathe", conninfo, "UTF8", NULL };
+    return PQconnectStartParams(keys, values, 1);
+}
+
+static err conn_open(Ctx *c, PgDb *db, PgConn **out) {
+    PgConn *k = mem_new(sizeof *k);
+    k->os = db->base.os;
+    k->loop = wait_loop();
+    k->cache = (StmtCache){ .max = STATEMENTS, .drop = pg_drop_stmt, .owner = k };
+    k->pg = begin_connect(db->conninfo);
+    assert(k->pg); // NULL when memory is out
+    PQsetNoticeReceiver(k->pg, silence, NULL);
+    err e = handshake(c, db, k);
+    if (!e && PQsetnonblocking(k->pg, 1)) e = pg_lost(c, NULL, k);
+    if (!e) e = settle_session(c, db, k);
+    if (e) conn_close(k);
+    else *out = k;
+    return e;
+}
+
+// ---- the pool
+
+void pg_pool_init(PgDb *db, const char *conninfo) {
+    db->conninfo = mem_strdup(str_z(conninfo));
+    db->backoff_ms = BACKOFF_MIN_MS;
+    pthread_mutex_init(&db->lock, NULL);
+    cond_init(&db->freed);
+}
+
+void pg_pool_done(PgDb *db) {
+    for (PgConn *k = db->idle, *next; k; k = next, db->opened--) {
+        next = k->next;
+        conn_close(k);
+    }
+    assert(!db->opened); // nobody uses one any more
+    pthread_mutex_destroy(&db->lock);
+    pthread_cond_destroy(&db->freed);
+    mem_free(db->conninfo);
+}
+
+// Under the lock: an idle connection that is worth trying.
+static PgConn *take_idle(PgDb *db) {
+    while (db->idle) {
+        PgConn *k = db->idle;
+        db->idle = k->next;
+        if (k->generation == db->generation) return k;
+        db->opened--;
+        conn_close(k);
+    }
+    return NULL;
+}
+
+// Under the lock: waits until there is an idle one (*out), or room for another (NULL).
+static err wait_turn(Ctx *c, PgDb *db, PgConn **out) {
+    Os *os = db->base.os;
+    int64_t since = os_mono_ns(os), now = since;
+    err e = ERR_OK;
+    while (!(*out = take_idle(db)) && !e) {
+        if (db->opened < db->base.readers) {
+            if (now < db->retry_at_ns)
+                e = db_away(c, say(c, "%s", db->why), (db->retry_at_ns - now) / MS_NS + 1);
+            else db->opened++;
+            break;
+        }
+        e = ctx_check(c);
+        if (!e && now - since >= db->base.busy_ms * MS_NS) e = db_busy(c, db->base.busy_ms);
+        if (!e) cond_wait_ms(os, &db->freed, &db->lock, DB_SLICE_MS);
+        now = os_mono_ns(os);
+    }
+    if (now != since) atomic_fetch_add(&db->base.waits_ns, now - since);
+    return e;
+}
+
+// Under the lock: how opening one went. Each failure doubles the time until the next try.
+static void note_open(Ctx *c, PgDb *db, PgConn *k, err e) {
+    if (!e) {
+        k->generation = db->generation;
+        db->backoff_ms = BACKOFF_MIN_MS;
+        db->retry_at_ns = 0;
+        return;
+    }
+    db->opened--;
+    pthread_cond_signal(&db->freed);
+    if (e != ERR_UNAVAILABLE) return; // the caller left
+    db->retry_at_ns = os_mono_ns(db->base.os) + db->backoff_ms * MS_NS;
+    c->failure.retry_after_ms = db->backoff_ms;
+    db->backoff_ms = 2 * db->backoff_ms < BACKOFF_MAX_MS ? 2 * db->backoff_ms : BACKOFF_MAX_MS;
+    str why = failure_param(&c->failure, "why");
+    snprintf(db->why, sizeof db->why, STR_FMT, STR_ARG(why.p ? why : S("")));
+}
+
+err pg_take(Ctx *c, PgDb *db, PgConn **out) {
+    PgConn *k = NULL;
+    pthread_mutex_lock(&db->lock);
+    err e = wait_turn(c, db, &k);
+    pthread_mutex_unlock(&db->lock);
+    TRY(e);
+    if (!k) {
+        e = conn_open(c, db, &k);
+        pthread_mutex_lock(&db->lock);
+        note_open(c, db, k, e);
+        pthread_mutex_unlock(&db->lock);
+        TRY(e);
+    }
+    *out = k;
+    return ERR_OK;
+}
+
+void pg_give(PgDb *db, PgConn *k) {
+    k->limit_ns = 0;
+    bool broken = k->broken || k->streaming || PQtransactionStatus(k->pg) != PQTRANS_IDLE;
+    pthread_mutex_lock(&db->lock);
+    if (broken) {
+        db->opened--;
+        if (k->generation == db->generation) db->generation++;
+    } else {
+        k->next = db->idle;
+        db->idle = k;
+    }
+    pthread_cond_signal(&db->freed);
+    pthread_mutex_unlock(&db->lock);
+    k->streaming = broken ? NULL : k->streaming;
+    if (broken) conn_close(k);
+}
+
+err pg_pause(Ctx *c, PgDb *db, int ms) {
+    Os *os = db->base.os;
+    int64_t until = os_mono_ns(os) + ms * MS_NS;
+    pthread_cond_t never;
+    cond_init(&never);
+    pthread_mutex_lock(&db->lock);
+    err e = ctx_check(c);
+    for (int64_t left; !e && (left = until - os_mono_ns(os)) > 0; e = ctx_check(c))
+        cond_wait_ms(os, &never, &db->lock,
+                     left < DB_SLICE_MS * MS_NS ? (int)(left / MS_NS) + 1 : DB_SLICE_MS);
+    pthread_mutex_unlock(&db->lock);
+    pthread_cond_destroy(&never);
+    return e;
+}
