@@ -522,7 +522,7 @@ err sqlite_open(Ctx *c, str path, const DbConfig *config, Db **out) {
     db_init(&db->base, c, config, &sqlite_ops, DB_SQLITE);
     bool real = c->os == os_real();
     db->path = mem_strdup(path);
-    db->vfs = real ? NULL : sqlite_vfs_add(c->os);
+    db->vfs = real ? NULL : sqlite_vfs_add(c->os, db->path);
     db->writer.threaded = real;
     pthread_mutex_init(&db->lock, NULL);
     cond_init(&db->freed);

@@ -74,6 +74,6 @@ void writer_stop(Writer *w); // what waits is run first
 err writer_tx(Ctx *c, Writer *w, Tx *tx);
 
 // sqlite_vfs.c: SQLite's files over os/file.h, for a simulated os. The name to open with.
-const char *sqlite_vfs_add(Os *os);
+const char *sqlite_vfs_add(Os *os, const char *path);
 void sqlite_vfs_remove(const char *name);
 #endif
