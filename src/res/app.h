@@ -38,6 +38,7 @@ typedef struct App {
     err (*audit)(Ctx *c, Tx *tx, const AuditEntry *e);
     void (*audit_denied)(Ctx *c, const char *permission, str target);    // aggregated; any thread
     // Filled by secret: sealing of SECRET fields. aad binds the text to its row.
+    // What it gives starts with SEALED_MARK.
     err (*seal)(Ctx *c, str plain, str aad, str *out);
     err (*unseal)(Ctx *c, str sealed, str aad, str *out);
 } App;

@@ -2,6 +2,7 @@
 // crud.c - the derived routes of every resource: get, create, patch, delete and actions, with If-Match, Idempotency-Key and dry run.
 // Lists and exports are crud_list.c.
 #include "res/bind.h"
+#include "res/snapshot.h"
 #include <stdio.h>
 
 static SQL(idempotency_find, "SELECT hash, status, body FROM idempotency WHERE scope = $1 AND idem_key = $2");
@@ -44,7 +45,16 @@ static err op_close(Ctx *c, Op *op, const void *old, const void *row) {
 
 static err op_run(Ctx *c, Op *op, err (*fn)(Ctx *, Tx *, void *)) {
     err e = db_tx(c, c->db, fn, op);
-    return e == ERR_CANCELLED && op->done ? ERR_OK : e;
+    if (e == ERR_CANCELLED && op->done) return ERR_OK;
+    if (!e && op->b->table->r->flags & RES_IN_SNAPSHOT && snapshot_sync(c))
+        return ERR_OK;                           // it is done all the same; the path learns of it within a second
+    return e;
+}
+
+// An answer that shows a new secret is remembered sealed.
+static err keep_answer(Ctx *c, const Op *op, str key, str *out) {
+    *out = op->answer;
+    return op->b->table->has_once ? app_of(c)->seal(c, op->answer, key, out) : ERR_OK;
 }
 
 static err op_reply(Ctx *c, const Op *op, HttpReply *out) {
@@ -129,7 +139,8 @@ static err replay(Ctx *c, Tx *tx, Op *op, str key) {
     bool same = str_eq(col_str(rows, 0), request_hash(c, op));
     op->status = (int)col_int(rows, 1), op->answer = col_str(rows, 2), op->done = same;
     rows_close(rows);
-    return same ? ERR_OK : fail(c, ERR_CONFLICT, R_IDEMPOTENCY);
+    if (!same) return fail(c, ERR_CONFLICT, R_IDEMPOTENCY);
+    return op->b->table->has_once ? app_of(c)->unseal(c, op->answer, key, &op->answer) : ERR_OK;
 }
 
 static err create_tx(Ctx *c, Tx *tx, void *arg) {
@@ -145,7 +156,9 @@ static err create_tx(Ctx *c, Tx *tx, void *arg) {
     TRY(res_create(c, tx, op->b->table->r, row));
     TRY(op_close(c, op, NULL, row));
     if (!key.n) return ERR_OK;
-    return db_run(c, tx, &idempotency_add, V(request_scope(c)), V(key), V(request_hash(c, op)), V(op->status), V(op->answer),
+    str kept;
+    TRY(keep_answer(c, op, key, &kept));
+    return db_run(c, tx, &idempotency_add, V(request_scope(c)), V(key), V(request_hash(c, op)), V(op->status), V(kept),
                   V(os_wall_ms(c->os)));
 }
 err crud_create(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body, HttpReply *out) {

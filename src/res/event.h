@@ -39,9 +39,8 @@ extern const size_t event_migrations_n;
 #define EVENT_REASONS(X) \
     X(EVENT_READERS, "too_many_readers", "{limit} readers of events are connected already", \
       "事件读取连接已达 {limit} 个") \
-    X(EVENT_STOPPING, "stopping", "the server is stopping: connect again", "服务器正在停止，请重新连接") \
-    X(EVENT_QUERY, "bad_event_query", "{field} must be {want}, not {got}", \
-      "{field} 应为 {want}，而不是 {got}")
+    X(EVENT_STOPPING, "stopping", "the server is stopping: connect again", \
+      "服务器正在停止，请重新连接")
 // clang-format on
 REASONS_DECLARE(EVENT_REASONS)
 extern const Reason *const event_reasons[];

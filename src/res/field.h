@@ -28,6 +28,7 @@ enum {
     SEARCHED = 32u,                              // part of the text search
     COLUMN = 64u,                                // shown in the CLI's and console's tables
     HIDDEN = 128u,                               // stored, never shown (a key's hash)
+    ONCE = 512u,                                 // never stored: set by a hook, shown in that one answer (a new key)
     SORTED_SET = 256u,                           // LIST of text: duplicates dropped, kept sorted
 };
 typedef enum { REF_RESTRICT, REF_CASCADE, REF_SOFT } RefRule;     // when what a REF points to is deleted

@@ -36,7 +36,8 @@ typedef struct Action {
     const char *en, *zh;
 } Action;
 
-enum { RES_UNNAMED = 1u, RES_RECONCILED = 2u, RES_NO_CREATE = 4u, RES_NO_UPDATE = 8u, RES_NO_DELETE = 16u };
+// IN_SNAPSHOT: an answer to a change waits until the request path knows of it.
+enum { RES_UNNAMED = 1u, RES_RECONCILED = 2u, RES_NO_CREATE = 4u, RES_NO_UPDATE = 8u, RES_NO_DELETE = 16u, RES_IN_SNAPSHOT = 32u };
 typedef struct Resource {
     const char *name, *plural, *prefix;          // "model", "models", id prefix "model"; the table has the plural's name
     Scope scope;

@@ -50,7 +50,7 @@ str audit_change(Ctx *c, const ResTable *t, const void *old, const void *now) {
     Json j = json_to(&b);
     json_obj(&j);
     for (const Field *f = t->r->fields; f && f->name; f++)
-        if (!(f->flags & (STATUS | HIDDEN))) write_change(&j, f, old, now);
+        if (!(f->flags & (STATUS | HIDDEN | ONCE))) write_change(&j, f, old, now);
     json_end_obj(&j);
     str s = b.full ? S("{\"too_large\":true}") : arena_str(c->mem, buf_str(&b));
     buf_done(&b);

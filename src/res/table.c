@@ -56,7 +56,11 @@ static void join_rows(ResTable *t) {
     t->rows = new(tables.mem, Field, most);
     for (size_t i = 0; i < countof(parts); i++)
         for (const Field *f = parts[i]; f && f->name; f++)
-            if (i != 0 || wanted(t->r, f)) t->rows[t->rows_n++] = *f;
+            if (f->flags & ONCE) t->has_once = true;
+            else if (i != 0 || wanted(t->r, f)) t->rows[t->rows_n++] = *f;
+    size_t n = t->rows_n;
+    for (const Field *f = t->r->fields; f && f->name; f++)
+        if (f->flags & ONCE) t->rows[n++] = *f;
 }
 
 static const char *scope_column(const Resource *r) {

@@ -7,8 +7,9 @@
 
 typedef struct ResTable {
     const Resource *r;
-    Field *rows;                                 // all of them, ends with a zero name
-    size_t rows_n;
+    Field *rows;                                 // all of them, ends with a zero name; stored ones first
+    size_t rows_n;                               // the stored ones: columns
+    bool has_once;
     const char *columns;                         // "id", "name", … quoted, in the order of rows
     Sql by_id, by_name, insert, update, remove;
     Sql status;                                  // STATUS columns only; parameters: status_rows, id, scope

@@ -4,8 +4,8 @@
 // Threads: key_find is for loops (reads the snapshot); the rest for workers.
 #ifndef LATHE_MOD_ACCESS_H
 #define LATHE_MOD_ACCESS_H
+#include "res/app.h"
 #include "res/limiter.h"
-#include "res/module.h"
 #include "res/snapshot.h"
 
 typedef struct KeyEntry {                        // a living key as the request path knows it
@@ -30,7 +30,11 @@ extern const SnapshotPart access_part;           // keys and projects
     X(KEY_EXPIRED, "key_expired", "API key {key} expired at {at}", "API 密钥 {key} 已于 {at} 过期")                                        \
     X(PROJECT_DENIED, "project_denied", "API key {key} does not belong to project {project}", "API 密钥 {key} 不属于项目 {project}")          \
     X(LIMITED, "limit_reached", "API key {key} has reached its limit {limit} of {value}; it frees in {ms} ms", "API 密钥 {key} 已达到限制 {limit}（{value}），{ms} 毫秒后恢复") \
+    X(PROJECT_UNKNOWN, "project_not_found", "there is no project {project} here", "此处没有项目 {project}")                                       \
+    X(PROJECT_FULL, "project_not_empty", "project {project} still has {kind}: delete them first", "项目 {project} 中仍有 {kind}：请先删除")          \
+    X(BUILTIN, "role_builtin", "role {role} comes with Lathe and cannot change", "角色 {role} 为内置角色，不能修改")                              \
     X(LAST_ADMIN, "last_admin", "the last administrator's key cannot go", "不能移除最后一个管理员的密钥")
 REASONS_DECLARE(ACCESS_REASONS)
+extern const Reason *const access_reasons[];
 extern const Module access_module;
 #endif
