@@ -153,11 +153,15 @@ static const EventKind *const kit_events[] = { &job_changed, NULL };
 
 static void collect(void *arg) {
     App *app = arg;
+    Ctx *c = app_ctx_new(app);
+    JobCounts n;
     if (app->server) metric_set(&metric_connections, (double)server_counts(app->server).connections);
-    if (app->journal) metric_set(&metric_journal, (double)journal_counts(app->journal).bytes);
-    JobCounts n = jobs_counts(app->jobs);
-    metric_set(&metric_jobs, (double)n.waiting, S("waiting"));
-    metric_set(&metric_jobs, (double)n.running, S("running"));
+    metric_set(&metric_journal, (double)journal_counts(app->journal).bytes);
+    if (!jobs_counts(c, app->jobs, &n)) {
+        metric_set(&metric_jobs, (double)n.waiting, S("waiting"));
+        metric_set(&metric_jobs, (double)n.running, S("running"));
+    }
+    app_ctx_free(c);
 }
 
 static err tell_job(Ctx *c, Tx *tx, const JobView *v, void *arg) {
