@@ -49,7 +49,7 @@ err job_add(Ctx *c, Tx *tx, const JobSpec *spec, str *out_id);
 // DENIED, NOTFOUND, CONFLICT, ...) fails the job at once, others are tried again.
 str job_id(const Job *j);
 str job_payload(const Job *j);    // JSON
-str job_checkpoint(const Job *j); // what was saved last; absent at first
+str job_checkpoint(const Job *j); // what was saved last, until the next save; absent at first
 str job_org(const Job *j);
 str job_project(const Job *j);
 str job_subject(const Job *j);
@@ -110,6 +110,8 @@ err job_list(Ctx *c, Tx *tx, const JobFilter *f, size_t max, JobView **out, size
 // Called in the transaction of every change of state (also of a cancel asked for), with the job as
 // it is then; an error rolls the change back. Set it before jobs_start; may run more than once.
 void jobs_on_change(Jobs *s, err (*fn)(Ctx *c, Tx *tx, const JobView *v, void *arg), void *arg);
+// Fills the Ctx of each attempt with what its run needs (app, who). Set it before jobs_start.
+void jobs_on_ctx(Jobs *s, void (*fn)(Ctx *c, void *arg), void *arg);
 // Removes jobs that ended before then, with their logs; ERR_OK also when none did.
 err jobs_trim(Ctx *c, Jobs *s, int64_t before_ms);
 
@@ -126,5 +128,5 @@ typedef struct JobCounts {
     int64_t waiting, running, taken, done, failed,
         lost; // waiting, running: now; others since start
 } JobCounts;
-JobCounts jobs_counts(Jobs *s);
+err jobs_counts(Ctx *c, Jobs *s, JobCounts *out);
 #endif
