@@ -340,10 +340,20 @@ str col_str(const Rows *r, int i) {
 
 static bool blank(char ch) { return ch == ' ' || ch == '\t' || ch == '\n' || ch == '\r'; }
 
+static const char *skip_space(const char *p) {
+    for (;;) {
+        const char *end = NULL;
+        while (blank(*p)) p++;
+        if (p[0] == '-' && p[1] == '-') end = strchr(p, '\n');
+        else if (p[0] == '/' && p[1] == '*') end = (end = strstr(p + 2, "*/")) ? end + 2 : NULL;
+        else return p;
+        p = end ? end : p + strlen(p);
+    }
+}
+
 // The next word, or quoted name without its quotes.
 static str word(const char **at) {
-    const char *p = *at;
-    while (blank(*p)) p++;
+    const char *p = skip_space(*at);
     const char *start = p;
     if (*p == '"') {
         const char *end = strchr(++start, '"');

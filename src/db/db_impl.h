@@ -92,6 +92,7 @@ str sql_table(const char *text);    // that an INSERT, UPDATE or DELETE writes t
 bool sql_ends_tx(const char *text); // BEGIN, COMMIT and the like: not for a function's statements
 // ddl.c: a migration in the common subset as PostgreSQL's text. In the arena.
 const char *ddl_postgres(Arena *a, const char *text);
+bool ddl_ends_tx(const char *text); // whether one of PostgreSQL's statements does
 // Checks what both databases must refuse alike.
 err args_check(Ctx *c, const Sql *sql, const Val *args, size_t n);
 void rows_shut(Rows *r);

@@ -12,9 +12,26 @@ typedef struct Ddl {
     bool cast; // the word before was AS: within CAST(x AS TEXT)
 } Ddl;
 
+static bool in_word(char ch) {
+    return ch == '_' || (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z')
+           || (ch >= '0' && ch <= '9');
+}
+
+// $tag$ … $tag$: a function's body. Else p.
+static const char *skip_dollars(const char *p) {
+    const char *open_end = p + 1;
+    while (in_word(*open_end)) open_end++;
+    if (*open_end != '$') return p;
+    size_t n = (size_t)(open_end + 1 - p);
+    for (const char *end = open_end + 1; (end = strchr(end, '$')); end++)
+        if (!strncmp(end, p, n)) return end + n;
+    return p + strlen(p);
+}
+
 // The end of what stands at p and is copied whole: a string, a quoted name, a comment. Else p.
 static const char *skip_whole(const char *p) {
     const char *end = NULL;
+    if (*p == '$') return skip_dollars(p);
     if (*p == '\'' || *p == '"') {
         end = strchr(p + 1, *p); // a doubled quote is two of them, side by side
         return end ? end + 1 : p + strlen(p);
@@ -28,11 +45,6 @@ static const char *skip_whole(const char *p) {
         return end ? end + 2 : p + strlen(p);
     }
     return p;
-}
-
-static bool in_word(char ch) {
-    return ch == '_' || (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z')
-           || (ch >= '0' && ch <= '9');
 }
 
 static const char *skip_blanks(const char *p) { return p + strspn(p, " \t\r\n"); }
@@ -89,4 +101,18 @@ const char *ddl_postgres(Arena *a, const char *text) {
     const char *copy = arena_z(a, buf_str(&d.out));
     buf_done(&d.out);
     return copy;
+}
+
+bool ddl_ends_tx(const char *text) {
+    bool start = true;
+    while (*text) {
+        const char *end = skip_whole(text);
+        if (end == text && start && in_word(*text)) {
+            if (sql_ends_tx(text)) return true;
+            start = false;
+        }
+        if (end == text && *text == ';') start = true;
+        text = end > text ? end : text + 1;
+    }
+    return false;
 }

@@ -368,12 +368,12 @@ static err pg_query(Ctx *c, Rows *r, const Val *args, size_t n) {
 static err pg_script(Ctx *c, Tx *tx, const char *name, const char *text) {
     PgConn *k = tx->conn;
     PGresult *res;
+    if (ddl_ends_tx(text)) return db_sql_fail(c, name, "it is not for a transaction");
     TRY(park(c, tx));
     TRY(pg_simple(c, tx, k, text, &res));
     TRY(settle(c, tx, name, text, res));
-    if (PQtransactionStatus(k->pg) == PQTRANS_INTRANS) return ERR_OK;
-    k->broken = true;
-    return db_sql_fail(c, name, "it is not for a transaction");
+    assert(PQtransactionStatus(k->pg) == PQTRANS_INTRANS);
+    return ERR_OK;
 }
 
 static SQL(clock_now, "SELECT CAST(floor(extract(epoch FROM now()) * 1000) AS BIGINT)");

@@ -62,10 +62,23 @@ static err constraint_fail(Ctx *c, SqliteConn *k, const char *statement) {
     }
 }
 
+// The kernel's last word about the log: COMMIT does not leave it in sqlite3_system_errno.
+static int log_errno(SqliteConn *k) {
+    sqlite3_file *log = NULL;
+    int why = 0;
+    sqlite3_file_control(k->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+    if (log && log->pMethods) log->pMethods->xFileControl(log, SQLITE_FCNTL_LAST_ERRNO, &why);
+    return why;
+}
+
+static bool is_space(int why) { return why == ENOSPC || why == EDQUOT || why == EFBIG; }
+
 static bool no_space(SqliteConn *k) {
-    int code = sqlite3_errcode(k->db), why = sqlite3_system_errno(k->db);
+    int code = sqlite3_extended_errcode(k->db);
     if (code == SQLITE_FULL) return true;
-    return code == SQLITE_IOERR && (why == ENOSPC || why == EDQUOT || why == EFBIG);
+    if ((code & 0xff) != SQLITE_IOERR) return false;
+    return is_space(sqlite3_system_errno(k->db))
+           || (code == SQLITE_IOERR_WRITE && is_space(log_errno(k)));
 }
 
 err sqlite_fail(Ctx *c, SqliteConn *k, Tx *tx, const char *statement) {
@@ -91,7 +104,7 @@ err sqlite_fail(Ctx *c, SqliteConn *k, Tx *tx, const char *statement) {
 }
 
 err sqlite_commit_fail(Ctx *c, SqliteConn *k) {
-    if (!no_space(k) && sqlite3_errcode(k->db) == SQLITE_IOERR)
+    if (!no_space(k) && sqlite3_extended_errcode(k->db) == SQLITE_IOERR_FSYNC)
         return fail(c, ERR_UNAVAILABLE, R_DB_UNKNOWN, "why", sqlite3_errmsg(k->db));
     return sqlite_fail(c, k, NULL, "commit");
 }

@@ -66,7 +66,7 @@ static Req *take(Writer *w, const Group *g) {
         Req *r = w->head;
         pull(w, r);
         r->state = REQ_RUNNING;
-        atomic_fetch_add(&w->db->waits_ns, g->begun_ns - r->queued_ns);
+        atomic_fetch_add(&w->db->waits_ns, os_mono_ns(w->db->os) - r->queued_ns);
         err e = ctx_check(r->tx->c);
         if (e) answer(w, r, e);
         else found = r;
