@@ -3,6 +3,7 @@
 #include "net/fixture_test.h"
 #include <arpa/inet.h>
 #include <assert.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -14,11 +15,13 @@ enum { PATIENCE_MS = 10000 };
 
 int64_t now_ms(void) { return os_mono_ns(os_real()) / 1000000; }
 
+void wait_ms(int ms) { poll(NULL, 0, ms); }
+
 bool wait_until(bool (*cond)(void *), void *arg) {
     int64_t until = now_ms() + PATIENCE_MS;
     while (!cond(arg)) {
         if (now_ms() > until) return false;
-        poll(NULL, 0, 1);
+        wait_ms(1);
     }
     return true;
 }
@@ -37,6 +40,18 @@ bool wait_int(atomic_int *at, int least) {
 
 static bool is_idle(void *arg) { return !server_counts(((Rig *)arg)->server).requests_active; }
 bool rig_idle(Rig *r) { return wait_until(is_idle, r); }
+
+typedef struct Waiting {
+    Pool *pool;
+    size_t n;
+} Waiting;
+static bool has_waiting(void *arg) {
+    const Waiting *w = arg;
+    return pool_waiting(w->pool) >= w->n;
+}
+bool wait_pool(Rig *r, size_t waiting) {
+    return wait_until(has_waiting, &(Waiting){ r->pool, waiting });
+}
 
 // ---- the server
 
@@ -63,6 +78,7 @@ static void run_loop(void *arg) { loop_run(arg); }
 Rig *rig_start(const RigSpec *spec) {
     Rig *r = mem_new(sizeof *r);
     Ctx *c = test_ctx();
+    memset(&test_app, 0, sizeof test_app);
     Os *os = os_real();
     c->os = os;
     r->loops_n = spec->loops_n ? spec->loops_n : 1;
@@ -72,7 +88,8 @@ Rig *rig_start(const RigSpec *spec) {
     ServerConfig config = spec->config;
     config.pool = r->pool;
     config.spool_dir = str_z(test_dir());
-    config.routes = spec->routes, config.routes_n = spec->routes_n;
+    config.routes = spec->routes ? spec->routes : app_routes;
+    config.routes_n = spec->routes ? spec->routes_n : app_routes_n;
     config.enter = spec->plain ? NULL : on_enter;
     config.left = on_left;
     config.app = r;
@@ -121,6 +138,22 @@ void rig_stop(Rig *r) {
     mem_free(r);
 }
 
+typedef struct Do {
+    void (*fn)(void *);
+    void *arg;
+    atomic_int done;
+} Do;
+static void do_it(void *arg) {
+    Do *d = arg;
+    d->fn(d->arg);
+    atomic_store(&d->done, 1);
+}
+void rig_do(Rig *r, void (*fn)(void *), void *arg) {
+    Do d = { .fn = fn, .arg = arg };
+    loop_post(r->loops[0], do_it, &d);
+    if (!wait_int(&d.done, 1)) abort(); // d is on this stack
+}
+
 // ---- raw bytes
 
 int raw_open(const Addr *to) {
@@ -133,6 +166,8 @@ int raw_open(const Addr *to) {
                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     struct sockaddr_un un = { .sun_family = AF_UNIX };
     memccpy(un.sun_path, to->text + 5, 0, sizeof un.sun_path - 1);
+    const int on = 1;
+    if (!local) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     int rc = local ? connect(fd, (struct sockaddr *)&un, sizeof un)
                    : connect(fd, (struct sockaddr *)&in, sizeof in);
     if (rc == 0) return fd;
@@ -174,6 +209,37 @@ static bool more(int fd, Buf *b, size_t n) {
     if (got <= 0) return false;
     buf_commit(b, (size_t)got);
     return true;
+}
+
+bool raw_readable(int fd, int ms) {
+    struct pollfd p = { fd, POLLIN, 0 };
+    return poll(&p, 1, ms) == 1;
+}
+
+bool raw_peek(int fd, char *out) { return ready(fd, POLLIN) && recv(fd, out, 1, MSG_PEEK) == 1; }
+bool raw_more(int fd, Buf *b) { return more(fd, b, 4096); }
+
+int64_t raw_take(int fd, size_t n) {
+    char junk[65536];
+    int64_t all = 0;
+    if (!ready(fd, POLLIN)) return 0;
+    while (n) {
+        ssize_t got = recv(fd, junk, n < sizeof junk ? n : sizeof junk, MSG_DONTWAIT);
+        if (got <= 0) break;
+        all += got, n -= (size_t)got;
+    }
+    return all;
+}
+
+size_t raw_push(int fd, str bytes) {
+    size_t all = 0;
+    struct pollfd p = { fd, POLLOUT, 0 };
+    while (all < bytes.n && poll(&p, 1, 200) == 1) {
+        ssize_t n = send(fd, bytes.p + all, bytes.n - all, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n <= 0) break;
+        all += (size_t)n;
+    }
+    return all;
 }
 
 bool raw_ended(int fd) {

@@ -23,7 +23,7 @@ typedef struct Rig {
     atomic_bool deny; // `enter` refuses
 } Rig;
 typedef struct RigSpec {
-    const NetRoute *const *routes;
+    const NetRoute *const *routes; // NULL: app_routes
     size_t routes_n;
     size_t loops_n;        // 0: 1
     int pool_threads;      // 0: 2
@@ -39,6 +39,23 @@ bool wait_until(bool (*cond)(void *), void *arg);
 bool wait_int(atomic_int *at, int least); // until *at >= least
 bool rig_idle(Rig *r);                    // waits until no exchange is under way
 
+// Runs fn(arg) on the first loop and waits for it.
+void rig_do(Rig *r, void (*fn)(void *), void *arg);
+
+// ---- the application: app_test.c. All zero when a rig starts.
+typedef struct TestApp {
+    atomic_bool gate; // what waits at it goes on
+    atomic_int running, passed, cancelled;
+    atomic_int gone, pulls, pulls_begun, pulls_done, pending_most, taken;
+    atomic_llong file_size;
+    _Atomic(Exchange *) hanging; // the latest; for the loop only
+} TestApp;
+extern TestApp test_app;
+extern const NetRoute *const app_routes[];
+extern const size_t app_routes_n;
+str test_bytes(Ctx *c, size_t n);                      // a pattern without short periods
+void test_add_chunked(Buf *b, str body, size_t piece); // with the header that says so
+
 // ---- a client of raw bytes; everything gives up after ten seconds
 int raw_open(const Addr *to);
 bool raw_send(int fd, str bytes);
@@ -46,7 +63,14 @@ bool raw_sendz(int fd, const char *z);
 void raw_close(int fd);
 void raw_reset(int fd); // closes with RST
 bool raw_ended(int fd); // waits for the other side to close; what comes before it is dropped
+bool raw_readable(int fd, int ms);  // within ms; the end counts
+bool raw_peek(int fd, char *out);   // waits for the next byte, leaves it there
+bool raw_more(int fd, Buf *b);      // appends what comes next; false at the end
+int64_t raw_take(int fd, size_t n); // reads up to n bytes that are here, waits for the first
+size_t raw_push(int fd, str bytes); // sends until nothing more is taken for 200 ms
 int64_t now_ms(void);
+void wait_ms(int ms); // between two looks at a condition; never for time to pass by itself
+bool wait_pool(Rig *r, size_t waiting); // until so many pieces of work wait
 typedef struct Answer {
     int status;        // 0: none came whole
     str head, body;    // in the test's arena; body decoded

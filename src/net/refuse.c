@@ -83,8 +83,10 @@ static Exchange *replace(Conn *k) {
     x->continued = old->continued, x->received = old->received;
     x->out_from = old->out_from, x->answer = old->answer, x->status = old->status;
     x->close = old->close;
-    old->told = true;
+    old->told = true; // it goes on as one request
     old->conn = NULL;
+    atomic_fetch_sub_explicit(&x->lane->server->active, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&x->lane->server->requests, 1, memory_order_relaxed);
     ctx_cancel(&old->ctx);
     k->x = x;
     return x;

@@ -9,9 +9,9 @@
 REASONS_DEFINE(NET_REASONS, net_reasons)
 
 const char *http_method_name(HttpMethod m) {
-    static const char *const names[HTTP_METHODS] = { "GET",   "HEAD",   "POST",   "PUT",
-                                                     "PATCH", "DELETE", "OPTIONS" };
-    assert((unsigned)m < HTTP_METHODS);
+    static const char *const names[HTTP_METHODS + 1] = { "GET",   "HEAD",   "POST",    "PUT",
+                                                         "PATCH", "DELETE", "OPTIONS", "other" };
+    assert((unsigned)m <= HTTP_METHODS);
     return names[m];
 }
 

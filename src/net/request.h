@@ -14,7 +14,7 @@ typedef enum {
     HTTP_PATCH,
     HTTP_DELETE,
     HTTP_OPTIONS,
-    HTTP_METHODS
+    HTTP_METHODS // their number; as a method: another one, which no route has
 } HttpMethod;
 const char *http_method_name(HttpMethod m);
 

@@ -134,6 +134,7 @@ static const NetRoute *row_pick(Search *s, const NetRoute *const rows[]) {
     HttpMethod m = s->r->method;
     for (unsigned i = 0; i < HTTP_METHODS; i++) s->allowed |= rows[i] ? 1u << i : 0;
     if (rows[HTTP_GET]) s->allowed |= 1u << HTTP_HEAD;
+    if (m == HTTP_METHODS) return NULL;
     return m == HTTP_HEAD && !rows[m] ? rows[HTTP_GET] : rows[m];
 }
 
