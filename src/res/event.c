@@ -75,7 +75,7 @@ const Field event_query_rows[] = {
 const Route event_routes[] = {
     { HTTP_GET, "/lathe/v1/events", ROUTE_STREAM, "events.read", .stream = event_stream,
       .query = event_query_rows, .output_type = "text/event-stream",
-      .en = "What happens, live and from a number on (SSE); Last-Event-ID goes on after it",
+      .en = "What happens, live or from a number on (SSE); Last-Event-ID goes on after it",
       .zh = "实时事件流（SSE）；可用 Last-Event-ID 或 after 从某编号之后继续" },
     { 0 }
 };
@@ -94,15 +94,15 @@ static void wake(void *app) {
     events_drop(e);
 }
 
-err event_stage(Ctx *c, Tx *tx, const char *kind, str org, str project, str subject, str data) {
-    assert(strchr(kind, '.') && strlen(kind) <= EVENT_KIND_MAX);
-    if (!data.n) data = S("{}");
+err event_put(Ctx *c, Tx *tx, const Event *e) {
+    str data = e->data.n ? e->data : S("{}");
+    assert(str_find_char(e->kind, '.') > 0 && e->kind.n <= EVENT_KIND_MAX);
     assert(data.p[0] == '{');
     if (data.n > EVENT_DATA_MAX)
         return fail(c, ERR_INVALID, R_TOO_LONG, "what", "the data of an event", "limit",
                     say(c, "%d", EVENT_DATA_MAX));
-    TRY(db_run(c, tx, &outbox_add, V(tx_now_ms(tx)), V(kind), V(org), V(project), V(subject),
-               V(data)));
+    TRY(db_run(c, tx, &outbox_add, V(tx_now_ms(tx)), V(e->kind), V(e->org), V(e->project),
+               V(e->subject), V(data)));
     if (c->app) tx_notify(tx, wake, c->app);
     return ERR_OK;
 }
@@ -113,37 +113,30 @@ static SQL(event_span, "SELECT p.last, (SELECT MIN(number) FROM event) FROM even
 static SQL(event_after, "SELECT number, at_ms, kind, org, project, subject, data FROM event "
                         "WHERE number > $1 ORDER BY number LIMIT $2");
 
-err event_bounds(Ctx *c, Tx *tx, int64_t *out_oldest, int64_t *out_newest) {
-    Rows *rows;
-    TRY(db_one(c, tx, &rows, &event_span, NULL, 0));
-    *out_newest = col_int(rows, 0);
-    *out_oldest = col_null(rows, 1) ? *out_newest + 1 : col_int(rows, 1);
-    rows_close(rows);
-    return ERR_OK;
+static Event event_of(const Rows *rows) {
+    return (Event){ .number = col_int(rows, 0),
+                    .at_ms = col_int(rows, 1),
+                    .kind = col_str(rows, 2),
+                    .org = col_str(rows, 3),
+                    .project = col_str(rows, 4),
+                    .subject = col_str(rows, 5),
+                    .data = col_str(rows, 6) };
 }
 
-err event_read(Ctx *c, Tx *tx, int64_t after, size_t max, Event **out, size_t *out_n,
-               bool *out_expired) {
-    int64_t oldest, newest;
-    TRY(event_bounds(c, tx, &oldest, &newest));
-    *out_expired = after < oldest - 1 || after > newest;
-    Event *events = new (c->mem, Event, max);
-    size_t n = 0;
+err event_read(Ctx *c, Tx *tx, int64_t after, size_t max, EventPage *out) {
     Rows *rows;
-    TRY(db_ask(c, tx, &rows, &event_after, V(after), V((int64_t)max)));
-    for (bool more;;) {
+    EventPage page = { .at = new (c->mem, Event, max) };
+    TRY(db_one(c, tx, &rows, &event_span, NULL, 0));
+    page.newest = col_int(rows, 0);
+    page.oldest = col_null(rows, 1) ? page.newest + 1 : col_int(rows, 1);
+    page.expired = after < page.oldest - 1 || after > page.newest;
+    rows_close(rows);
+    if (max) TRY(db_ask(c, tx, &rows, &event_after, V(after), V((int64_t)max)));
+    for (bool more = max; more;) {
         TRY(rows_next(c, rows, &more));
-        if (!more) break;
-        assert(n < max);
-        events[n++] = (Event){ .number = col_int(rows, 0),
-                               .at_ms = col_int(rows, 1),
-                               .kind = col_str(rows, 2),
-                               .org = col_str(rows, 3),
-                               .project = col_str(rows, 4),
-                               .subject = col_str(rows, 5),
-                               .data = col_str(rows, 6) };
+        assert(!more || page.n < max);
+        if (more) page.at[page.n++] = event_of(rows);
     }
-    *out = events;
-    *out_n = n;
+    *out = page;
     return ERR_OK;
 }

@@ -14,23 +14,29 @@ typedef struct EventKind {
     const char *name; // "model.created": what it is about, a dot, what happened
     const char *en, *zh;
 } EventKind;
-// subject: id of what it is about; data: a JSON object of at most EVENT_DATA_MAX bytes, no secrets,
-// no prompts; absent: {}. More is ERR_INVALID with R_TOO_LONG.
-err event_stage(Ctx *c, Tx *tx, const char *kind, str org, str project, str subject, str data);
+typedef struct Event {
+    int64_t number, at_ms;
+    str kind, org, project; // absent org and project: the system's
+    str subject, data;      // id of what it is about; a JSON object, no secrets, no prompts
+} Event;
+// Data of at most EVENT_DATA_MAX bytes, absent: {}. More is ERR_INVALID with R_TOO_LONG. kind: a C
+// string. The number comes later, the time from the database.
+#define event_stage(c, tx, kind_, org_, project_, subject_, data_) \
+    event_put((c), (tx), &(Event){ 0, 0, str_z(kind_), (org_), (project_), (subject_), (data_) })
+err event_put(Ctx *c, Tx *tx, const Event *e);
 // Not stored and not numbered: sent to live readers only (charts once a second), dropped for those
 // that are behind. app may be one whose events have not started.
 void event_live(void *app, const char *kind, str org, str project, str subject, str data);
 
-typedef struct Event {
-    int64_t number, at_ms;
-    str kind, org, project, subject, data; // absent org and project: the system's
-} Event;
-// Numbered events after `after`, oldest first, at most max; *out_expired when some after it are
-// gone already, or `after` is a number that was never given. What there is comes all the same.
-err event_read(Ctx *c, Tx *tx, int64_t after, size_t max, Event **out, size_t *out_n,
-               bool *out_expired);
-// The oldest that is kept and the newest that was given; oldest is newest + 1 when none is kept.
-err event_bounds(Ctx *c, Tx *tx, int64_t *out_oldest, int64_t *out_newest);
+typedef struct EventPage {
+    Event *at;
+    size_t n;
+    int64_t oldest, newest; // kept, and ever given; none kept: oldest is newest + 1
+    bool expired; // some after the number asked for are gone already, or it was never given
+} EventPage;
+// Numbered events after `after`, oldest first, at most max, in c->mem. Expired or not, what there is
+// comes.
+err event_read(Ctx *c, Tx *tx, int64_t after, size_t max, EventPage *out);
 
 extern const Migration event_migrations[]; // owner "event"
 extern const size_t event_migrations_n;

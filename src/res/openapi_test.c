@@ -48,7 +48,8 @@ static const Field limits_rows[] = {
 };
 static const Field here_rows[] = { { 0 } };
 static const Field there_rows[] = {
-    TEXT(Where, host, REQUIRED, 60, "Host", "主机"), INT(Where, port, 0, 1, 65535, "Port", "端口"), { 0 }
+    TEXT(Where, host, REQUIRED, 60, "Host", "主机"),
+    INT(Where, port, 0, 1, 65535, "Port", "端口"), { 0 }
 };
 static const UnionCase where_cases[] = { { "here", here_rows }, { "there", there_rows }, { 0 } };
 static const Union where_union = { "at", offsetof(Where, tag), where_cases };
