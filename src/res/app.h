@@ -14,6 +14,7 @@ typedef struct AuditEntry {                      // one row of the chain: a chan
     const char *kind;                            // resource name
     str id, name, permission;
     str change;                                  // JSON: {"field": [old, new]}; secrets as "********"
+    Scope scope;                                 // whose chain: the system's, the organisation's or the project's
 } AuditEntry;
 
 typedef struct App {

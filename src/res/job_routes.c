@@ -97,7 +97,8 @@ static err change_tx(Ctx *c, Tx *tx, void *arg) {
     TRY(call->retry ? job_retry(c, tx, c->project, call->id) : job_cancel(c, tx, c->project, call->id));
     App *app = app_of(c);
     tx_notify(tx, jobs_wake, app->jobs);
-    AuditEntry entry = { call->retry ? "retry" : "cancel", "job", call->id, { 0 }, call->retry ? S("jobs.retry") : S("jobs.cancel"), S("{}") };
+    AuditEntry entry = { call->retry ? "retry" : "cancel", "job", call->id, { 0 }, call->retry ? S("jobs.retry") : S("jobs.cancel"), S("{}"),
+                         SCOPE_PROJECT };
     return app->audit ? app->audit(c, tx, &entry) : ERR_OK;
 }
 

@@ -74,7 +74,8 @@ err res_record(Ctx *c, Tx *tx, const ResTable *t, const char *verb, const void *
     App *app = app_of(c);
     const Head *h = now ? now : old;
     if (app && app->audit) {
-        AuditEntry entry = { verb, t->r->name, h->id, h->name, resource_permission(c->mem, t->r, verb), audit_change(c, t, old, now) };
+        AuditEntry entry = { verb, t->r->name, h->id, h->name, resource_permission(c->mem, t->r, verb), audit_change(c, t, old, now),
+                             t->r->scope };
         TRY(app->audit(c, tx, &entry));
     }
     if (app && t->r->notify) tx_notify(tx, t->r->notify, app);

@@ -24,8 +24,9 @@ static void open_record(Flow *f) {
     r->replica = ticket_replica(f->ticket);
     r->start_ms = os_wall_ms(f->c->os);
     r->prompt_tokens = r->completion_tokens = r->cached_tokens = 0;
+    f->out.marked = r->completion_tokens = MARK_EVERY;       // `open` stands for the first ones
     usage_open(f->app, r);
-    f->out.marked = MARK_EVERY;                  // `open` stands for the first ones
+    r->completion_tokens = 0;
 }
 
 void attempt_close(Flow *f, Outcome o) {
@@ -48,7 +49,7 @@ void attempt_close(Flow *f, Outcome o) {
 static void mark(Flow *f) {
     if (f->out.chunks < f->out.marked) return;
     f->out.marked = f->out.chunks + MARK_EVERY;
-    usage_mark(f->app, f->r.attempt_id, f->out.marked, os_wall_ms(f->c->os));
+    usage_mark(f->app, &f->r, f->out.marked);
 }
 
 static void on_event(void *arg, const SseEvent *ev) {

@@ -42,6 +42,7 @@ static Outcome outcome(const Flow *f) { return f->gone ? OUTCOME_CANCELLED : f->
 Verdict stage_settle(Flow *f) {
     RequestRecord *r = &f->r;
     bool under_way = f->has_room && f->attempt;
+    r->final = true;
     r->status = f->gone ? 499 : f->failed ? err_row(f->c->failure.code)->http : 200;
     if (f->failed && !f->gone) {
         r->error_class = str_z(err_row(f->c->failure.code)->slug);

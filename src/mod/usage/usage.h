@@ -25,6 +25,7 @@ typedef struct RequestRecord {
     bool streamed;
     int64_t start_ms, end_ms, stage_us[STAGE__COUNT], ttft_us, tbt_mean_us, tbt_max_us;
     int64_t prompt_tokens, completion_tokens, cached_tokens, reserved_nano, cost_nano, machine_us;
+    bool final;                                  // the request ends with this attempt: it is not tried again
     bool tokens_exact;                           // said by the engine; else counted from what was streamed
     str currency, price_id;
     str prompt_digest, answer_digest;            // SHA-256 hex, always; content itself only as recording says
@@ -35,7 +36,8 @@ typedef struct RequestRecord {
 bool usage_room(App *app);
 void usage_room_back(App *app);                  // no attempt came of it
 void usage_open(App *app, const RequestRecord *r);           // before the attempt is sent
-void usage_mark(App *app, str attempt_id, int64_t completion_tokens, int64_t now_ms);        // at least every 16 tokens while streaming
+// At least every 16 tokens of a stream, before they are sent: completion_tokens is what the client may have read by the next mark.
+void usage_mark(App *app, const RequestRecord *r, int64_t completion_tokens);
 void usage_settle(App *app, const RequestRecord *r);         // once for each open; also releases the room
 // A request that was refused before any attempt (attempt 0): no usage row, but views are told. Best effort when the disk is full.
 void usage_refused(App *app, const RequestRecord *r);
@@ -44,9 +46,19 @@ typedef struct Price { str id, currency; int64_t input_nano, cached_nano, output
 const Price *usage_price(const Snapshot *s, str project, str model);     // NULL: free
 int64_t usage_cost(const Price *p, int64_t prompt, int64_t cached, int64_t completion, int64_t machine_us);  // rounded once, half to even
 extern const SnapshotPart usage_part;            // prices
-// Folding: views are told of each settled record in the same transaction (trace, audit). Order of the journal; exactly once.
+// Folding: a view is told of each settled or refused record in the transaction that folds it. Order of the journal; exactly once.
 typedef struct UsageView { const char *name; err (*fold)(Ctx *c, Tx *tx, const RequestRecord *r); } UsageView;
 void usage_view(const UsageView *v);             // in a module's init
-err usage_flush(Ctx *c);                         // blocks until everything written so far is folded: tests, reports, drain
+// A folder reads the same journal into a database of its own, which keeps its own position: `position` tells it at start (zero: the
+// oldest), `batch` commits what it makes of the records together with `next`. The journal is trimmed behind the slowest folder.
+typedef struct UsageFolder {
+    const char *name;
+    err (*position)(Ctx *c, JournalPos *out);
+    err (*batch)(Ctx *c, const JournalBatch *b, JournalPos next);
+} UsageFolder;
+void usage_folder(const UsageFolder *f);         // in a module's init
+enum { USAGE_OPEN = 1, USAGE_MARK, USAGE_SETTLE, USAGE_REFUSED };        // kinds of journal records
+bool usage_unpack(str bytes, RequestRecord *out);            // text points into bytes; false: not one of ours
+err usage_flush(Ctx *c);                         // blocks until everything written so far is folded everywhere: tests, reports, drain
 extern const Module usage_module;
 #endif
