@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// listener_real.c - one listening socket that every loop watches: whichever loop is idle accepts,
-// so a busy one gets fewer. SO_REUSEPORT would hash connections onto loops however busy they are,
-// would not serve unix sockets, and would reset the backlog of a loop that stops. The price is that
-// idle loops wake together for one connection, which a handful of loops does not feel.
+// listener_real.c - one listening socket that every loop watches; a connection wakes one of them
+// (EPOLLEXCLUSIVE). An idle loop accepts; it keeps the connection unless another loop has fewer, so
+// that long-lived streams do not heap up where it was quiet when they came. SO_REUSEPORT would hash
+// connections onto loops however busy they are, would not serve unix sockets, and would reset the
+// backlog of a loop that stops.
 // Owner: listener_open's caller. Threads: close any; the rest the loops'.
 #include "os/real.h"
 #include "os/stream_impl.h"
 #include <assert.h>
 #include <errno.h>
-#include <event2/event.h>
-#include <event2/event_struct.h>
 #include <netinet/in.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -18,6 +17,7 @@
 enum {
     BACKLOG = 4096,
     ACCEPTS_A_TURN = 16, // leaves some to the other loops
+    FEWER = 2,           // by how much another loop must have less to get the connection
     BACK_OFF_MS = 100,   // out of files or memory: accepting again at once would only spin
 };
 
@@ -25,8 +25,9 @@ typedef struct RealListener RealListener;
 typedef struct Slot { // one a loop
     RealListener *listener;
     Loop *loop;
-    struct event event;
+    Watch watch;
     Timer *again;
+    atomic_size_t coming;  // handed over, not yet arrived
     pthread_mutex_t mutex; // held while accepted() runs, so that closing can wait for it
     bool inside;           // accepted() runs
     bool closed;           // under mutex
@@ -36,6 +37,7 @@ struct RealListener {
     Listener head;
     int fd;
     atomic_int open_slots;
+    atomic_bool closing; // no more handing over
     void (*accepted)(void *arg, Loop *l, Stream *s);
     void *arg;
     struct stat file; // the unix socket's file, to remove our own only
@@ -45,16 +47,63 @@ struct RealListener {
 
 static bool is_unix(const Addr *a) { return str_starts(str_z(a->text), S("unix:")); }
 
+typedef struct Handed { // a connection on its way to another loop
+    Slot *slot;
+    int fd;
+    struct sockaddr_storage from;
+} Handed;
+
+static void give(Slot *slot, int fd, const struct sockaddr_storage *from) {
+    RealListener *l = slot->listener;
+    slot->inside = true;
+    l->accepted(l->arg, slot->loop, real_stream_accepted(slot->loop, fd, from));
+    slot->inside = false;
+}
+
+static void arrive(void *arg) {
+    Handed *h = arg;
+    Slot *slot = h->slot;
+    slot->coming--;
+    pthread_mutex_lock(&slot->mutex);
+    if (slot->closed || loop_stopping(slot->loop)) close(h->fd);
+    else give(slot, h->fd, &h->from);
+    pthread_mutex_unlock(&slot->mutex);
+    mem_free(h);
+}
+
+// Streams and timers, and what is on its way there: an estimate, since others change it meanwhile.
+static size_t load(Slot *slot) { return slot->loop->owned + slot->coming; }
+
+static Slot *least_busy(Slot *own) {
+    RealListener *l = own->listener;
+    Slot *best = own;
+    size_t least = load(own);
+    for (size_t i = 0; i < l->slots_n && !l->closing; i++) {
+        size_t n = load(&l->slots[i]);
+        if (n + FEWER < least) {
+            least = n;
+            best = &l->slots[i];
+        }
+    }
+    return best;
+}
+
 // One connection; 0 or errno. EAGAIN: none waits.
 static int accept_one(Slot *slot) {
-    RealListener *l = slot->listener;
     struct sockaddr_storage from = { 0 };
     socklen_t n = sizeof from;
-    int fd = accept4(l->fd, (struct sockaddr *)&from, &n, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd =
+        accept4(slot->listener->fd, (struct sockaddr *)&from, &n, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) return errno;
-    slot->inside = true;
-    l->accepted(l->arg, slot->loop, real_stream_accepted(slot->loop, fd, &from));
-    slot->inside = false;
+    Slot *to = least_busy(slot);
+    if (to == slot) {
+        give(slot, fd, &from);
+    } else {
+        Handed *h = mem_new(sizeof *h);
+        *h = (Handed){ to, fd, from };
+        to->coming++;
+        loop_post(to->loop, arrive, h);
+    }
     return 0;
 }
 
@@ -69,14 +118,14 @@ static void accept_some(Slot *slot, int max) {
         int e = accept_one(slot);
         if (e == EAGAIN) return;
         if (!e || gone_already(e)) continue;
-        event_del(&slot->event);
+        real_watch_del(slot->loop, &slot->watch);
         timer_start(slot->again, BACK_OFF_MS);
         return;
     }
 }
 
-static void on_connection(evutil_socket_t fd, short what, void *arg) {
-    (void)fd, (void)what;
+static void on_connection(void *arg, unsigned events) {
+    (void)events;
     Slot *slot = arg;
     pthread_mutex_lock(&slot->mutex);
     accept_some(slot, ACCEPTS_A_TURN);
@@ -85,8 +134,7 @@ static void on_connection(evutil_socket_t fd, short what, void *arg) {
 
 static void on_again(void *arg) {
     Slot *slot = arg;
-    int rc = event_add(&slot->event, NULL);
-    assert(rc == 0);
+    real_watch_add(slot->loop, &slot->watch, EPOLLIN | EPOLLEXCLUSIVE);
 }
 
 // join and leave run on the slot's loop.
@@ -94,9 +142,7 @@ static void join(void *arg) {
     Slot *slot = arg;
     RealListener *l = slot->listener;
     slot->again = timer_new(slot->loop, on_again, slot);
-    int rc = event_assign(&slot->event, real_loop_base(slot->loop), l->fd, EV_READ | EV_PERSIST,
-                          on_connection, slot);
-    assert(rc == 0);
+    slot->watch = (Watch){ .fd = l->fd, .fn = on_connection, .arg = slot };
     on_again(slot);
 }
 
@@ -104,7 +150,7 @@ static void leave(void *arg) {
     Slot *slot = arg;
     RealListener *l = slot->listener;
     assert(slot->closed && !slot->inside);
-    event_del(&slot->event);
+    real_watch_del(slot->loop, &slot->watch);
     timer_free(slot->again);
     if (atomic_fetch_sub(&l->open_slots, 1) > 1) return;
     close(l->fd); // the last one out
@@ -112,8 +158,8 @@ static void leave(void *arg) {
     mem_free(l);
 }
 
-static void on_slot_loop(Slot *slot, void (*fn)(void *)) {
-    if (loop_is_mine(slot->loop) && !slot->inside) fn(slot);
+static void on_slot_loop(Slot *slot, void (*fn)(void *), bool here) {
+    if (here) fn(slot);
     else loop_post(slot->loop, fn, slot);
 }
 
@@ -126,6 +172,7 @@ static void remove_own_file(RealListener *l) {
 
 static void close_listener(Listener *head) {
     RealListener *l = (RealListener *)head;
+    l->closing = true;
     remove_own_file(l); // from here on nobody new comes to a unix socket: the drain takes them all
     for (size_t i = 0; i < l->slots_n; i++)
         if (loop_is_mine(l->slots[i].loop) && !l->slots[i].inside && l->slots[i].again) {
@@ -139,8 +186,12 @@ static void close_listener(Listener *head) {
         slot->closed = true;
         if (!here) pthread_mutex_unlock(&slot->mutex);
     }
-    size_t n = l->slots_n; // l goes with its last slot
-    for (size_t i = 0; i < n; i++) on_slot_loop(&l->slots[i], leave);
+    size_t n = l->slots_n;           // l goes with its last slot
+    for (size_t i = 0; i < n; i++) { // a lone slot has nothing posted to wait for, unless inside
+        Slot *slot = &l->slots[i];
+        bool here = n == 1 && loop_is_mine(slot->loop) && !slot->inside && slot->again;
+        on_slot_loop(slot, leave, here);
+    }
 }
 
 // --- opening
@@ -212,7 +263,8 @@ err real_listener_open(Ctx *c, const ListenSpec *spec, Listener **out) {
         l->slots[i].loop = spec->loops[i];
         pthread_mutex_init(&l->slots[i].mutex, NULL);
     }
-    for (size_t i = 0; i < l->slots_n; i++) on_slot_loop(&l->slots[i], join);
+    for (size_t i = 0; i < l->slots_n; i++)
+        on_slot_loop(&l->slots[i], join, loop_is_mine(l->slots[i].loop));
     *out = &l->head;
     return ERR_OK;
 }

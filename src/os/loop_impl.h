@@ -74,11 +74,11 @@ struct Loop {
     pthread_mutex_t post_mutex;
     Post *post_first, **post_end; // under post_mutex
     atomic_size_t posted;
-    Link touched; // streams with output to flush
-    Link pending; // streams with something to tell their owner, or to read
-    Link streams; // all that live
-    Link dead;    // freed in this turn: their memory is still good
-    size_t owned; // timers and streams of owners: none may be left at loop_free
+    Link touched;        // streams with output to flush
+    Link pending;        // streams with something to tell their owner, or to read
+    Link streams;        // all that live
+    Link dead;           // freed in this turn: their memory is still good
+    atomic_size_t owned; // timers and streams of owners: none may be left at loop_free
 };
 
 void loop_init(Loop *l, Os *os, const LoopOps *ops);

@@ -1,121 +1,157 @@
 // SPDX-License-Identifier: Apache-2.0
-// loop_real.c - a loop on libevent's epoll, with three things of its own. Output is written at the
-// end of a turn instead of by a write event: that saves two epoll_ctl and an epoll_wait an answer
-// (README.md has the figures). Posts wake it by one eventfd write a burst. Timers are timer.c's,
-// behind one timerfd, so most turns look at no clock but once. Both descriptors are edge-triggered
-// and therefore never read.
+// loop_real.c - a loop on epoll itself; of libevent only the evbuffers are used. Output is written
+// at the end of a turn instead of by a write event, which saves two epoll_ctl and an epoll_wait an
+// answer (README.md has the figures), and the events come as epoll says them: libevent folds
+// EPOLLERR into "readable and writable", so that behind an edge a reset that follows data is lost.
+// Posts wake the loop by one eventfd write a burst; edge-triggered, it is never read.
 // Owner: loop_new's caller. Threads: the loop's; wake any.
 #include "os/loop_impl.h"
 #include "os/real.h"
 #include <assert.h>
 #include <errno.h>
-#include <event2/event.h>
-#include <event2/event_struct.h>
+#include <signal.h>
 #include <sys/eventfd.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
-enum { SIGNALS_MAX = 8 };
+enum { READY_MAX = 256, SIGNALS_MAX = 8 };
 
-typedef struct SignalWatch {
-    struct event event;
+typedef struct SignalCall {
+    int signal;
     void (*fn)(void *, int);
     void *arg;
-} SignalWatch;
+} SignalCall;
 
 typedef struct RealLoop {
     Loop head;
-    struct event_base *base;
-    struct event wake_event, timer_event;
-    int wake_fd, timer_fd;
-    int64_t armed_ns; // what timer_fd is set to; 0: nothing
-    SignalWatch signals[SIGNALS_MAX];
+    int poll_fd;
+    Watch wake_watch;
+    struct epoll_event ready[READY_MAX];
+    int ready_n;
+    SignalCall signals[SIGNALS_MAX];
     size_t signals_n;
 } RealLoop;
 
-struct event_base *real_loop_base(Loop *l) {
-    return ((RealLoop *)l)->base;
+static void must(int rc) { assert(rc == 0); }
+
+void real_watch_add(Loop *l, Watch *w, unsigned events) {
+    assert(w->fd >= 0 && w->fn && !w->on);
+    struct epoll_event e = { .events = events, .data.ptr = w };
+    must(epoll_ctl(((RealLoop *)l)->poll_fd, EPOLL_CTL_ADD, w->fd, &e));
+    w->on = true;
+}
+
+void real_watch_set(Loop *l, Watch *w, unsigned events) {
+    assert(w->on);
+    struct epoll_event e = { .events = events, .data.ptr = w };
+    must(epoll_ctl(((RealLoop *)l)->poll_fd, EPOLL_CTL_MOD, w->fd, &e));
+}
+
+// Also takes back what this turn has still to tell about it: w may be freed at once.
+void real_watch_del(Loop *head, Watch *w) {
+    RealLoop *l = (RealLoop *)head;
+    if (!w->on) return;
+    w->on = false;
+    struct epoll_event none = { 0 };
+    must(epoll_ctl(l->poll_fd, EPOLL_CTL_DEL, w->fd, &none));
+    for (int i = 0; i < l->ready_n; i++)
+        if (l->ready[i].data.ptr == w) l->ready[i].data.ptr = NULL;
 }
 
 static bool is_mine(Loop *head) {
     return !head->running || pthread_equal(head->thread, pthread_self());
 }
 
-static void wake(Loop *head) {
-    RealLoop *l = (RealLoop *)head;
-    if (head->running && is_mine(head)) return; // it looks before it waits
-    uint64_t one = 1;
+static void write_wake(int fd) {
+    const uint64_t one = 1;
     ssize_t n;
-    do n = write(l->wake_fd, &one, sizeof one);
+    do n = write(fd, &one, sizeof one);
     while (n < 0 && errno == EINTR);
     assert(n == sizeof one);
 }
 
-static void on_wake(evutil_socket_t fd, short what, void *arg) {
-    (void)fd, (void)what, (void)arg; // the turn runs what was posted
+static void wake(Loop *head) {
+    RealLoop *l = (RealLoop *)head;
+    if (head->running && is_mine(head)) return; // it looks before it waits
+    write_wake(l->wake_watch.fd);
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *arg) {
-    (void)fd, (void)what;
-    RealLoop *l = arg;
-    l->armed_ns = 0;
-    timers_run(&l->head);
-}
+static void on_wake(void *arg, unsigned events) { (void)arg, (void)events; }
 
 static void armed(Loop *l) { (void)l; } // the turn looks before it waits
 
-// Sets the timer when it would come too late. Too early is left: a restarted timer costs one idle
-// turn, setting again would cost a system call a turn.
-static void arm(RealLoop *l) {
+// Rounded up: a timer that came too early would only be put back.
+static int wait_ms(RealLoop *l) {
+    if (loop_unsettled(&l->head)) return 0;
     int64_t next = timers_next_ns(&l->head);
-    if (next < 0 || (l->armed_ns && l->armed_ns <= next)) return;
-    struct itimerspec when = { .it_value = { next / 1000000000, next % 1000000000 } };
-    if (next <= 0) when.it_value.tv_nsec = 1; // zero would disarm
-    int rc = timerfd_settime(l->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
-    assert(rc == 0);
-    l->armed_ns = next;
+    if (next < 0) return -1;
+    int64_t ms = (next - os_mono_ns(l->head.os) + 999999) / 1000000;
+    return ms <= 0 ? 0 : ms > 3600000 ? 3600000 : (int)ms;
 }
+
+// --- signals: a handler can do no more than leave a note and wake the loop
+
+static atomic_int noted[NSIG];
+static atomic_int noted_fd = -1;
+
+static void note_signal(int signal) {
+    int saved = errno;
+    noted[signal] = 1;
+    write_wake(noted_fd);
+    errno = saved;
+}
+
+static void on_signal(Loop *head, int signal, void (*fn)(void *, int), void *arg) {
+    RealLoop *l = (RealLoop *)head;
+    assert(signal > 0 && signal < NSIG && l->signals_n < SIGNALS_MAX);
+    assert(noted_fd < 0 || noted_fd == l->wake_watch.fd); // one loop of the program only
+    noted_fd = l->wake_watch.fd;
+    l->signals[l->signals_n++] = (SignalCall){ signal, fn, arg };
+    struct sigaction how = { .sa_handler = note_signal, .sa_flags = SA_RESTART };
+    must(sigaction(signal, &how, NULL));
+}
+
+static void tell_signals(RealLoop *l) {
+    for (size_t i = 0; i < l->signals_n; i++) {
+        SignalCall *s = &l->signals[i];
+        if (atomic_exchange(&noted[s->signal], 0)) s->fn(s->arg, s->signal);
+    }
+}
+
+static void drop_signals(RealLoop *l) {
+    for (size_t i = 0; i < l->signals_n; i++) {
+        struct sigaction plain = { .sa_handler = SIG_DFL };
+        must(sigaction(l->signals[i].signal, &plain, NULL));
+    }
+    if (l->signals_n) noted_fd = -1;
+}
+
+// --- turns
 
 static void run(Loop *head) {
     RealLoop *l = (RealLoop *)head;
     while (!head->stopping) {
-        arm(l);
+        int n = epoll_wait(l->poll_fd, l->ready, READY_MAX, wait_ms(l));
+        assert(n >= 0 || errno == EINTR);
         head->now_ns = 0;
-        int hurry = loop_unsettled(head) ? EVLOOP_NONBLOCK : 0;
-        int rc = event_base_loop(l->base, EVLOOP_ONCE | hurry);
-        assert(rc >= 0);
+        l->ready_n = n < 0 ? 0 : n;
+        for (int i = 0; i < l->ready_n; i++) {
+            Watch *w = l->ready[i].data.ptr;
+            if (w) w->fn(w->arg, l->ready[i].events);
+        }
+        l->ready_n = 0;
+        timers_run(head);
+        tell_signals(l);
         loop_run_posts(head);
         loop_settle(head);
     }
 }
 
-static void on_signal_event(evutil_socket_t signal, short what, void *arg) {
-    (void)what;
-    SignalWatch *w = arg;
-    w->fn(w->arg, (int)signal);
-}
-
-static void on_signal(Loop *head, int signal, void (*fn)(void *, int), void *arg) {
-    RealLoop *l = (RealLoop *)head;
-    assert(l->signals_n < SIGNALS_MAX);
-    SignalWatch *w = &l->signals[l->signals_n++];
-    w->fn = fn;
-    w->arg = arg;
-    int rc = event_assign(&w->event, l->base, signal, EV_SIGNAL | EV_PERSIST, on_signal_event, w);
-    assert(rc == 0);
-    rc = event_add(&w->event, NULL);
-    assert(rc == 0);
-}
-
 static void free_loop(Loop *head) {
     RealLoop *l = (RealLoop *)head;
     assert(!head->owned); // streams and timers go before their loop
-    for (size_t i = 0; i < l->signals_n; i++) event_del(&l->signals[i].event);
-    event_del(&l->wake_event);
-    event_del(&l->timer_event);
-    event_base_free(l->base);
-    close(l->wake_fd);
-    close(l->timer_fd);
+    drop_signals(l);
+    close(l->wake_watch.fd);
+    close(l->poll_fd);
     loop_done(head);
     mem_free(l);
 }
@@ -129,33 +165,12 @@ static const LoopOps loop_ops = {
     .free = free_loop,
 };
 
-// Without locks: no other thread touches the base. EV_CLOSED and edges need epoll.
-static struct event_base *base_new(void) {
-    struct event_config *how = event_config_new();
-    assert(how);
-    event_config_require_features(how, EV_FEATURE_ET | EV_FEATURE_EARLY_CLOSE);
-    event_config_set_flag(how, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_IGNORE_ENV);
-    struct event_base *base = event_base_new_with_config(how);
-    assert(base);
-    event_config_free(how);
-    return base;
-}
-
-static void watch(RealLoop *l, struct event *e, int fd, event_callback_fn fn) {
-    assert(fd >= 0);
-    int rc = event_assign(e, l->base, fd, EV_READ | EV_ET | EV_PERSIST, fn, l);
-    assert(rc == 0);
-    rc = event_add(e, NULL);
-    assert(rc == 0);
-}
-
 Loop *real_loop_new(Os *os) {
     RealLoop *l = mem_new(sizeof *l);
     loop_init(&l->head, os, &loop_ops);
-    l->base = base_new();
-    l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    watch(l, &l->wake_event, l->wake_fd, on_wake);
-    l->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    watch(l, &l->timer_event, l->timer_fd, on_timer);
+    l->poll_fd = epoll_create1(EPOLL_CLOEXEC);
+    assert(l->poll_fd >= 0);
+    l->wake_watch = (Watch){ .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .fn = on_wake };
+    real_watch_add(&l->head, &l->wake_watch, EPOLLIN | EPOLLET);
     return &l->head;
 }

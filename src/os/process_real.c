@@ -6,8 +6,6 @@
 #include "os/real.h"
 #include <assert.h>
 #include <errno.h>
-#include <event2/event.h>
-#include <event2/event_struct.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -21,9 +19,9 @@ typedef struct RealProcess {
     Process head;
     int64_t pid;
     int pidfd; // -1: reaped
-    bool detached, watched;
+    bool detached;
     Loop *loop;
-    struct event event;
+    Watch watch; // of pidfd
     ProcessExited exited;
     void *arg;
 } RealProcess;
@@ -45,15 +43,14 @@ static bool reap(RealProcess *p, ProcessExit *out) {
         .cpu_ms = us / 1000,
         .memory_peak_bytes = (int64_t)used.ru_maxrss * 1024,
     };
-    if (p->watched) event_del(&p->event);
-    p->watched = false;
+    if (p->loop) real_watch_del(p->loop, &p->watch);
     close(p->pidfd);
     p->pidfd = -1;
     return true;
 }
 
-static void on_exit_event(evutil_socket_t fd, short what, void *arg) {
-    (void)fd, (void)what;
+static void on_exit_event(void *arg, unsigned events) {
+    (void)events;
     RealProcess *p = arg;
     ProcessExit how;
     if (reap(p, &how)) p->exited(p->arg, &how); // may free p
@@ -61,12 +58,8 @@ static void on_exit_event(evutil_socket_t fd, short what, void *arg) {
 
 static void watch(void *arg) {
     RealProcess *p = arg;
-    int rc = event_assign(&p->event, real_loop_base(p->loop), p->pidfd, EV_READ | EV_PERSIST,
-                          on_exit_event, p);
-    assert(rc == 0);
-    rc = event_add(&p->event, NULL);
-    assert(rc == 0);
-    p->watched = true;
+    p->watch = (Watch){ .fd = p->pidfd, .fn = on_exit_event, .arg = p };
+    real_watch_add(p->loop, &p->watch, EPOLLIN);
 }
 
 static err wait_for(Ctx *c, Process *head, int64_t timeout_ms, ProcessExit *out) {
@@ -94,7 +87,7 @@ static void send_signal(Process *head, int signal) {
 
 static void free_process(Process *head) {
     RealProcess *p = (RealProcess *)head;
-    if (p->watched) event_del(&p->event);
+    if (p->loop) real_watch_del(p->loop, &p->watch);
     if (p->pidfd >= 0) real_children_forget(p->pid, p->pidfd);
     mem_free(p);
 }
@@ -105,7 +98,7 @@ static void free_late(void *arg) { free_process(arg); }
 static void forget(Process *head) {
     RealProcess *p = (RealProcess *)head;
     assert(!p->loop || loop_is_mine(p->loop));
-    if (p->loop && p->pidfd >= 0 && !p->watched) loop_post(p->loop, free_late, p);
+    if (p->loop && p->pidfd >= 0 && !p->watch.on) loop_post(p->loop, free_late, p);
     else free_process(head);
 }
 

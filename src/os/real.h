@@ -3,9 +3,8 @@
 #ifndef LATHE_OS_REAL_H
 #define LATHE_OS_REAL_H
 #include "os/os_impl.h"
+#include <sys/epoll.h>
 #include <sys/socket.h>
-
-struct event_base;
 
 void real_facts(Os *os, OsFacts *out);
 void real_files_limit_restore(void); // in a child before exec: async-signal-safe
@@ -23,7 +22,16 @@ err real_dir_sync(Ctx *c, str path);
 err real_disk_free(Ctx *c, str path, int64_t *out_bytes);
 
 Loop *real_loop_new(Os *os);
-struct event_base *real_loop_base(Loop *l);
+// A descriptor that a loop watches, on its thread. events are epoll's; fn gets what epoll said.
+typedef struct Watch {
+    int fd;
+    bool on;
+    void (*fn)(void *arg, unsigned events);
+    void *arg;
+} Watch;
+void real_watch_add(Loop *l, Watch *w, unsigned events);
+void real_watch_set(Loop *l, Watch *w, unsigned events);
+void real_watch_del(Loop *l, Watch *w); // before fd is closed; fine when it is not watched
 Pool *real_pool_new(Os *os, const char *name, int threads, size_t queue_max);
 
 Stream *real_stream_connect(Loop *l, const Addr *to);

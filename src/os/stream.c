@@ -191,8 +191,7 @@ static void pulled_last(Stream *s, ssize_t last) {
 
 // Input waits while the owner has paused. Only a connection that is gone for good is told.
 static void pull_nothing(Stream *s) {
-    int e = s->ops->error(s);
-    if (e || s->broken) end(s, e ? end_of_errno(e) : STREAM_RESET);
+    if (s->broken) end(s, STREAM_RESET);
     else if (s->reading) watch_in(s);
 }
 

@@ -13,7 +13,6 @@ typedef struct StreamOps {
     int (*send)(Stream *s, size_t max);
     // Adds at most max bytes to s->in. How many, 0 at the end, or -errno (-EAGAIN: none now).
     ssize_t (*recv)(Stream *s, size_t max);
-    int (*error)(Stream *s);   // a pending error of the connection, without reading; 0: none
     void (*finish)(Stream *s); // nothing more will be sent
     void (*close)(Stream *s);  // drops the connection and every event of it
 } StreamOps;

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // stream_real.c - sockets and pipes behind a stream. Each is registered once, edge-triggered, for
 // input and for the peer's leaving (EPOLLRDHUP), and not touched again until it is closed: pausing
-// needs no system call, and a level-triggered error could not make a paused loop spin. A write
-// event exists only while the kernel takes no more.
+// needs no system call, and an error cannot make a paused loop spin. Writability is asked for only
+// once the kernel has refused bytes.
 // Owner: stream.c. Threads: the loop's.
 #include "os/real.h"
 #include "os/stream_impl.h"
 #include <assert.h>
 #include <errno.h>
-#include <event2/event.h>
-#include <event2/event_struct.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -27,13 +25,15 @@ enum {
 typedef struct RealStream {
     Stream head;
     int fd; // -1: a connection that failed at once
-    struct event read_event, write_event;
+    Watch watch;
+    bool asks_out; // EPOLLOUT is asked for
     Timer retry;
     Addr to;
 } RealStream;
 
-static void on_read_event(evutil_socket_t fd, short what, void *arg);
-static void on_write_event(evutil_socket_t fd, short what, void *arg);
+#define EVENTS_IN (EPOLLIN | EPOLLRDHUP | (unsigned)EPOLLET)
+
+static void on_events(void *arg, unsigned events);
 
 void real_socket_options(int fd, int family) {
     if (family == AF_UNIX) return;
@@ -45,9 +45,11 @@ void real_socket_options(int fd, int family) {
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
 }
 
-static void wait_writable(RealStream *s) {
-    int rc = event_add(&s->write_event, NULL);
-    assert(rc == 0);
+// While asked for, an edge follows each refusal: the kernel tells when there is room again.
+static void ask_out(RealStream *s, bool on) {
+    if (s->asks_out == on) return;
+    s->asks_out = on;
+    real_watch_set(s->head.loop, &s->watch, EVENTS_IN | (on ? EPOLLOUT : 0u));
 }
 
 // evbuffer_write knows chains and file segments (sendfile). SIGPIPE is ignored: see os_real.
@@ -60,7 +62,7 @@ static int send_out(Stream *head, size_t max) {
             if (n == 0) return EIO; // a file segment that is shorter than it said
         } else if (errno == EAGAIN) {
             head->blocked = true;
-            wait_writable(s);
+            ask_out(s, true);
             return 0;
         } else if (errno != EINTR) {
             return errno;
@@ -95,11 +97,10 @@ static ssize_t recv_in(Stream *head, size_t max) {
     return n < 0 ? -e : n;
 }
 
-static int pending_error(Stream *head) {
+static int pending_error(RealStream *s) {
     int e = 0;
     socklen_t n = sizeof e;
-    if (getsockopt(((RealStream *)head)->fd, SOL_SOCKET, SO_ERROR, &e, &n) < 0) return 0; // a pipe
-    return e;
+    return getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &e, &n) < 0 ? errno : e;
 }
 
 static void finish_out(Stream *head) { shutdown(((RealStream *)head)->fd, SHUT_WR); }
@@ -108,33 +109,18 @@ static void close_stream(Stream *head) {
     RealStream *s = (RealStream *)head;
     timer_done(&s->retry);
     if (s->fd < 0) return;
-    event_del(&s->read_event);
-    event_del(&s->write_event);
+    real_watch_del(head->loop, &s->watch);
     close(s->fd);
     s->fd = -1;
 }
 
-static const StreamOps stream_ops = { send_out, recv_in, pending_error, finish_out, close_stream };
-
-static void assign_events(RealStream *s) {
-    struct event_base *base = real_loop_base(s->head.loop);
-    short read = EV_READ | EV_CLOSED | EV_ET | EV_PERSIST;
-    int rc = event_assign(&s->read_event, base, s->fd, read, on_read_event, s);
-    assert(rc == 0);
-    rc = event_assign(&s->write_event, base, s->fd, EV_WRITE | EV_ET, on_write_event, s);
-    assert(rc == 0);
-}
-
-static void watch_input(RealStream *s) {
-    int rc = event_add(&s->read_event, NULL);
-    assert(rc == 0);
-}
+static const StreamOps stream_ops = { send_out, recv_in, finish_out, close_stream };
 
 static RealStream *make(Loop *l, int fd, const char *peer) {
     RealStream *s = (RealStream *)stream_make(l, &stream_ops, sizeof *s, peer);
     s->fd = fd;
     timer_init(&s->retry, l, NULL, s);
-    if (fd >= 0) assign_events(s);
+    s->watch = (Watch){ .fd = fd, .fn = on_events, .arg = s };
     return s;
 }
 
@@ -149,7 +135,7 @@ Stream *real_stream_accepted(Loop *l, int fd, const struct sockaddr_storage *fro
         addr_from_sockaddr(from, &peer);
     }
     RealStream *s = make(l, fd, peer.text);
-    watch_input(s);
+    real_watch_add(l, &s->watch, EVENTS_IN);
     return &s->head;
 }
 
@@ -159,7 +145,7 @@ Stream *real_stream_adopt(Loop *l, int fd) {
     assert(flags >= 0);
     fcntl(fd, F_SETFL, flags | O_NONBLOCK);
     RealStream *s = make(l, fd, "pipe");
-    watch_input(s);
+    real_watch_add(l, &s->watch, EVENTS_IN);
     return &s->head;
 }
 
@@ -168,7 +154,7 @@ Stream *real_stream_adopt(Loop *l, int fd) {
 static void check_connected(RealStream *s) {
     struct sockaddr_storage peer;
     socklen_t n = sizeof peer;
-    int e = pending_error(&s->head);
+    int e = pending_error(s);
     if (!e && getpeername(s->fd, (struct sockaddr *)&peer, &n) < 0) return; // not yet
     stream_on_connected(&s->head, e);
 }
@@ -182,8 +168,7 @@ static void try_connect(void *arg) {
     int rc = connect(s->fd, (struct sockaddr *)&to, to_n);
     if (rc == 0) stream_on_connected(&s->head, 0);
     else if (errno == EAGAIN) timer_start(&s->retry, UNIX_RETRY_MS);
-    else if (errno == EINPROGRESS || errno == EINTR) wait_writable(s);
-    else stream_on_connected(&s->head, errno);
+    else if (errno != EINPROGRESS && errno != EINTR) stream_on_connected(&s->head, errno);
 }
 
 Stream *real_stream_connect(Loop *l, const Addr *to) {
@@ -203,22 +188,24 @@ Stream *real_stream_connect(Loop *l, const Addr *to) {
     }
     real_socket_options(fd, where.ss_family);
     try_connect(s);
-    watch_input(s); // after connect: before it, epoll takes the socket for hung up
+    // After connect: before it, epoll takes the socket for hung up.
+    s->asks_out = s->head.connecting;
+    real_watch_add(l, &s->watch, EVENTS_IN | (s->asks_out ? EPOLLOUT : 0u));
     return &s->head;
 }
 
-static void on_read_event(evutil_socket_t fd, short what, void *arg) {
-    (void)fd;
+static void on_events(void *arg, unsigned events) {
     RealStream *s = arg;
-    if (s->head.connecting && !s->retry.running) check_connected(s);
-    stream_on_readable(&s->head, what & EV_CLOSED);
-}
-
-static void on_write_event(evutil_socket_t fd, short what, void *arg) {
-    (void)fd, (void)what;
-    RealStream *s = arg;
-    if (s->head.connecting) check_connected(s);
-    else stream_on_writable(&s->head);
+    const unsigned leaving = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+    if (s->head.connecting) {
+        if (!s->retry.running) check_connected(s);
+        if (s->head.connecting) return;
+    }
+    if (events & EPOLLOUT) {
+        if (s->head.blocked) stream_on_writable(&s->head);
+        else ask_out(s, false);
+    }
+    if (events & (EPOLLIN | leaving)) stream_on_readable(&s->head, events & leaving);
 }
 
 // --- names

@@ -342,6 +342,18 @@ TEST(os_stream_reset_while_reading) {
     CHECK_INT(t.b.why, STREAM_RESET);
 }
 
+static bool send_and_reset(Talk *t) {
+    return t->b.s && send(t->raw, "abc", 3, 0) == 3 && reset_by_raw(t);
+}
+TEST(os_stream_reset_right_behind_data) { // one event for both: each must be told
+    Talk t;
+    CHECK(begin(&t, "127.0.0.1:0"));
+    CHECK(connect_raw(&t));
+    CHECK(PLAY(&t, send_and_reset, b_ended));
+    CHECK_INT(t.b.got, 3);
+    CHECK_INT(t.b.why, STREAM_RESET);
+}
+
 // A stream with a dead peer must not keep its loop busy: the turns of 40 ms are counted.
 static bool open_window(Talk *t) {
     t->mark = t->turns;
