@@ -67,7 +67,8 @@ const Field event_query_rows[] = {
          "Kinds wanted, separated by commas: model.created, deployment.*",
          "需要的事件类型，逗号分隔：model.created, deployment.*"),
     TEXT(EventQuery, subject, 0, 64, "Id of what the events are about", "事件所涉及对象的标识"),
-    BOOL(EventQuery, follow, 0, "false: sends what is kept, from `after` or the oldest on, and ends",
+    BOOL(EventQuery, follow, 0,
+         "false: sends what is kept, from `after` or the oldest on, and ends",
          "false：从 after 或最早的事件起发送已保留的事件，然后结束",
          .fallback = "true"),
     { 0 }

@@ -34,8 +34,8 @@ typedef struct EventPage {
     int64_t oldest, newest; // kept, and ever given; none kept: oldest is newest + 1
     bool expired; // some after the number asked for are gone already, or it was never given
 } EventPage;
-// Numbered events after `after`, oldest first, at most max, in c->mem. Expired or not, what there is
-// comes.
+// Numbered events after `after`, oldest first, at most max, in c->mem; expired or not, what there
+// is comes.
 err event_read(Ctx *c, Tx *tx, int64_t after, size_t max, EventPage *out);
 
 extern const Migration event_migrations[]; // owner "event"

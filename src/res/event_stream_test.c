@@ -69,6 +69,37 @@ EVENT_TEST(stream_resumes, "event.poll=1h") {
     reader_close(r);
 }
 
+typedef struct Burst {
+    EventFix *f;
+    int n;
+} Burst;
+
+static void stage_burst(void *arg) {
+    const Burst *b = arg;
+    for (int i = 0; i < b->n; i++)
+        if (fix_stage(b->f, 0, "gadget.made", "p1", "{}")) return;
+}
+
+// Readers that come while events do miss none, also when the last of them comes while they read.
+EVENT_TEST(stream_catches_up_while_more_comes, "event.poll=1h") {
+    CHECK(node_start(f, 0));
+    Burst b = { f, 6 };
+    for (int round = 0; round < 5; round++) {
+        Thread t;
+        EventReader *r[6];
+        thread_start(f->c->os, "burst", stage_burst, &b, &t);
+        for (size_t i = 0; i < countof(r); i++)
+            r[i] = reader_open(f, 0, "admin", "/lathe/v1/events?after=0", NULL);
+        thread_join(t);
+        size_t total = (size_t)(round + 1) * (size_t)b.n;
+        for (size_t i = 0; i < countof(r); i++) {
+            CHECK(wait_seen(r[i], total));
+            for (size_t k = 0; k < total; k++) CHECK_INT(r[i]->seen[k].id, k + 1);
+            reader_close(r[i]);
+        }
+    }
+}
+
 EVENT_TEST(stream_says_what_is_gone, "event.retain_rows=100", "event.poll=1h") {
     CHECK(node_start(f, 0));
     for (int i = 0; i < 120; i++) CHECK_OK(f->c, fix_stage(f, 0, "gadget.made", "p1", "{}"));

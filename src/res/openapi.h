@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // openapi.h - the rows as OpenAPI 3.1 (OpenAPI Initiative, 3.1.1; JSON Schema 2020-12): every
-// derived and every hand-written route, with parameters, bodies, answers, errors, limits and permissions.
+// derived and every hand-written route, with parameters, bodies, answers, errors, limits and
+// permissions.
 // Threads: any; tables_init must have seen the same modules.
 #ifndef LATHE_RES_OPENAPI_H
 #define LATHE_RES_OPENAPI_H
