@@ -119,7 +119,8 @@ DbCounts db_counts(Db *db); // commits < transactions shows the group commit at 
 
 // Injected faults, for tests and simulation: chances in a million for each transaction, drawn from
 // the database's os. again: fn's first run is rolled back and repeated; away: refused with
-// R_DB_AWAY; unknown: committed, then answered with R_DB_UNKNOWN. Call it before other threads use db.
+// R_DB_AWAY; unknown: committed, then answered with R_DB_UNKNOWN. To be called before other threads
+// use db.
 typedef struct DbFaults {
     unsigned again, away, unknown;
 } DbFaults;

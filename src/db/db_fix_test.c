@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// db_fix_test.c - the fixture of db_test.h: a fresh database on either side, threads, small helpers.
+// db_fix_test.c - the fixture of db_test.h: a fresh database on either side, threads, helpers.
 // Threads: the test's.
 #include "db/db_test.h"
 #include <assert.h>

@@ -51,6 +51,15 @@ err pg_collect(Ctx *c, Tx *tx, PgConn *k, PGresult **out);
 bool pg_good(const PGresult *res);
 err pg_lost(Ctx *c, Tx *tx, PgConn *k);
 
-// postgres.c: releases a prepared statement.
+// postgres.c: judges a result of the named statement (text: for the table it writes to), clears it.
+err pg_settle(Ctx *c, Tx *tx, const char *name, const char *text, PGresult *res);
+
+// pg_stmt.c, for DbOps and the cache
 void pg_drop_stmt(void *owner, Stmt *s);
+err pg_exec(Ctx *c, Tx *tx, const Sql *sql, const Val *args, size_t n, int64_t *out_changed);
+err pg_query(Ctx *c, Rows *r, const Val *args, size_t n);
+err pg_next(Ctx *c, Rows *r);
+void pg_finish(Rows *r);
+err pg_script(Ctx *c, Tx *tx, const char *name, const char *text);
+err pg_now(Ctx *c, Tx *tx, int64_t *out_ms);
 #endif

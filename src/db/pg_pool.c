@@ -301,8 +301,9 @@ void pg_give(PgDb *db, PgConn *k) {
     }
     pthread_cond_signal(&db->freed);
     pthread_mutex_unlock(&db->lock);
-    k->streaming = broken ? NULL : k->streaming;
-    if (broken) conn_close(k);
+    if (!broken) return; // another's already, perhaps
+    k->streaming = NULL;
+    conn_close(k);
 }
 
 err pg_pause(Ctx *c, PgDb *db, int ms) {

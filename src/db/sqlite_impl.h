@@ -69,6 +69,8 @@ int sqlite_control(SqliteConn *k, Control what); // SQLite's code
 err sqlite_fail(Ctx *c, SqliteConn *k, Tx *tx, const char *statement);
 err sqlite_commit_fail(Ctx *c, SqliteConn *k); // the same of a COMMIT
 
+void sqlite_drop_stmt(void *owner, Stmt *s); // releases a prepared one
+
 void writer_start(Writer *w, Db *db, SqliteConn *conn, bool threaded);
 void writer_stop(Writer *w); // what waits is run first
 err writer_tx(Ctx *c, Writer *w, Tx *tx);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// sqlite_vfs.c - SQLite's files over os/file.h, for a simulated os: what is written, synced, lost or
-// torn there is what SQLite sees (sqlite.org/vfs.html). One connection a database, on one thread:
-// locks always succeed, and there is no shared memory (the log's index is on the heap).
+// sqlite_vfs.c - SQLite's files over os/file.h, for a simulated os: what is written, synced, lost
+// or torn there is what SQLite sees (sqlite.org/vfs.html). One connection a database, on one
+// thread: locks always succeed, and there is no shared memory (the log's index is on the heap).
 // The machine itself uses SQLite's own unix VFS. Owner: sqlite_vfs_add and _remove, around the
 // connections that use it.
 #include "db/sqlite_impl.h"

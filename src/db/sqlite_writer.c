@@ -6,8 +6,8 @@
 // by itself when the disk is full or a statement is interrupted) is answered, and its neighbours
 // run again, each in a group of its own.
 // Leaves connections and statements to sqlite.c.
-// Owner: a Req is in the arena of its caller, who waits. Threads: requests under Writer.lock; the connection is
-// the writer's. Under simulation there is no thread: the caller takes the writer's turn.
+// Owner: a Req is in the arena of its caller, who waits. Threads: requests under Writer.lock; the
+// connection is the writer's. Under simulation there is no thread: the caller takes its turn.
 #include "db/sqlite_impl.h"
 #include <assert.h>
 
