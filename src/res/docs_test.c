@@ -23,7 +23,8 @@ static const Route routes[] = { { HTTP_GET, "/cup/of/{tea}", ROUTE_PUBLIC, .en =
 static const Setting settings[] = { { "cup.size", SET_BYTES, "1KiB", 1, 4096, .live = true,
                                       .flag = "cup", .en = "Its size", .zh = "大小" }, { 0 } };
 static const double buckets[] = { 1, 0 };
-static const Metric sips = { "cup.sip", "s", METRIC_HISTOGRAM, { "cup.name" }, buckets, "Sips", "口" };
+static const Metric sips = { "cup.sip", "s", METRIC_HISTOGRAM, { "cup.name" }, buckets, "Sips",
+                             "口" };
 static const EventKind broke = { "cup.broke", "It broke", "碎了" };
 static const JobKind wash = { .name = "cup.wash", .en = "Washing", .zh = "清洗" };
 static const Reason cold = { "too_cold", "the cup is cold", "杯子凉了" };

@@ -16,6 +16,7 @@ enum {
     TRIMMED_MAX = 5000, // removed in one transaction
     LEASE_MS = 15000,   // renewed at a third of it
     LEASE_RETRY_MS = 1000,
+    FOLLOW_MS = 200,
     TRIM_MS = 60000,
     TURN_MS = 20000, // longest turn; what is left is for the next
     READS_WAITING = 1 << 16,
@@ -352,12 +353,19 @@ static void ask(void *arg) {
     assert(taken); // one turn at a time
 }
 
+// Readers here wait for what another node numbers.
+static int64_t pause_ms(const Events *e) {
+    int64_t ms = setting_int(&event_settings[EVENT_SET_POLL]);
+    bool waited_for = !e->held && atomic_load(&e->readers_n);
+    return waited_for && ms > FOLLOW_MS ? FOLLOW_MS : ms;
+}
+
 static void turn_done(void *arg) {
     Events *e = arg;
     if (!loop_stopping(e->app->loops[0])) {
         e->busy = false;
         if (e->again) ask(e);
-        else timer_start(e->timer, setting_int(&event_settings[EVENT_SET_POLL]));
+        else timer_start(e->timer, pause_ms(e));
     }
     events_drop(e);
 }
