@@ -131,14 +131,14 @@ static const Field list_query[] = {
 };
 static const Field log_query[] = { INT(JobQuery, offset, 0, 0, INT64_MAX, "Bytes to skip", "跳过的字节数"), { 0 } };
 const Route job_routes[] = {
-    { HTTP_GET, "/lathe/v1/jobs", 0, "jobs.read", serve_list, .query = list_query,
+    { HTTP_GET, "/lathe/v1/jobs", 0, "jobs.read", serve_list, .query = list_query, .cli = "job list",
       .en = "Jobs, newest first, each with what it waits for", .zh = "作业列表（新的在前），含等待原因" },
-    { HTTP_GET, "/lathe/v1/jobs/{id}", 0, "jobs.read", serve_one, .en = "One job", .zh = "一个作业" },
-    { HTTP_GET, "/lathe/v1/jobs/{id}/log", 0, "jobs.read", serve_log, .query = log_query,
+    { HTTP_GET, "/lathe/v1/jobs/{id}", 0, "jobs.read", serve_one, .cli = "job get", .en = "One job", .zh = "一个作业" },
+    { HTTP_GET, "/lathe/v1/jobs/{id}/log", 0, "jobs.read", serve_log, .query = log_query, .cli = "job log",
       .output_type = "text/plain; charset=utf-8", .en = "A job's log from an offset on", .zh = "作业日志" },
-    { HTTP_POST, "/lathe/v1/jobs/{id}/cancel", 0, "jobs.cancel", serve_cancel, .body_max = 1024, .errors = "409",
+    { HTTP_POST, "/lathe/v1/jobs/{id}/cancel", 0, "jobs.cancel", serve_cancel, .body_max = 1024, .cli = "job cancel", .errors = "409",
       .en = "Ask a job to end", .zh = "取消作业" },
-    { HTTP_POST, "/lathe/v1/jobs/{id}/retry", 0, "jobs.retry", serve_retry, .body_max = 1024, .errors = "409",
+    { HTTP_POST, "/lathe/v1/jobs/{id}/retry", 0, "jobs.retry", serve_retry, .body_max = 1024, .cli = "job retry", .errors = "409",
       .en = "Start a failed or cancelled job again", .zh = "重试作业" },
     { 0 }
 };

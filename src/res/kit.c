@@ -137,13 +137,13 @@ static const Route kit_routes[] = {
       .en = "The process answers", .zh = "进程可应答" },
     { HTTP_GET, "/readyz", ROUTE_PUBLIC, .serve = serve_ready,
       .en = "Requests can be served: the database answers and no shutdown is under way", .zh = "可处理请求：数据库可用且未在停机" },
-    { HTTP_GET, "/metrics", ROUTE_SYSTEM, "metrics.read", serve_metrics, .output_type = "text/plain; version=0.0.4; charset=utf-8",
+    { HTTP_GET, "/metrics", ROUTE_SYSTEM, "metrics.read", serve_metrics, .cli = "metrics", .output_type = "text/plain; version=0.0.4; charset=utf-8",
       .en = "Metrics in Prometheus text format", .zh = "Prometheus 文本格式的指标" },
     { HTTP_GET, "/openapi.json", ROUTE_PUBLIC, .serve = serve_openapi,
       .en = "This API as OpenAPI 3.1", .zh = "本接口的 OpenAPI 3.1 描述" },
     { HTTP_GET, "/lathe/v1/schema", ROUTE_ANYONE, .serve = serve_schema,
       .en = "The rows behind this API: what the console draws from", .zh = "接口背后的表行：控制台据此绘制" },
-    { HTTP_GET, "/lathe/v1/settings", ROUTE_SYSTEM, "settings.read", serve_settings,
+    { HTTP_GET, "/lathe/v1/settings", ROUTE_SYSTEM, "settings.read", serve_settings, .cli = "setting list",
       .en = "Settings with value, source and documentation", .zh = "各设置项的值、来源与说明" },
     { 0 }
 };

@@ -25,6 +25,7 @@ typedef struct Route {
     const Field *query, *input, *output;         // rows of parameters, body and answer; NULL: none, or not JSON
     size_t input_size;
     const char *output_type;                     // Content-Type when not JSON; "text/event-stream" …
+    const char *cli;                             // "audit verify": the same as a verb: path parameters in order, query as flags
     const char *errors;                          // statuses besides 400 401 403 404 429 500 503 that it may answer: "409 507"
     const char *en, *zh;
 } Route;
@@ -34,10 +35,11 @@ void error_write(Ctx *c, str path, Buf *out);    // c->failure as this path's di
 str request_project(const HttpRequest *r);       // /p/{project}, Lathe-Project or OpenAI-Project; absent: not said
 str route_param(const HttpRequest *r, const char *pattern, const char *name);        // what {name} matched; knows the /p/{project} form
 
+struct Cli;
 typedef struct CliVerb {                         // verbs that rows cannot derive: `lathe chat NAME`, `lathe doctor`
     const char *noun, *verb;                     // verb NULL: `lathe <noun>`
     const char *usage;                           // "NAME [--system TEXT]"
-    int (*run)(int argc, char **argv);           // after noun and verb; returns the exit status
+    int (*run)(struct Cli *cli, int argc, char **argv);      // res/cli.h; after noun and verb; returns the exit status
     const char *en, *zh;
 } CliVerb;
 typedef struct RoleRow { const char *name; const char *const *permissions; const char *en, *zh; } RoleRow;   // built-in roles

@@ -175,11 +175,22 @@ static err open_server(Serve *s) {
     return server_listen(c, a->server, &addr, NULL);
 }
 
+static str real_dir(Serve *s) {
+    char path[4096];
+    const char *z = arena_z(s->c->mem, s->app.data_dir);
+    return *z == '/' || !getcwd(path, sizeof path) ? s->app.data_dir : arena_printf(s->c->mem, "%s/%s", path, z);
+}
+
 static void say_ready(Serve *s) {
     Ctx *c = s->c;
     str url = arena_printf(c->mem, "http://%s", s->addr.text), key = in_data(s, "admin.key");
     PathInfo info;
     if (file_write_all(c, in_data(s, "url"), url, 0)) log_at("serve", LOG_WARN, c, "cannot write the address file");
+    const char *home = os_env(c->os, "HOME");    // where the command line of this user looks first
+    str dir = arena_printf(c->mem, "%s/.local/state/lathe", home ? home : "");
+    str both = arena_printf(c->mem, STR_FMT "\n" STR_FMT "\n", STR_ARG(url), STR_ARG(real_dir(s)));
+    if (home && (dir_make(c, dir, 0700) || file_write_all(c, arena_printf(c->mem, STR_FMT "/server", STR_ARG(dir)), both, FILE_PRIVATE)))
+        log_at("serve", LOG_DEBUG, c, "the address was not left for the command line");
     log_at("serve", LOG_INFO, c, "listening", "url", say_str(c, url), "data", say_str(c, s->app.data_dir));
     if (!path_info(c, key, &info))
         log_at("serve", LOG_WARN, c, "the administrator's first key lies in a file: keep it elsewhere and delete the file", "file",

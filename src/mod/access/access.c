@@ -29,7 +29,7 @@ static err serve_whoami(Ctx *c, const HttpRequest *r, const HttpBody *body, Http
 
 // clang-format off
 static const Route routes[] = {
-    { HTTP_GET, "/lathe/v1/whoami", ROUTE_ANYONE, .serve = serve_whoami, .en = "Whose key this is, where it acts, what it may", .zh = "当前身份、所在项目与权限" },
+    { HTTP_GET, "/lathe/v1/whoami", ROUTE_ANYONE, .serve = serve_whoami, .cli = "whoami", .en = "Whose key this is, where it acts, what it may", .zh = "当前身份、所在项目与权限" },
     { 0 }
 };
 const Module access_module = {

@@ -281,7 +281,7 @@ static err find_key(Ctx *c, const AccessView *v, const HttpRequest *r, const Key
 
 err access_key(Ctx *c, const Snapshot *s, const HttpRequest *r, const KeyEntry **out, str *out_project) {
     const AccessView *v = snapshot_get(s, &access_part);
-    const KeyEntry *k;
+    const KeyEntry *k = NULL;
     str org;
     err e = find_key(c, v, r, &k);
     if (e) {

@@ -179,7 +179,7 @@ static err serve_verify(Ctx *c, const HttpRequest *r, const HttpBody *body, Http
 
 // clang-format off
 static const Route routes[] = {
-    { HTTP_GET, "/lathe/v1/audit/verify", ROUTE_SYSTEM, "audit.verify", serve_verify, .timeout_ms = 600000,
+    { HTTP_GET, "/lathe/v1/audit/verify", ROUTE_SYSTEM, "audit.verify", serve_verify, .cli = "audit verify", .timeout_ms = 600000,
       .en = "Prove every audit chain: no row changed, missing or cut off", .zh = "校验所有审计链：无篡改、无缺失、无截断" },
     { 0 }
 };

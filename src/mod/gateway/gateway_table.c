@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // gateway_table.c - the rows: the stages in the order a request passes them, routes, settings, metrics.
+#include "mod/gateway/chat.h"
 #include "mod/gateway/flow.h"
 #include "mod/gateway/gateway.h"
 
@@ -83,6 +84,6 @@ static err gateway_init(Ctx *c) {
 
 const Module gateway_module = {
     .name = "gateway", .needs = "access deployment trace usage", .routes = routes, .settings = gateway_settings, .metrics = metrics,
-    .reasons = gateway_reasons, .init = gateway_init, .en = "Every model behind one endpoint", .zh = "统一的模型入口",
+    .reasons = gateway_reasons, .verbs = gateway_verbs, .init = gateway_init, .en = "Every model behind one endpoint", .zh = "统一的模型入口",
 };
 REASONS_DEFINE(GATEWAY_REASONS, gateway_reasons)

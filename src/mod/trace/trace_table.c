@@ -85,9 +85,9 @@ const Retention trace_retentions[] = {
     { 0 }
 };
 const Route trace_routes[] = {
-    { HTTP_GET, "/lathe/v1/rollups", 0, "traces.read", serve_rollups, .query = rollup_query,
+    { HTTP_GET, "/lathe/v1/rollups", 0, "traces.read", serve_rollups, .query = rollup_query, .cli = "rollup list",
       .en = "Requests, tokens, cost and TTFT per minute", .zh = "每分钟的请求、token、费用与首 Token 延迟" },
-    { HTTP_GET, "/lathe/v1/traces/{id}/content", 0, "traces.content", serve_content,
+    { HTTP_GET, "/lathe/v1/traces/{id}/content", 0, "traces.content", serve_content, .cli = "trace content",
       .en = "The recorded request and answer; reading it is audited", .zh = "已记录的请求与应答；读取会被审计" },
     { 0 }
 };

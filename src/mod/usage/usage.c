@@ -108,7 +108,7 @@ static const Field totals_query[] = {
     { 0 }
 };
 const Route usage_routes[] = {
-    { HTTP_GET, "/lathe/v1/usage_totals", 0, "usage.read", serve_totals, .query = totals_query,
+    { HTTP_GET, "/lathe/v1/usage_totals", 0, "usage.read", serve_totals, .query = totals_query, .cli = "usage total",
       .en = "Sums of usage and cost", .zh = "用量与费用汇总" },
     { 0 }
 };
