@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: Apache-2.0
+// reconcile.c - the turn: for each deployment take its lease, look, step each replica, plan, say so
+// in SQL, let the request path know, then act. What is done follows what is written, and may be done
+// again: so a crash at any line costs nothing but the next turn.
+// Owner: leases and their holder's name live from the first turn to reconcile_close; all else in the
+// turn's arena. Threads: the reconciler's.
+#include "base/log.h"
+#include "base/time.h"
+#include "mod/deployment/reconcile_own.h"
+#include <assert.h>
+
+// ---- leases: kept while this process lives, renewed well before they end
+enum { LEASE_MS = 20000, RENEW_MS = 7000 };
+typedef struct Held {
+    Lease lease; // its texts are the heap's
+    int64_t taken_ns;
+} Held;
+static struct {
+    Map leases;
+    char *holder; // NULL: closed
+} mine;
+
+static void open_leases(Ctx *c) {
+    if (mine.holder) return;
+    map_init(&mine.leases, 0x6c656173);
+    str id = os_id(c, "life");
+    mine.holder = mem_strdup(
+        arena_printf(c->mem, STR_FMT ":" STR_FMT, STR_ARG(app_of(c)->node), STR_ARG(id)));
+}
+
+// The lock on the data folder says that an earlier life of this node is over, whatever its lease says.
+static err take_over(Ctx *c, str object, Lease *out) {
+    str holder = arena_str(c->mem, failure_param(&c->failure, "holder"));
+    str prefix = arena_printf(c->mem, STR_FMT ":", STR_ARG(app_of(c)->node));
+    if (c->failure.why != &R_LEASE_HELD || !str_starts(holder, prefix)) return ERR_CONFLICT;
+    Lease old;
+    TRY(lease_take(c, c->db, object, holder, 1, &old));
+    TRY(lease_drop(c, c->db, &old));
+    return lease_take(c, c->db, object, str_z(mine.holder), LEASE_MS, out);
+}
+
+static err lease_ours(Ctx *c, str id, Lease *out) {
+    str object = arena_printf(c->mem, "deployment/" STR_FMT, STR_ARG(id));
+    Held *h = map_get(&mine.leases, object);
+    int64_t now_ns = os_mono_ns(c->os);
+    if (h && now_ns - h->taken_ns < (int64_t)RENEW_MS * 1000000) {
+        *out = h->lease;
+        return ERR_OK;
+    }
+    err e = lease_take(c, c->db, object, str_z(mine.holder), LEASE_MS, out);
+    if (e == ERR_CONFLICT) e = take_over(c, object, out);
+    if (e) return e;
+    if (!h) {
+        h = mem_new(sizeof *h);
+        h->lease.object = str_z(mem_strdup(object)), h->lease.holder = str_z(mine.holder);
+        map_set(&mine.leases, h->lease.object, h);
+    }
+    h->lease.epoch = out->epoch, h->lease.until_ms = out->until_ms, h->taken_ns = now_ns;
+    *out = h->lease;
+    return ERR_OK;
+}
+
+static Held *held_of(Ctx *c, str id) {
+    return map_get(&mine.leases, arena_printf(c->mem, "deployment/" STR_FMT, STR_ARG(id)));
+}
+// A write was refused: ask before the next one.
+static void lease_doubt(Ctx *c, str id) {
+    Held *h = held_of(c, id);
+    if (h) h->taken_ns = os_mono_ns(c->os) - (int64_t)RENEW_MS * 1000000;
+}
+
+static void lease_let_go(Ctx *c, str object) {
+    Held *h = map_del(&mine.leases, object);
+    if (!h) return;
+    if (lease_drop(c, c->db, &h->lease))
+        log_at("deployment", LOG_DEBUG, c, "a lease was not dropped; it ends by itself");
+    mem_free((char *)(uintptr_t)h->lease.object.p);
+    mem_free(h);
+}
+
+void reconcile_close(App *app) {
+    MapEntry *e;
+    if (!mine.holder) return;
+    Ctx *c = app_ctx_new(app);
+    for (size_t i = 0; map_each(&mine.leases, &i, &e);) lease_let_go(c, e->key);
+    app_ctx_free(c);
+    map_done(&mine.leases);
+    mine.holder = mem_free(mine.holder);
+}
+
+// ---- reading
+static err load_page(Ctx *c, Tx *tx, void *arg) {
+    Turn *t = arg;
+    ListSpec spec = { .limit = LIST_MAX, .all_scopes = true };
+    t->n = 0, t->all = NULL;
+    do {
+        void *rows;
+        size_t n;
+        TRY(res_list(c, tx, &deployment_resource, &spec, &rows, &n, &spec.cursor));
+        Deployment *grown = new (c->mem, Deployment, t->n + n + 1);
+        if (t->n) memcpy(grown, t->all, t->n * sizeof *grown);
+        if (n) memcpy(grown + t->n, rows, n * sizeof *grown);
+        t->all = grown, t->n += n;
+    } while (spec.cursor.n);
+    for (size_t i = 0; i < t->n; i++)
+        for (size_t r = 0; r < t->all[i].replicas_status_n; r++) {
+            ReplicaRow *row = &t->all[i].replicas_status[r];
+            if (row->state < 0 || row->state >= AT_GONE)
+                row->state = AT_WAITING; // of a newer release
+        }
+    return ERR_OK;
+}
+
+static err load_version(Ctx *c, Tx *tx, void *arg) {
+    One *o = arg;
+    return model_version(c, tx, o->d.model, &o->version);
+}
+
+static const char *failure_text(Ctx *c) {
+    Buf b;
+    buf_init(&b, 2000);
+    failure_format(&c->failure, "en", &b);
+    const char *text = arena_z(c->mem, buf_str(&b));
+    buf_done(&b);
+    return text;
+}
+
+// The version matters when something may be started of it.
+static err learn_version(Ctx *c, One *o) {
+    Deployment *d = &o->d;
+    if (!d->model.n) {
+        serving_of(c, d, NULL, &d->serving);
+        d->memory_needed = 0;
+        return ERR_OK;
+    }
+    err e = db_read(c, c->db, load_version, o);
+    o->has_version = !e;
+    if (e == ERR_CONFLICT || e == ERR_NOTFOUND) {
+        o->blocked = arena_printf(c->mem, "%s; it is served when it is ready", failure_text(c));
+        return ERR_OK;
+    }
+    if (e) return e;
+    serving_of(c, d, &o->version, &d->serving);
+    d->memory_needed = memory_needed(&o->version, &d->serving, d->slots);
+    return ERR_OK;
+}
+
+Policy policy_now(const Deployment *d) {
+    enum { WINDOW_MS = 600000, WINDOW_EXITS = 5, HEALTHY_MS = 30000, QUIET_MS = 1000 };
+    return (Policy){ .backoff_first_ms = setting_int(&deployment_settings[SET_BACKOFF_FIRST]),
+                     .backoff_max_ms = setting_int(&deployment_settings[SET_BACKOFF_MAX]),
+                     .window_ms = WINDOW_MS,
+                     .window_exits = WINDOW_EXITS,
+                     .healthy_ms = HEALTHY_MS,
+                     .hung_ms = setting_int(&deployment_settings[SET_HUNG_AFTER]),
+                     .quiet_ms = QUIET_MS,
+                     .drain_ms = d->drain_ms };
+}
+
+// ---- planning
+static int64_t wished(const Deployment *d) {
+    if (d->stopped || d->head.deleting_at) return 0;
+    return engine_of(d)->launched || d->replicas < 1 ? d->replicas : 1;
+}
+
+static str memory_text(Ctx *c, int64_t needed, int64_t free_bytes) {
+    return arena_printf(c->mem,
+                        "one replica needs %lld bytes (" STR_FMT ") of memory, %lld (" STR_FMT
+                        ") are available: free some, or "
+                        "lower context, slots or replicas",
+                        (long long)needed, STR_ARG(bytes_format(c->mem, needed)),
+                        (long long)free_bytes, STR_ARG(bytes_format(c->mem, free_bytes)));
+}
+
+static Wish make_wish(Ctx *c, One *o) {
+    Deployment *d = &o->d;
+    Wish w = { .generation = d->rollout, .replicas = wished(d), .room = REPLICAS_MAX };
+    if (o->blocked.n) w.room = 0;
+    if (!engine_of(d)->launched || !w.replicas || o->blocked.n) return w;
+    int64_t left =
+        memory_free(&o->t->memory, setting_int(&deployment_settings[SET_MEMORY_RESERVE]));
+    int64_t old = 0, old_most = 0;
+    bool missing = false;
+    for (size_t i = 0; i < o->n; i++) {
+        const ReplicaRow *r = &o->rows[i];
+        if (r->generation != d->rollout && r->memory_needed > old_most) old_most = r->memory_needed;
+        if (r->state != AT_WAITING && r->generation == d->rollout) old++;
+    }
+    missing = old < w.replicas;
+    w.room = memory_room(left, d->memory_needed, REPLICAS_MAX);
+    w.frees = !w.room && memory_room(left + old_most, d->memory_needed, 1) > 0;
+    if (!missing || w.room) return w;
+    o->blocked = memory_text(c, d->memory_needed, left);
+    d->memory_available = left;
+    return w;
+}
+
+static ReplicaRow *new_row(Ctx *c, One *o, int64_t number) {
+    if (o->n >= UNITS_MAX) return NULL;
+    ReplicaRow *r = &o->rows[o->n];
+    o->seen[o->n] = (Seen){ .look.launched = engine_of(&o->d)->launched };
+    o->n++;
+    *r = (ReplicaRow){
+        .number = number, .generation = o->d.rollout, .state = AT_WAITING, .node = app_of(c)->node
+    };
+    r->id = arena_printf(c->mem, STR_FMT ".%lld.%lld", STR_ARG(o->d.head.id),
+                         (long long)r->generation, (long long)number);
+    Addr addr;
+    if (engine_of(&o->d)->launched && !replica_socket(c, r->id, &addr))
+        r->address = arena_str(c->mem, str_z(addr.text));
+    return r;
+}
+
+static void start_row(Ctx *c, One *o, ReplicaRow *r) {
+    const Deployment *d = &o->d;
+    Url url;
+    r->context = d->serving.context, r->slots = d->slots, r->node = app_of(c)->node;
+    r->memory_needed = d->memory_needed, r->memory_bytes = r->progress = r->next_at = 0;
+    r->ready_at = r->started_at = 0;
+    if (!r->window_exits) r->reason = (str){ 0 }; // else it says why it is started again
+    if (!engine_of(d)->launched && !endpoint_parse(c, d->endpoint.url, &url)) {
+        r->host = arena_str(c->mem, url.host_header),
+        r->base_path = arena_str(c->mem, url.base_path);
+        r->sealed_key = d->endpoint.api_key;
+    }
+    replica_to(r, AT_STARTING, os_wall_ms(c->os));
+    memory_add(&o->t->memory, r);
+}
+
+static void apply(Ctx *c, One *o, const Step *s) {
+    int64_t now_ms = os_wall_ms(c->os);
+    ReplicaRow *r = s->unit == PLAN_NEW ? new_row(c, o, s->number) : &o->rows[s->unit];
+    o->t->again = true;
+    if (!r) return;
+    switch (s->what) {
+    case DO_START: start_row(c, o, r); break;
+    case DO_DRAIN: replica_to(r, AT_DRAINING, now_ms); break;
+    case DO_UNDRAIN: replica_to(r, AT_READY, now_ms); break;
+    case DO_END: replica_to(r, AT_ENDING, now_ms); break;
+    case DO_DROP: replica_to(r, AT_GONE, now_ms); break;
+    }
+}
+
+static void plan_one(Ctx *c, One *o) {
+    Wish w = make_wish(c, o);
+    Unit units[UNITS_MAX];
+    Step *steps = new (c->mem, Step, STEPS_MAX);
+    int64_t now_ms = os_wall_ms(c->os);
+    for (size_t i = 0; i < o->n; i++) {
+        const ReplicaRow *r = &o->rows[i];
+        units[i] = (Unit){ r->generation, r->number, (ReplicaState)r->state, r->next_at <= now_ms,
+                           replica_may_end(r, &o->seen[i].look, &o->policy, now_ms) };
+    }
+    size_t n = plan(&w, units, o->n, steps);
+    for (size_t i = 0; i < n; i++) apply(c, o, &steps[i]);
+    one_settle(o);
+}
+
+// ---- writing
+typedef struct Commit {
+    const One *o;
+    bool purge;
+} Commit;
+
+static err commit_tx(Ctx *c, Tx *tx, void *arg) {
+    const Commit *commit = arg;
+    const Deployment *d = &commit->o->d;
+    Deployment now = { 0 };
+    TRY(res_get(c, tx, &deployment_resource, d->head.id, &now));
+    if (commit->purge) {
+        TRY(lease_guard(c, tx, &commit->o->lease));
+        return res_purge(c, tx, &deployment_resource, &now);
+    }
+    // The wish may have changed since it was read: only what is ours is written.
+    now.state = d->state, now.state_reason = d->state_reason, now.node = d->node,
+    now.ready_replicas = d->ready_replicas;
+    now.memory_needed = d->memory_needed, now.memory_available = d->memory_available,
+    now.serving = d->serving;
+    now.replicas_status = d->replicas_status, now.replicas_status_n = d->replicas_status_n;
+    now.head.conditions = d->head.conditions, now.head.conditions_n = d->head.conditions_n;
+    now.head.observed_generation = d->head.observed_generation;
+    return res_set_status(c, tx, &deployment_resource, &now, &commit->o->lease);
+}
+
+static const Field *status_rows(void) { return deployment_resource.fields; }
+
+static bool routes_differ(const Deployment *a, const Deployment *b) {
+    if (a->replicas_status_n != b->replicas_status_n) return true;
+    for (size_t i = 0; i < a->replicas_status_n; i++) {
+        const ReplicaRow *x = &a->replicas_status[i], *y = &b->replicas_status[i];
+        if (!str_eq(x->id, y->id) || x->state != y->state || !str_eq(x->address, y->address))
+            return true;
+    }
+    return false;
+}
+
+static void log_change(Ctx *c, const One *o) {
+    if (o->d.state == o->was->state) return;
+    bool bad = o->d.state == DEP_CRASH_LOOP || o->d.state == DEP_FAILED;
+    log_at("deployment", bad ? LOG_WARN : LOG_INFO, c, deployment_states[o->d.state], "deployment",
+           say_str(c, o->d.head.name), "id", say_str(c, o->d.head.id), "why",
+           say_str(c, o->d.state_reason));
+}
+
+static err commit(Ctx *c, One *o) {
+    Deployment *d = &o->d;
+    d->replicas_status = o->rows, d->replicas_status_n = o->n;
+    d->node = app_of(c)->node;
+    view_update(c, d, &o->policy, o->blocked);
+    bool same = fields_equal(status_rows(), o->was, d, false)
+                && o->was->head.observed_generation == d->head.observed_generation;
+    if (same) return ERR_OK;
+    Commit what = { .o = o };
+    TRY(db_tx(c, c->db, commit_tx, &what));
+    log_change(c, o);
+    if (!routes_differ(o->was, d)) {
+        snapshot_wake(app_of(c));
+        return ERR_OK;
+    }
+    o->t->again = true;
+    return snapshot_sync(c); // before an old replica is told to end, nobody is sent to it any more
+}
+
+static err purge(Ctx *c, One *o) {
+    Commit what = { .o = o, .purge = true };
+    str object = o->lease.object;
+    TRY(db_tx(c, c->db, commit_tx, &what));
+    snapshot_wake(app_of(c));
+    lease_let_go(c, object);
+    return ERR_OK;
+}
+
+// ---- one deployment
+static void open_one(Ctx *c, Turn *t, const Deployment *d, One *o) {
+    *o = (One){ .t = t, .d = *d, .was = d, .policy = policy_now(d) };
+    o->rows = new (c->mem, ReplicaRow, UNITS_MAX);
+    o->seen = new (c->mem, Seen, UNITS_MAX);
+    o->gone = new (c->mem, const ChildView *, UNITS_MAX);
+    o->n = d->replicas_status_n < UNITS_MAX ? d->replicas_status_n : UNITS_MAX;
+    if (o->n) memcpy(o->rows, d->replicas_status, o->n * sizeof *o->rows);
+    if (d->head.conditions_n) { // condition_set changes them in place
+        o->d.head.conditions = new (c->mem, Condition, d->head.conditions_n);
+        memcpy(o->d.head.conditions, d->head.conditions,
+               d->head.conditions_n * sizeof *d->head.conditions);
+    }
+    c->org = d->head.org, c->project = d->head.project;
+}
+
+// Nothing changes here by itself but what children and probes tell.
+static bool at_rest(const One *o) {
+    const Deployment *d = &o->d;
+    if (d->head.observed_generation != d->head.generation || d->serving.generation != d->rollout)
+        return false;
+    if ((int64_t)o->n != wished(d)) return false;
+    for (size_t i = 0; i < o->n; i++)
+        if (o->rows[i].state != AT_READY || o->rows[i].generation != d->rollout) return false;
+    return true;
+}
+
+static err reconcile_one(Ctx *c, Turn *t, const Deployment *d) {
+    One *o = new (c->mem, One, 1);
+    open_one(c, t, d, o);
+    err e = lease_ours(c, d->head.id, &o->lease);
+    if (e == ERR_CONFLICT)
+        map_del(&t->known, d->head.id); // another node looks after it: end what ran here
+    if (e) return e == ERR_CONFLICT ? ERR_OK : e;
+    one_observe(c, o);
+    one_settle(o);
+    if (!at_rest(o)) {
+        if (wished(d)) TRY(learn_version(c, o));
+        plan_one(c, o);
+    }
+    if (d->head.deleting_at && !o->n && !o->gone_n) return purge(c, o);
+    TRY(commit(c, o));
+    if (one_act(c, o)) TRY(commit(c, o));
+    one_probe(c, o);
+    return ERR_OK;
+}
+
+// ---- all of them
+static bool keep_probe(void *arg, str id) { return map_get(&((Turn *)arg)->probed, id); }
+
+static void measure(const Turn *t) {
+    int64_t by[AT_GONE] = { 0 }, held = 0, bytes = 0;
+    for (size_t i = 0; i < t->n; i++)
+        for (size_t r = 0; r < t->all[i].replicas_status_n; r++) {
+            const ReplicaRow *row = &t->all[i].replicas_status[r];
+            by[row->state]++;
+            if (row->state == AT_WAITING) continue;
+            held += row->memory_needed > 0 ? row->memory_needed : 0,
+                bytes += row->memory_bytes > 0 ? row->memory_bytes : 0;
+        }
+    for (int s = 0; s < AT_GONE; s++)
+        metric_set(&metric_replicas, (double)by[s], str_z(replica_states[s]));
+    metric_set(&metric_memory, (double)bytes, S("held")),
+        metric_set(&metric_memory, (double)held, S("needed"));
+}
+
+static err open_turn(Ctx *c, Turn *t) {
+    TRY(db_read(c, c->db, load_page, t));
+    TRY(executor_list(c, app_of(c)->executor, &t->children, &t->children_n));
+    OsFacts facts;
+    os_facts(c->os, &facts);
+    t->memory = (Memory){ .total = facts.memory_bytes, .available = facts.memory_available_bytes };
+    for (size_t i = 0; i < t->n; i++) {
+        map_set(&t->known, t->all[i].head.id, &t->all[i]);
+        for (size_t r = 0; r < t->all[i].replicas_status_n; r++)
+            if (str_eq(t->all[i].replicas_status[r].node, app_of(c)->node))
+                memory_add(&t->memory, &t->all[i].replicas_status[r]);
+    }
+    measure(t);
+    return ERR_OK;
+}
+
+static err run_turn(Ctx *c, Turn *t) {
+    TRY(open_turn(c, t));
+    err first = ERR_OK;
+    for (size_t i = 0; i < t->n && !ctx_cancelled(c); i++) {
+        const Deployment *d = &t->all[i];
+        if (d->engine < 0) continue;    // of a newer release
+        err e = reconcile_one(c, t, d); // one that fails must not hold up the others
+        if (!e) continue;
+        if (!first) first = e;
+        if (e == ERR_LOST) lease_doubt(c, d->head.id);
+        for (size_t r = 0; r < d->replicas_status_n; r++)
+            map_set(&t->probed, d->replicas_status[r].id, t);
+    }
+    orphans_end(c, t);
+    probes_keep(keep_probe, t);
+    return first;
+}
+
+err reconcile(Ctx *c, bool *out_again) {
+    Turn t = { 0 };
+    open_leases(c);
+    map_init(&t.known, 1), map_init(&t.probed, 2);
+    err e = run_turn(c, &t);
+    map_done(&t.known), map_done(&t.probed);
+    *out_again = t.again && !e;
+    return e;
+}
