@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// main.c - the verbs that are processes of their own; every other one is a client of a running server.
+// main.c - the verbs that are processes of their own; every other one is a client of a running
+// server.
 #include "llm/gguf.h"
 #include "res/app.h"
 #include <string.h>

@@ -7,7 +7,7 @@
 size_t app_loop_index(const App *app, const Loop *l) {
     for (size_t i = 0; i < app->loops_n; i++)
         if (app->loops[i] == l) return i;
-    abort();                                     // not a loop of this program
+    abort(); // not a loop of this program
 }
 
 Ctx *app_ctx_new(App *app) {

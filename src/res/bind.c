@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// bind.c - from rows to routes: the derived ones of each resource, the hand-written ones of each module, and what all of them share:
-// identification, permission, the error's shape, the access log.
+// bind.c - from rows to routes: the derived ones of each resource, the hand-written ones of each
+// module, and what all of them share: identification, permission, the error's shape, the access
+// log.
 #include "res/bind.h"
 #include "res/kit.h"
 #include "base/log.h"
 #include <assert.h>
 #include <stdio.h>
 
-typedef struct Builder { Ctx *c; Arena *mem; Binding **at; size_t n, room; } Builder;
+typedef struct Builder {
+    Ctx *c;
+    Arena *mem;
+    Binding **at;
+    size_t n, room;
+} Builder;
 
 static Binding *push(Builder *b, const Binding *like, const char *pattern) {
     assert(b->n < b->room);
@@ -22,12 +28,20 @@ static void push_both(Builder *b, const Binding *like, const char *pattern, bool
     if (project) push(b, like, arena_printf(b->mem, "/p/{project}%s", pattern).p);
 }
 
-static const char *permission(Builder *b, const ResTable *t, const char *verb) { return resource_permission(b->mem, t->r, verb).p; }
+static const char *permission(Builder *b, const ResTable *t, const char *verb) {
+    return resource_permission(b->mem, t->r, verb).p;
+}
 
 enum { CRUD_BODY_MAX = 1 << 20, CRUD_TIMEOUT_MS = 60000 };
 
 static void bind_resource(Builder *b, const ResTable *t) {
-    const struct { BindKind kind; HttpMethod method; const char *tail, *verb; unsigned without; void *serve; } faces[] = {
+    const struct {
+        BindKind kind;
+        HttpMethod method;
+        const char *tail, *verb;
+        unsigned without;
+        void *serve;
+    } faces[] = {
         { BIND_LIST, HTTP_GET, "", "list", 0, crud_list },
         { BIND_CREATE, HTTP_POST, "", "create", RES_NO_CREATE, crud_create },
         { BIND_GET, HTTP_GET, "/{id}", "get", 0, crud_get },
@@ -39,19 +53,26 @@ static void bind_resource(Builder *b, const ResTable *t) {
     for (size_t i = 0; i < countof(faces); i++) {
         if (t->r->flags & faces[i].without) continue;
         bool writes = faces[i].kind == BIND_CREATE || faces[i].kind == BIND_PATCH;
-        like.kind = faces[i].kind, like.net.method = faces[i].method, like.net.body_max = writes ? CRUD_BODY_MAX : 0;
-        like.net.serve = (err(*)(Ctx *, const NetRoute *, const HttpRequest *, const HttpBody *, HttpReply *))faces[i].serve;
+        like.kind = faces[i].kind, like.net.method = faces[i].method,
+        like.net.body_max = writes ? CRUD_BODY_MAX : 0;
+        like.net.serve = (err(*)(Ctx *, const NetRoute *, const HttpRequest *, const HttpBody *,
+                                 HttpReply *))faces[i]
+                             .serve;
         like.permission = permission(b, t, faces[i].verb);
-        push_both(b, &like, arena_printf(b->mem, "/lathe/v1/%s%s", t->r->plural, faces[i].tail).p, project);
+        push_both(b, &like, arena_printf(b->mem, "/lathe/v1/%s%s", t->r->plural, faces[i].tail).p,
+                  project);
     }
-    like.kind = BIND_ACTION, like.net.method = HTTP_POST, like.net.serve = crud_action, like.net.body_max = CRUD_BODY_MAX;
+    like.kind = BIND_ACTION, like.net.method = HTTP_POST, like.net.serve = crud_action,
+    like.net.body_max = CRUD_BODY_MAX;
     for (const Action *a = t->r->actions; a && a->verb; a++) {
         like.action = a, like.permission = permission(b, t, a->verb);
-        push_both(b, &like, arena_printf(b->mem, "/lathe/v1/%s/{id}/%s", t->r->plural, a->verb).p, project);
+        push_both(b, &like, arena_printf(b->mem, "/lathe/v1/%s/{id}/%s", t->r->plural, a->verb).p,
+                  project);
     }
 }
 
-static err serve_route(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
+static err serve_route(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body,
+                       HttpReply *out) {
     return binding_of(n)->route->serve(c, r, body, out);
 }
 static void stream_route(Exchange *x, const NetRoute *n) { binding_of(n)->route->stream(x); }
@@ -61,18 +82,24 @@ static void bind_route(Builder *b, const Route *r) {
     assert(streams ? !!r->stream : !!r->serve);
     bool open = r->flags & (ROUTE_PUBLIC | ROUTE_ANYONE);
     assert(!!r->permission != open);
-    Binding like = { .net = { .method = r->method, .body_max = r->body_max, .timeout_ms = r->timeout_ms }, .kind = BIND_ROUTE, .route = r };
+    Binding like = {
+        .net = { .method = r->method, .body_max = r->body_max, .timeout_ms = r->timeout_ms },
+        .kind = BIND_ROUTE,
+        .route = r
+    };
     if (!streams && !like.net.timeout_ms) like.net.timeout_ms = CRUD_TIMEOUT_MS;
     if (streams) like.net.stream = stream_route;
     else like.net.serve = serve_route;
     like.permission = r->permission;
     like.open = open;
-    like.scope = r->flags & ROUTE_ORG ? SCOPE_ORG : open || r->flags & ROUTE_SYSTEM ? SCOPE_SYSTEM : SCOPE_PROJECT;
+    like.scope = r->flags & ROUTE_ORG              ? SCOPE_ORG
+                 : open || r->flags & ROUTE_SYSTEM ? SCOPE_SYSTEM
+                                                   : SCOPE_PROJECT;
     push_both(b, &like, r->pattern, like.scope == SCOPE_PROJECT);
 }
 
 err bindings_build(Ctx *c, const Module *const mods[], const NetRoute *const **out, size_t *out_n) {
-    static Arena *mem;                           // the routes of the running program
+    static Arena *mem; // the routes of the running program
     arena_free(mem);
     mem = arena_new();
     Builder b = { c, mem, NULL, 0, 0 };
@@ -107,7 +134,9 @@ str route_param(const HttpRequest *r, const char *pattern, const char *name) {
     return (str){ 0 };
 }
 
-static const char *language(const HttpRequest *r) { return str_starts(http_header(r, "accept-language"), S("zh")) ? "zh" : "en"; }
+static const char *language(const HttpRequest *r) {
+    return str_starts(http_header(r, "accept-language"), S("zh")) ? "zh" : "en";
+}
 
 err require(Ctx *c, const char *permission_wanted, str target) {
     if (c->who && identity_may(c->who, str_z(permission_wanted))) return ERR_OK;
@@ -119,8 +148,11 @@ err require(Ctx *c, const char *permission_wanted, str target) {
 
 // A project's key acts in its project only, an organisation's key not on the system.
 static err require_scope(Ctx *c, const Binding *b) {
-    bool narrow = c->who && ((b->scope == SCOPE_SYSTEM && c->who->org.n) || (b->scope != SCOPE_PROJECT && c->who->project.n));
-    if (narrow) return require(c, arena_printf(c->mem, "%s (outside its project)", b->permission).p, S(""));
+    bool narrow = c->who
+                  && ((b->scope == SCOPE_SYSTEM && c->who->org.n)
+                      || (b->scope != SCOPE_PROJECT && c->who->project.n));
+    if (narrow)
+        return require(c, arena_printf(c->mem, "%s (outside its project)", b->permission).p, S(""));
     if (b->scope == SCOPE_PROJECT && !c->project.n) return fail(c, ERR_INVALID, R_NO_PROJECT);
     return ERR_OK;
 }
@@ -150,13 +182,15 @@ static void write_params(const Failure *f, Json *j) {
     json_end_obj(j);
 }
 
-// OpenAI's shape: {"error": {"message", "type", "param", "code"}} (platform documentation, "Error codes").
+// OpenAI's shape: {"error": {"message", "type", "param", "code"}} (platform documentation, "Error
+// codes").
 static const char *openai_type(err e) {
     switch (err_row(e)->http) {
     case 401: return "authentication_error";
     case 403: return "permission_error";
     case 404: return "not_found_error";
-    case 402: case 429: return "rate_limit_error";
+    case 402:
+    case 429: return "rate_limit_error";
     default: return err_row(e)->http >= 500 ? "server_error" : "invalid_request_error";
     }
 }
@@ -194,15 +228,20 @@ static void refuse(void *app, Ctx *c, const HttpRequest *r, HttpReply *out) {
     if (out->status == 401) http_reply_header(c, out, "WWW-Authenticate", S("Bearer"));
 }
 
-static void left(void *app, Ctx *c, const NetRoute *n, const HttpRequest *r, int status, int64_t sent, int64_t ns) {
+static void left(void *app, Ctx *c, const NetRoute *n, const HttpRequest *r, int status,
+                 int64_t sent, int64_t ns) {
     (void)app;
     char status_text[16], ms[32], bytes[32];
     snprintf(status_text, sizeof status_text, "%d", status);
     snprintf(ms, sizeof ms, "%.3f", (double)ns / 1e6);
     snprintf(bytes, sizeof bytes, "%lld", (long long)sent);
-    metric_observe(&metric_http_duration, (double)ns / 1e9, str_z(http_method_name(r->method)), str_z(n ? n->pattern : ""), str_z(status_text));
-    log_at("http", status >= 500 ? LOG_WARN : LOG_DEBUG, c, "request", "method", http_method_name(r->method), "path",
-           n ? n->pattern : "-", "status", status_text, "ms", ms, "bytes", bytes);
+    metric_observe(&metric_http_duration, (double)ns / 1e9, str_z(http_method_name(r->method)),
+                   str_z(n ? n->pattern : ""), str_z(status_text));
+    log_at("http", status >= 500 ? LOG_WARN : LOG_DEBUG, c, "request", "method",
+           http_method_name(r->method), "path", n ? n->pattern : "-", "status", status_text, "ms",
+           ms, "bytes", bytes);
 }
 
-void bindings_hooks(ServerConfig *config) { config->enter = enter, config->refuse = refuse, config->left = left; }
+void bindings_hooks(ServerConfig *config) {
+    config->enter = enter, config->refuse = refuse, config->left = left;
+}

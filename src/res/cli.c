@@ -31,7 +31,9 @@ str cli_option(Cli *cli, const char *name) {
             return value;
         }
         if (!is_option(arg, name)) continue;
-        bool has = i + 1 < cli->argc && (cli->argv[i + 1][0] != '-' || !cli->argv[i + 1][1] || strchr("0123456789.", cli->argv[i + 1][1]));
+        bool has = i + 1 < cli->argc
+                   && (cli->argv[i + 1][0] != '-' || !cli->argv[i + 1][1]
+                       || strchr("0123456789.", cli->argv[i + 1][1]));
         str value = has ? str_z(cli->argv[i + 1]) : S("true");
         take_out(cli, i, has ? 2 : 1);
         return value;
@@ -41,13 +43,19 @@ str cli_option(Cli *cli, const char *name) {
 
 bool cli_flag(Cli *cli, const char *name) {
     for (int i = 0; i < cli->argc; i++)
-        if (is_option(cli->argv[i], name)) { take_out(cli, i, 1); return true; }
+        if (is_option(cli->argv[i], name)) {
+            take_out(cli, i, 1);
+            return true;
+        }
     return false;
 }
 
 str cli_word(Cli *cli) {
     for (int i = 0; i < cli->argc; i++) {
-        if (!strcmp(cli->argv[i], "--")) { take_out(cli, i--, 1); continue; }
+        if (!strcmp(cli->argv[i], "--")) {
+            take_out(cli, i--, 1);
+            continue;
+        }
         if (cli->argv[i][0] == '-' && cli->argv[i][1]) continue;
         str word = str_z(cli->argv[i]);
         take_out(cli, i, 1);
@@ -70,8 +78,12 @@ static err read_globals(Cli *cli) {
     cli->wait = cli_flag(cli, "wait"), cli->dry_run = cli_flag(cli, "dry-run");
     cli->show = cli_tty(1) ? SHOW_TABLE : SHOW_TABLE;
     for (size_t i = 0; i < countof(shows); i++)
-        if (str_is(show, shows[i])) { cli->show = (CliShow)i; return ERR_OK; }
-    return show.p ? fail(cli->c, ERR_INVALID, R_FIELD_ENUM, "field", "-o", "names", "table, json, yaml, name", "got", say_str(cli->c, show))
+        if (str_is(show, shows[i])) {
+            cli->show = (CliShow)i;
+            return ERR_OK;
+        }
+    return show.p ? fail(cli->c, ERR_INVALID, R_FIELD_ENUM, "field", "-o", "names",
+                         "table, json, yaml, name", "got", say_str(cli->c, show))
                   : ERR_OK;
 }
 
@@ -84,7 +96,8 @@ static const CliVerb *find_verb(Cli *cli, str noun, str verb) {
 }
 
 static const Route *find_route(Cli *cli, str noun, str verb) {
-    str want = arena_printf(cli->c->mem, STR_FMT "%s" STR_FMT, STR_ARG(noun), verb.n ? " " : "", STR_ARG(verb));
+    str want = arena_printf(cli->c->mem, STR_FMT "%s" STR_FMT, STR_ARG(noun), verb.n ? " " : "",
+                            STR_ARG(verb));
     for (const Module *const *m = cli->modules; *m; m++)
         for (const Route *r = (*m)->routes; r && r->pattern; r++)
             if (r->cli && (str_is(want, r->cli) || str_is(noun, r->cli))) return r;
@@ -141,7 +154,8 @@ int cli_main(int argc, char **argv, const Module *const *mods) {
     cli.c = &c, cli.argc = argc - 1, cli.argv = argv + 1;
     tables_init(mods);
     int status;
-    if (argc > 1 && !strcmp(argv[1], "completion")) status = cli_completion(&cli, argc - 2, argv + 2);
+    if (argc > 1 && !strcmp(argv[1], "completion"))
+        status = cli_completion(&cli, argc - 2, argv + 2);
     else {
         if (cli_flag(&cli, "help")) status = cli_help(&cli, cli_word(&cli));
         else {

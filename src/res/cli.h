@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// cli.h - the command line: a client of the same API, derived from the same rows. Answers go to stdout, everything else to stderr; an error
-// is one line with its request id, and the exit status is the error table's.
-// Where the server is: --url and --key, LATHE_URL and LATHE_API_KEY, a context of ~/.config/lathe/config.yaml, else the server that runs
-// on this machine under this user, which leaves its address and key file in ~/.local/state/lathe/server.
+// cli.h - the command line: a client of the same API, derived from the same rows. Answers go to
+// stdout, everything else to stderr; an error is one line with its request id, and the exit status
+// is the error table's. Where the server is: --url and --key, LATHE_URL and LATHE_API_KEY, a
+// context of ~/.config/lathe/config.yaml, else the server that runs on this machine under this
+// user, which leaves its address and key file in ~/.local/state/lathe/server.
 #ifndef LATHE_RES_CLI_H
 #define LATHE_RES_CLI_H
 #include "res/app.h"
@@ -13,51 +14,69 @@ typedef struct Cli {
     const Module *const *modules;
     str url, key, project, org;
     Addr addr;
-    str host, base;                              // Host header; path before the API's, usually ""
+    str host, base; // Host header; path before the API's, usually ""
     CliShow show;
     bool wait, dry_run, prune, connected;
-    int argc;                                    // what is left of the line: options taken out
+    int argc; // what is left of the line: options taken out
     char **argv;
 } Cli;
 
-// One call, answered whole. Statuses of 400 and above are failures with the server's own words (the request id is kept for cli_fail).
-typedef struct CliAnswer { int status; str body, request_id, etag; yyjson_val *json; HttpHeader *headers; size_t headers_n; } CliAnswer;
+// One call, answered whole. Statuses of 400 and above are failures with the server's own words (the
+// request id is kept for cli_fail).
+typedef struct CliAnswer {
+    int status;
+    str body, request_id, etag;
+    yyjson_val *json;
+    HttpHeader *headers;
+    size_t headers_n;
+} CliAnswer;
 err cli_call(Cli *cli, HttpMethod m, str target, str body, CliAnswer *out);
 // Server-sent events of a call; on_event returns false to leave. Extra headers may be NULL.
-err cli_events(Cli *cli, HttpMethod m, str target, str body, bool (*on_event)(void *arg, const char *event, str data), void *arg);
+err cli_events(Cli *cli, HttpMethod m, str target, str body,
+               bool (*on_event)(void *arg, const char *event, str data), void *arg);
 // Sends a local file as the body, with progress on stderr; extra headers end with an absent name.
-err cli_send_file(Cli *cli, HttpMethod m, str target, str path, int64_t offset, const HttpHeader *headers, CliAnswer *out);
-err cli_connect(Cli *cli);                       // finds server and key; the calls above do it themselves
-int cli_fail(Cli *cli, err e);                   // prints the failure; the exit status
-str cli_escape(Cli *cli, str s);                 // for a path segment or a query value
+err cli_send_file(Cli *cli, HttpMethod m, str target, str path, int64_t offset,
+                  const HttpHeader *headers, CliAnswer *out);
+err cli_connect(Cli *cli);       // finds server and key; the calls above do it themselves
+int cli_fail(Cli *cli, err e);   // prints the failure; the exit status
+str cli_escape(Cli *cli, str s); // for a path segment or a query value
 bool cli_tty(int fd);
 
-// --name VALUE, --name=VALUE or a bare --name (value "true") out of argv; the rest stays in order. Absent string when it is not there.
+// --name VALUE, --name=VALUE or a bare --name (value "true") out of argv; the rest stays in order.
+// Absent string when it is not there.
 str cli_option(Cli *cli, const char *name);
 bool cli_flag(Cli *cli, const char *name);
-str cli_word(Cli *cli);                          // the next positional one; absent at the end
-err cli_done(Cli *cli);                          // ERR_INVALID when something is left over, naming it
+str cli_word(Cli *cli); // the next positional one; absent at the end
+err cli_done(Cli *cli); // ERR_INVALID when something is left over, naming it
 
-void cli_print(Cli *cli, str json, const char *const *columns);          // one object or {"data": […]} in the chosen form; columns NULL: all
+void cli_print(Cli *cli, str json,
+               const char *const
+                   *columns); // one object or {"data": […]} in the chosen form; columns NULL: all
 void cli_print_yaml(Buf *out, yyjson_val *v);
-// Waits until a reconciled resource has done what was asked, or a job has ended, saying on stderr what changes.
+// Waits until a reconciled resource has done what was asked, or a job has ended, saying on stderr
+// what changes.
 err cli_wait_resource(Cli *cli, const Resource *r, str id);
 err cli_wait_job(Cli *cli, str id);
 
-int cli_resource(Cli *cli, const Resource *r, str verb);     // derived verbs
+int cli_resource(Cli *cli, const Resource *r, str verb); // derived verbs
 int cli_route(Cli *cli, const Route *r);
 int cli_apply(Cli *cli, bool diff);
 int cli_help(Cli *cli, str noun);
 int cli_completion(Cli *cli, int argc, char **argv);
-err cli_yaml(Ctx *c, str text, str **out_docs, size_t *out_n);           // YAML documents as JSON texts
+err cli_yaml(Ctx *c, str text, str **out_docs, size_t *out_n); // YAML documents as JSON texts
 
-#define CLI_REASONS(X)                                                                                                             \
-    X(CLI_WORD, "unexpected_argument", "{word} is not expected here; see `lathe help {noun}`", "此处不应出现 {word}；参见 `lathe help {noun}`") \
-    X(CLI_VERB, "unknown_command", "there is no command {word}; the nearest is {nearest}", "没有命令 {word}；最接近的是 {nearest}")         \
-    X(CLI_MISSING, "argument_missing", "{what} is missing", "缺少 {what}")                                                             \
-    X(CLI_SERVER, "no_server", "no server found: start one with `lathe serve`, or set LATHE_URL and LATHE_API_KEY", "未找到服务器：请运行 `lathe serve`，或设置 LATHE_URL 与 LATHE_API_KEY") \
-    X(CLI_ANSWER, "server_said", "{message}", "{message}")                                                                           \
-    X(CLI_YAML, "bad_yaml", "{path} line {line}: {why}", "{path} 第 {line} 行：{why}")                                                  \
-    X(CLI_STATE, "not_reached", "{kind} {name} is {state}: {why}", "{kind} {name} 的状态为 {state}：{why}")
+#define CLI_REASONS(X)                                                                         \
+    X(CLI_WORD, "unexpected_argument", "{word} is not expected here; see `lathe help {noun}`", \
+      "此处不应出现 {word}；参见 `lathe help {noun}`")                                         \
+    X(CLI_VERB, "unknown_command", "there is no command {word}; the nearest is {nearest}",     \
+      "没有命令 {word}；最接近的是 {nearest}")                                                 \
+    X(CLI_MISSING, "argument_missing", "{what} is missing", "缺少 {what}")                     \
+    X(CLI_SERVER, "no_server",                                                                 \
+      "no server found: start one with `lathe serve`, or set LATHE_URL and LATHE_API_KEY",     \
+      "未找到服务器：请运行 `lathe serve`，或设置 LATHE_URL 与 LATHE_API_KEY")                 \
+    X(CLI_ANSWER, "server_said", "{message}", "{message}")                                     \
+    X(CLI_YAML, "bad_yaml", "{path} line {line}: {why}", "{path} 第 {line} 行：{why}")         \
+    X(CLI_STATE, "not_reached", "{kind} {name} is {state}: {why}",                             \
+      "{kind} {name} 的状态为 {state}：{why}")
 REASONS_DECLARE(CLI_REASONS)
 #endif

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// cli_apply.c - declarative YAML: `lathe apply -f FILE [--prune]` makes it so, `lathe diff -f FILE` says what that would change. A document is
-//   kind: deployment
-//   name: chat
-//   model: smol
-// with the fields of the kind. The server decides what differs (a dry run), so names of references and defaults compare as they should.
+// cli_apply.c - declarative YAML: `lathe apply -f FILE [--prune]` makes it so, `lathe diff -f FILE`
+// says what that would change. A document is kind: deployment name: chat model: smol with the
+// fields of the kind. The server decides what differs (a dry run), so names of references and
+// defaults compare as they should.
 #include "res/cli.h"
 #include "res/table.h"
 #include <stdio.h>
@@ -12,7 +11,12 @@
 enum { FILE_MAX = 8 << 20, DOCS_MAX = 1000 };
 
 // ---- YAML to JSON (libyaml's events; YAML 1.1 scalars as the core schema of 1.2 reads them)
-typedef struct Reader { Ctx *c; yaml_parser_t parser; Json j; size_t aliases; } Reader;
+typedef struct Reader {
+    Ctx *c;
+    yaml_parser_t parser;
+    Json j;
+    size_t aliases;
+} Reader;
 
 static void put_scalar(Json *j, const yaml_event_t *e) {
     str s = str_n(e->data.scalar.value, e->data.scalar.length);
@@ -28,7 +32,8 @@ static void put_scalar(Json *j, const yaml_event_t *e) {
 }
 
 static err bad_yaml(Reader *r, const char *why) {
-    return fail(r->c, ERR_INVALID, R_CLI_YAML, "path", "YAML", "line", say(r->c, "%zu", r->parser.mark.line + 1), "why", why);
+    return fail(r->c, ERR_INVALID, R_CLI_YAML, "path", "YAML", "line",
+                say(r->c, "%zu", r->parser.mark.line + 1), "why", why);
 }
 
 static err next(Reader *r, yaml_event_t *e) {
@@ -89,12 +94,14 @@ static err read_docs(Reader *r, Buf *out, str *docs, size_t *n) {
         TRY(next(r, &e));
         yaml_event_type_t type = e.type;
         err failed = ERR_OK;
-        bool node = type == YAML_MAPPING_START_EVENT || type == YAML_SCALAR_EVENT || type == YAML_SEQUENCE_START_EVENT;
+        bool node = type == YAML_MAPPING_START_EVENT || type == YAML_SCALAR_EVENT
+                    || type == YAML_SEQUENCE_START_EVENT;
         if (node && *n == DOCS_MAX) failed = bad_yaml(r, "there are more than 1000 documents");
         else if (node) {
             buf_clear(out), r->j = json_to(out);
             failed = read_node(r, &e, 0);
-            if (!failed && !str_is(buf_str(out), "null")) docs[(*n)++] = arena_str(r->c->mem, buf_str(out));
+            if (!failed && !str_is(buf_str(out), "null"))
+                docs[(*n)++] = arena_str(r->c->mem, buf_str(out));
         }
         yaml_event_delete(&e);
         if (failed) return failed;
@@ -106,7 +113,8 @@ err cli_yaml(Ctx *c, str text, str **out_docs, size_t *out_n) {
     Reader r = { .c = c };
     Buf b;
     *out_docs = new(c->mem, str, DOCS_MAX + 1);
-    if (!yaml_parser_initialize(&r.parser)) return fail(c, ERR_INTERNAL, R_INTERNAL, "why", "libyaml does not start");
+    if (!yaml_parser_initialize(&r.parser))
+        return fail(c, ERR_INTERNAL, R_INTERNAL, "why", "libyaml does not start");
     yaml_parser_set_input_string(&r.parser, (const unsigned char *)text.p, text.n);
     buf_init(&b, FILE_MAX);
     err e = read_docs(&r, &b, *out_docs, out_n);
@@ -116,7 +124,10 @@ err cli_yaml(Ctx *c, str text, str **out_docs, size_t *out_n) {
 }
 
 // ---- apply
-typedef struct Applied { const Resource *r; str name; } Applied;
+typedef struct Applied {
+    const Resource *r;
+    str name;
+} Applied;
 
 static str without_kind(Cli *cli, yyjson_val *doc) {
     Buf b;
@@ -140,7 +151,8 @@ static void print_change(const char *mark, const Resource *r, str name, yyjson_v
     yyjson_val *key, *sides;
     printf("%s %s " STR_FMT "\n", mark, r->name, STR_ARG(name));
     yyjson_obj_foreach(change, i, n, key, sides) {
-        char *old = yyjson_val_write(yyjson_arr_get(sides, 0), 0, NULL), *now = yyjson_val_write(yyjson_arr_get(sides, 1), 0, NULL);
+        char *old = yyjson_val_write(yyjson_arr_get(sides, 0), 0, NULL),
+             *now = yyjson_val_write(yyjson_arr_get(sides, 1), 0, NULL);
         printf("    %s: %s -> %s\n", yyjson_get_str(key), old, now);
         mem_free(old), mem_free(now);
     }
@@ -153,11 +165,14 @@ static err apply_one(Cli *cli, str text, bool diff, Applied *out) {
     TRY(json_parse(c, text, &doc));
     str kind = json_get_str(doc, "kind"), name = json_get_str(doc, "name");
     const Resource *r = kind.n ? resource_find(say_str(c, kind)) : NULL;
-    if (!r) return fail(c, ERR_INVALID, R_FIELD_ENUM, "field", "kind", "names", "the kinds of `lathe help`", "got", say_str(c, kind));
+    if (!r)
+        return fail(c, ERR_INVALID, R_FIELD_ENUM, "field", "kind", "names",
+                    "the kinds of `lathe help`", "got", say_str(c, kind));
     if (!name.n) return fail(c, ERR_INVALID, R_FIELD_REQUIRED, "field", "name");
     *out = (Applied){ r, name };
     str body = without_kind(cli, doc), base = arena_printf(c->mem, "/lathe/v1/%s", r->plural);
-    str one = arena_printf(c->mem, STR_FMT "/" STR_FMT, STR_ARG(base), STR_ARG(cli_escape(cli, name)));
+    str one =
+        arena_printf(c->mem, STR_FMT "/" STR_FMT, STR_ARG(base), STR_ARG(cli_escape(cli, name)));
     err e = cli_call(cli, HTTP_GET, one, (str){ 0 }, &a);
     if (e && e != ERR_NOTFOUND) return e;
     HttpMethod m = e ? HTTP_POST : HTTP_PATCH;
@@ -165,7 +180,10 @@ static err apply_one(Cli *cli, str text, bool diff, Applied *out) {
     TRY(cli_call(cli, m, dry, body, &a));
     yyjson_val *change = json_get(a.json, "change");
     bool same = m == HTTP_PATCH && !yyjson_obj_size(change);
-    if (same) { printf("= %s " STR_FMT "\n", r->name, STR_ARG(name)); return ERR_OK; }
+    if (same) {
+        printf("= %s " STR_FMT "\n", r->name, STR_ARG(name));
+        return ERR_OK;
+    }
     print_change(m == HTTP_POST ? "+" : "~", r, name, change);
     if (diff || cli->dry_run) return ERR_OK;
     TRY(cli_call(cli, m, m == HTTP_POST ? base : one, body, &a));
@@ -184,13 +202,17 @@ static err prune_kind(Cli *cli, const Applied *all, size_t n, const Resource *r,
     CliAnswer a, gone;
     size_t i, max;
     yyjson_val *row;
-    TRY(cli_call(cli, HTTP_GET, arena_printf(c->mem, "/lathe/v1/%s?limit=1000", r->plural), (str){ 0 }, &a));
+    TRY(cli_call(cli, HTTP_GET, arena_printf(c->mem, "/lathe/v1/%s?limit=1000", r->plural),
+                 (str){ 0 }, &a));
     yyjson_arr_foreach(json_get(a.json, "data"), i, max, row) {
         str name = json_get_str(row, "name");
         if (!name.n || listed(all, n, r, name)) continue;
         printf("- %s " STR_FMT "\n", r->name, STR_ARG(name));
         if (diff || cli->dry_run) continue;
-        TRY(cli_call(cli, HTTP_DELETE, arena_printf(c->mem, "/lathe/v1/%s/" STR_FMT, r->plural, STR_ARG(cli_escape(cli, name))), (str){ 0 }, &gone));
+        TRY(cli_call(cli, HTTP_DELETE,
+                     arena_printf(c->mem, "/lathe/v1/%s/" STR_FMT, r->plural,
+                                  STR_ARG(cli_escape(cli, name))),
+                     (str){ 0 }, &gone));
     }
     return ERR_OK;
 }

@@ -11,33 +11,46 @@ enum { ANSWER_MAX = 256 << 20, CONFIG_MAX = 1 << 16, PIECE = 256 << 10 };
 bool cli_tty(int fd) { return isatty(fd); }
 
 // ---- where
-static err from_context(Cli *cli) {              // ~/.config/lathe/config.yaml: {current: NAME, contexts: {NAME: {url, key, project}}}
+static err from_context(
+    Cli *
+        // ~/.config/lathe/config.yaml: {current: NAME, contexts: {NAME: {url, key, project}}}
+        cli) {
     Ctx *c = cli->c;
     str text, *docs;
     size_t n;
     yyjson_val *v;
     const char *home = os_env(c->os, "HOME");
-    if (!home || file_read_all(c, arena_printf(c->mem, "%s/.config/lathe/config.yaml", home), CONFIG_MAX, &text)) return ERR_OK;
+    if (!home
+        || file_read_all(c, arena_printf(c->mem, "%s/.config/lathe/config.yaml", home), CONFIG_MAX,
+                         &text))
+        return ERR_OK;
     TRY(cli_yaml(c, text, &docs, &n));
     if (!n) return ERR_OK;
     TRY(json_parse(c, docs[0], &v));
     str current = json_get_str(v, "current");
-    yyjson_val *context = json_get(json_get(v, "contexts"), current.n ? say_str(c, current) : "default");
+    yyjson_val *context =
+        json_get(json_get(v, "contexts"), current.n ? say_str(c, current) : "default");
     if (!cli->url.p) cli->url = json_get_str(context, "url");
     if (!cli->key.p) cli->key = json_get_str(context, "key");
     if (!cli->project.p) cli->project = json_get_str(context, "project");
     return ERR_OK;
 }
 
-static void from_machine(Cli *cli) {             // what `lathe serve` left: two lines, its address and its data folder
+static void from_machine(
+    Cli *cli) { // what `lathe serve` left: two lines, its address and its data folder
     Ctx *c = cli->c;
     str text, url, data, key;
     const char *home = os_env(c->os, "HOME");
-    if (!home || file_read_all(c, arena_printf(c->mem, "%s/.local/state/lathe/server", home), CONFIG_MAX, &text)) return;
+    if (!home
+        || file_read_all(c, arena_printf(c->mem, "%s/.local/state/lathe/server", home), CONFIG_MAX,
+                         &text))
+        return;
     if (!str_cut(&text, '\n', &url) || !str_cut(&text, '\n', &data)) return;
     if (!cli->url.p) cli->url = str_trim(url);
-    if (cli->key.p || !str_eq(cli->url, str_trim(url))) return;          // the key is for that server only
-    if (!file_read_all(c, arena_printf(c->mem, STR_FMT "/admin.key", STR_ARG(str_trim(data))), 1024, &key)) cli->key = str_trim(key);
+    if (cli->key.p || !str_eq(cli->url, str_trim(url))) return; // the key is for that server only
+    if (!file_read_all(c, arena_printf(c->mem, STR_FMT "/admin.key", STR_ARG(str_trim(data))), 1024,
+                       &key))
+        cli->key = str_trim(key);
 }
 
 static err split_url(Cli *cli) {
@@ -58,7 +71,8 @@ static err split_url(Cli *cli) {
     size_t n;
     if (colon >= 0 && !str_to_i64(str_sub(host, (size_t)colon + 1, host.n), &port))
         return fail(c, ERR_INVALID, R_ADDRESS, "address", say_str(c, cli->url));
-    return addr_resolve(c, colon < 0 ? host : str_sub(host, 0, (size_t)colon), (int)port, &cli->addr, 1, &n);
+    return addr_resolve(c, colon < 0 ? host : str_sub(host, 0, (size_t)colon), (int)port,
+                        &cli->addr, 1, &n);
 }
 
 err cli_connect(Cli *cli) {
@@ -77,7 +91,9 @@ err cli_connect(Cli *cli) {
 // ---- calls
 static size_t add_headers(Cli *cli, HttpHeader *h, bool json) {
     size_t n = 0;
-    if (cli->key.n) h[n++] = (HttpHeader){ S("Authorization"), arena_printf(cli->c->mem, "Bearer " STR_FMT, STR_ARG(cli->key)) };
+    if (cli->key.n)
+        h[n++] = (HttpHeader){ S("Authorization"),
+                               arena_printf(cli->c->mem, "Bearer " STR_FMT, STR_ARG(cli->key)) };
     if (cli->project.n) h[n++] = (HttpHeader){ S("OpenAI-Project"), cli->project };
     if (cli->org.n) h[n++] = (HttpHeader){ S("OpenAI-Organization"), cli->org };
     if (!strcmp(cli->c->lang, "zh")) h[n++] = (HttpHeader){ S("Accept-Language"), S("zh") };
@@ -108,19 +124,25 @@ static err read_failure(Cli *cli, int status, str body) {
     return fail(c, code_of(status), R_CLI_ANSWER, "message", say_str(c, message));
 }
 
-static err fetch(Cli *cli, const CallSpec *spec, size_t max, bool (*on_data)(void *, str), void *arg, CliAnswer *out) {
+static err fetch(Cli *cli, const CallSpec *spec, size_t max, bool (*on_data)(void *, str),
+                 void *arg, CliAnswer *out) {
     FetchResult r;
     Ctx *c = cli->c;
     TRY(http_fetch(c, spec, max, on_data, arg, &r));
-    *out = (CliAnswer){ .status = r.status, .body = r.body, .headers = r.headers, .headers_n = r.headers_n };
-    out->request_id = c->request_id = answer_header(&r, "x-request-id"), out->etag = answer_header(&r, "etag");
+    *out = (CliAnswer){
+        .status = r.status, .body = r.body, .headers = r.headers, .headers_n = r.headers_n
+    };
+    out->request_id = c->request_id = answer_header(&r, "x-request-id"),
+    out->etag = answer_header(&r, "etag");
     if (r.status >= 400) return read_failure(cli, r.status, r.body);
-    if (str_find(answer_header(&r, "content-type"), S("json")) >= 0 && r.body.n) TRY(json_parse(c, r.body, &out->json));
+    if (str_find(answer_header(&r, "content-type"), S("json")) >= 0 && r.body.n)
+        TRY(json_parse(c, r.body, &out->json));
     return ERR_OK;
 }
 
 static str full_target(Cli *cli, str target) {
-    return arena_printf(cli->c->mem, STR_FMT STR_FMT, STR_ARG(cli->base.p ? cli->base : S("")), STR_ARG(target));
+    return arena_printf(cli->c->mem, STR_FMT STR_FMT, STR_ARG(cli->base.p ? cli->base : S("")),
+                        STR_ARG(target));
 }
 
 err cli_call(Cli *cli, HttpMethod m, str target, str body, CliAnswer *out) {
@@ -128,14 +150,26 @@ err cli_call(Cli *cli, HttpMethod m, str target, str body, CliAnswer *out) {
     TRY(cli_connect(cli));
     struct evbuffer *b = body.n ? evbuffer_new() : NULL;
     if (b) evbuffer_add(b, body.p, body.n);
-    CallSpec spec = { .to = cli->addr, .method = m, .target = full_target(cli, target), .host = cli->host, .headers = headers,
-                      .headers_n = add_headers(cli, headers, body.n > 0), .body = b, .connect_ms = 10000 };
+    CallSpec spec = { .to = cli->addr,
+                      .method = m,
+                      .target = full_target(cli, target),
+                      .host = cli->host,
+                      .headers = headers,
+                      .headers_n = add_headers(cli, headers, body.n > 0),
+                      .body = b,
+                      .connect_ms = 10000 };
     err e = fetch(cli, &spec, ANSWER_MAX, NULL, NULL, out);
     if (b) evbuffer_free(b);
     return e;
 }
 
-typedef struct Events { Sse sse; bool (*on_event)(void *, const char *, str); void *arg; bool go; Cli *cli; } Events;
+typedef struct Events {
+    Sse sse;
+    bool (*on_event)(void *, const char *, str);
+    void *arg;
+    bool go;
+    Cli *cli;
+} Events;
 
 static void one_event(void *arg, const SseEvent *ev) {
     Events *e = arg;
@@ -146,15 +180,22 @@ static bool more_events(void *arg, str piece) {
     return sse_feed(&e->sse, piece, one_event, e) && e->go;
 }
 
-err cli_events(Cli *cli, HttpMethod m, str target, str body, bool (*on_event)(void *arg, const char *event, str data), void *arg) {
+err cli_events(Cli *cli, HttpMethod m, str target, str body,
+               bool (*on_event)(void *arg, const char *event, str data), void *arg) {
     HttpHeader headers[8];
     CliAnswer answer;
     TRY(cli_connect(cli));
     Events events = { .on_event = on_event, .arg = arg, .go = true, .cli = cli };
     struct evbuffer *b = body.n ? evbuffer_new() : NULL;
     if (b) evbuffer_add(b, body.p, body.n);
-    CallSpec spec = { .to = cli->addr, .method = m, .target = full_target(cli, target), .host = cli->host, .headers = headers,
-                      .headers_n = add_headers(cli, headers, body.n > 0), .body = b, .connect_ms = 10000 };
+    CallSpec spec = { .to = cli->addr,
+                      .method = m,
+                      .target = full_target(cli, target),
+                      .host = cli->host,
+                      .headers = headers,
+                      .headers_n = add_headers(cli, headers, body.n > 0),
+                      .body = b,
+                      .connect_ms = 10000 };
     sse_init(&events.sse, 16 << 20);
     err e = fetch(cli, &spec, 1 << 20, more_events, &events, &answer);
     sse_done(&events.sse);
@@ -170,7 +211,8 @@ int cli_fail(Cli *cli, err e) {
     for (size_t i = 0; i < b.n; i++)
         if (b.p[i] == '\n') b.p[i] = ' ';
     bool id = cli->c->request_id.n > 0;
-    fprintf(stderr, "lathe: %s%s" STR_FMT "%s\n", buf_z(&b), id ? " (request " : "", STR_ARG(id ? cli->c->request_id : S("")), id ? ")" : "");
+    fprintf(stderr, "lathe: %s%s" STR_FMT "%s\n", buf_z(&b), id ? " (request " : "",
+            STR_ARG(id ? cli->c->request_id : S("")), id ? ")" : "");
     buf_done(&b);
     return err_row(e)->exit_status;
 }
@@ -180,7 +222,8 @@ str cli_escape(Cli *cli, str s) {
     buf_init(&b, s.n * 3 + 1);
     for (size_t i = 0; i < s.n; i++) {
         unsigned char ch = (unsigned char)s.p[i];
-        bool plain = (ch >= '0' && ch <= '9') || (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || memchr("-._~", ch, 4);
+        bool plain = (ch >= '0' && ch <= '9') || (ch >= 'a' && ch <= 'z')
+                     || (ch >= 'A' && ch <= 'Z') || memchr("-._~", ch, 4);
         if (plain) buf_add_char(&b, (char)ch);
         else buf_printf(&b, "%%%02X", ch);
     }
@@ -190,17 +233,25 @@ str cli_escape(Cli *cli, str s) {
 }
 
 // ---- a file as the body
-typedef struct FileBody { Cli *cli; File *file; int64_t at, size; bool tty; int64_t told_ms; } FileBody;
+typedef struct FileBody {
+    Cli *cli;
+    File *file;
+    int64_t at, size;
+    bool tty;
+    int64_t told_ms;
+} FileBody;
 
 static void tell_progress(FileBody *f) {
     int64_t now = os_wall_ms(f->cli->c->os);
     if (!f->tty || (now - f->told_ms < 200 && f->at < f->size)) return;
     f->told_ms = now;
-    fprintf(stderr, "\r  sent %lld of %lld MiB (%d %%)%s", (long long)(f->at >> 20), (long long)(f->size >> 20),
-            (int)(f->size ? f->at * 100 / f->size : 100), f->at == f->size ? "\n" : "");
+    fprintf(stderr, "\r  sent %lld of %lld MiB (%d %%)%s", (long long)(f->at >> 20),
+            (long long)(f->size >> 20), (int)(f->size ? f->at * 100 / f->size : 100),
+            f->at == f->size ? "\n" : "");
 }
 
-err cli_send_file(Cli *cli, HttpMethod m, str target, str path, int64_t offset, const HttpHeader *extra, CliAnswer *out) {
+err cli_send_file(Cli *cli, HttpMethod m, str target, str path, int64_t offset,
+                  const HttpHeader *extra, CliAnswer *out) {
     Ctx *c = cli->c;
     HttpHeader headers[24];
     FileBody f = { .cli = cli, .at = offset, .tty = isatty(2) };
@@ -209,11 +260,19 @@ err cli_send_file(Cli *cli, HttpMethod m, str target, str path, int64_t offset, 
     struct evbuffer *body = evbuffer_new();
     err e = file_size(c, f.file, &f.size);
     int fd = e ? -1 : dup(file_fd(f.file));
-    if (fd >= 0 && f.size > offset) evbuffer_add_file(body, fd, offset, f.size - offset);    // the kernel sends it; nothing is read here
+    if (fd >= 0 && f.size > offset)
+        evbuffer_add_file(body, fd, offset,
+                          f.size - offset); // the kernel sends it; nothing is read here
     size_t n = add_headers(cli, headers, false);
     for (; extra && extra->name.p && n < countof(headers); extra++) headers[n++] = *extra;
-    CallSpec spec = { .to = cli->addr, .method = m, .target = full_target(cli, target), .host = cli->host, .headers = headers,
-                      .headers_n = n, .body = body, .connect_ms = 10000 };
+    CallSpec spec = { .to = cli->addr,
+                      .method = m,
+                      .target = full_target(cli, target),
+                      .host = cli->host,
+                      .headers = headers,
+                      .headers_n = n,
+                      .body = body,
+                      .connect_ms = 10000 };
     if (!e) e = fetch(cli, &spec, ANSWER_MAX, NULL, NULL, out);
     if (!e) f.at = f.size, tell_progress(&f);
     evbuffer_free(body);

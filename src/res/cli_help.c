@@ -4,19 +4,25 @@
 #include "res/table.h"
 #include <stdio.h>
 
-static const char *doc(const Cli *cli, const char *en, const char *zh) { return strcmp(cli->c->lang, "zh") ? en : zh; }
+static const char *doc(const Cli *cli, const char *en, const char *zh) {
+    return strcmp(cli->c->lang, "zh") ? en : zh;
+}
 
 static void help_all(Cli *cli) {
-    printf("usage: lathe NOUN VERB [NAME] [--field value] [-o table|json|yaml|name] [--wait] [--dry-run] [--project P]\n"
-           "       lathe serve [--data DIR] [--listen HOST:PORT] [--config FILE] [--SETTING VALUE]\n"
-           "       lathe apply|diff -f FILE [--prune]   lathe help NOUN   lathe completion bash\n\n");
+    printf(
+        "usage: lathe NOUN VERB [NAME] [--field value] [-o table|json|yaml|name] [--wait] "
+        "[--dry-run] [--project P]\n"
+        "       lathe serve [--data DIR] [--listen HOST:PORT] [--config FILE] [--SETTING VALUE]\n"
+        "       lathe apply|diff -f FILE [--prune]   lathe help NOUN   lathe completion bash\n\n");
     for (size_t i = 0; i < tables_count(); i++)
-        printf("  %-20s %s\n", table_at(i)->r->name, doc(cli, table_at(i)->r->en, table_at(i)->r->zh));
+        printf("  %-20s %s\n", table_at(i)->r->name,
+               doc(cli, table_at(i)->r->en, table_at(i)->r->zh));
     putchar('\n');
     for (const Module *const *m = cli->modules; *m; m++) {
         for (const CliVerb *v = (*m)->verbs; v && v->noun; v++) {
             char name[64];
-            snprintf(name, sizeof name, "%s%s%s", v->noun, v->verb ? " " : "", v->verb ? v->verb : "");
+            snprintf(name, sizeof name, "%s%s%s", v->noun, v->verb ? " " : "",
+                     v->verb ? v->verb : "");
             printf("  %-20s %s\n", name, doc(cli, v->en, v->zh));
         }
         for (const Route *r = (*m)->routes; r && r->pattern; r++)
@@ -34,10 +40,12 @@ static void help_fields(Cli *cli, const Field *rows, const char *prefix, int dep
             help_fields(cli, f->of, name, depth + 1);
             continue;
         }
-        printf("  --%-28s %s%s", name, doc(cli, f->en, f->zh), f->flags & REQUIRED ? " (required)" : "");
+        printf("  --%-28s %s%s", name, doc(cli, f->en, f->zh),
+               f->flags & REQUIRED ? " (required)" : "");
         if (f->fallback) printf(" [%s]", f->fallback);
         if (f->type == T_ENUM)
-            for (const char *const *n = f->of; *n; n++) printf("%s%s", n == f->of ? ": " : ", ", *n);
+            for (const char *const *n = f->of; *n; n++)
+                printf("%s%s", n == f->of ? ": " : ", ", *n);
         putchar('\n');
     }
 }
@@ -45,13 +53,15 @@ static void help_fields(Cli *cli, const Field *rows, const char *prefix, int dep
 static void help_resource(Cli *cli, const Resource *r) {
     const char *name = r->flags & RES_UNNAMED ? "" : " NAME";
     printf("%s: %s\n\n", r->name, doc(cli, r->en, r->zh));
-    printf("  lathe %s list [--FIELD VALUE] [--q TEXT] [--sort FIELD] [--limit N]\n  lathe %s get %s\n", r->name, r->name,
-           r->flags & RES_UNNAMED ? "ID" : "NAME");
+    printf("  lathe %s list [--FIELD VALUE] [--q TEXT] [--sort FIELD] [--limit N]\n  lathe %s get "
+           "%s\n",
+           r->name, r->name, r->flags & RES_UNNAMED ? "ID" : "NAME");
     if (!(r->flags & RES_NO_CREATE)) printf("  lathe %s create%s [--FIELD VALUE]\n", r->name, name);
     if (!(r->flags & RES_NO_UPDATE)) printf("  lathe %s set NAME [--FIELD VALUE]\n", r->name);
     if (!(r->flags & RES_NO_DELETE)) printf("  lathe %s delete NAME\n", r->name);
     for (const Action *a = r->actions; a && a->verb; a++)
-        printf("  lathe %s %s NAME%s   %s\n", r->name, a->verb, a->input ? " [--FIELD VALUE]" : "", doc(cli, a->en, a->zh));
+        printf("  lathe %s %s NAME%s   %s\n", r->name, a->verb, a->input ? " [--FIELD VALUE]" : "",
+               doc(cli, a->en, a->zh));
     putchar('\n');
     if (!(r->flags & RES_NO_CREATE)) help_fields(cli, r->fields, "", 0);
 }
@@ -61,7 +71,8 @@ static bool help_verbs(Cli *cli, str noun) {
     for (const Module *const *m = cli->modules; *m; m++) {
         for (const CliVerb *v = (*m)->verbs; v && v->noun; v++) {
             if (!str_is(noun, v->noun)) continue;
-            printf("  lathe %s%s%s %s\n      %s\n", v->noun, v->verb ? " " : "", v->verb ? v->verb : "", v->usage, doc(cli, v->en, v->zh));
+            printf("  lathe %s%s%s %s\n      %s\n", v->noun, v->verb ? " " : "",
+                   v->verb ? v->verb : "", v->usage, doc(cli, v->en, v->zh));
             any = true;
         }
         for (const Route *r = (*m)->routes; r && r->pattern; r++) {
@@ -75,11 +86,15 @@ static bool help_verbs(Cli *cli, str noun) {
 }
 
 int cli_help(Cli *cli, str noun) {
-    if (!noun.n) { help_all(cli); return 0; }
+    if (!noun.n) {
+        help_all(cli);
+        return 0;
+    }
     const Resource *r = resource_find(say_str(cli->c, noun));
     if (r) help_resource(cli, r);
     if (help_verbs(cli, noun) || r) return 0;
-    return cli_fail(cli, fail(cli->c, ERR_INVALID, R_CLI_VERB, "word", say_str(cli->c, noun), "nearest", "help"));
+    return cli_fail(cli, fail(cli->c, ERR_INVALID, R_CLI_VERB, "word", say_str(cli->c, noun),
+                              "nearest", "help"));
 }
 
 // ---- completion: the shell asks `lathe completion words WORD...` for what may come next
@@ -91,15 +106,16 @@ static void words_of_fields(const Field *rows) {
 static void words_of_verbs(Cli *cli, const char *noun) {
     const Resource *r = resource_find(noun);
     if (r) {
-        printf("list\nget\n%s%s%s", r->flags & RES_NO_CREATE ? "" : "create\n", r->flags & RES_NO_UPDATE ? "" : "set\n",
-               r->flags & RES_NO_DELETE ? "" : "delete\n");
+        printf("list\nget\n%s%s%s", r->flags & RES_NO_CREATE ? "" : "create\n",
+               r->flags & RES_NO_UPDATE ? "" : "set\n", r->flags & RES_NO_DELETE ? "" : "delete\n");
         for (const Action *a = r->actions; a && a->verb; a++) puts(a->verb);
     }
     for (const Module *const *m = cli->modules; *m; m++) {
         for (const CliVerb *v = (*m)->verbs; v && v->noun; v++)
             if (v->verb && !strcmp(v->noun, noun)) puts(v->verb);
         for (const Route *t = (*m)->routes; t && t->pattern; t++)
-            if (t->cli && strchr(t->cli, ' ') && str_starts(str_z(t->cli), str_z(noun))) puts(strchr(t->cli, ' ') + 1);
+            if (t->cli && strchr(t->cli, ' ') && str_starts(str_z(t->cli), str_z(noun)))
+                puts(strchr(t->cli, ' ') + 1);
     }
 }
 
@@ -127,7 +143,8 @@ int cli_completion(Cli *cli, int argc, char **argv) {
     puts("# bash: source <(lathe completion bash)\n"
          "_lathe() {\n"
          "    local IFS=$'\\n'\n"
-         "    COMPREPLY=($(compgen -W \"$(lathe completion words \"${COMP_WORDS[@]:1:COMP_CWORD-1}\" 2>/dev/null | sort -u)\" -- "
+         "    COMPREPLY=($(compgen -W \"$(lathe completion words "
+         "\"${COMP_WORDS[@]:1:COMP_CWORD-1}\" 2>/dev/null | sort -u)\" -- "
          "\"${COMP_WORDS[COMP_CWORD]}\"))\n"
          "}\n"
          "complete -F _lathe lathe");

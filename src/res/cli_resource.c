@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// cli_resource.c - the derived verbs: list, get, create, set, delete and actions of every resource; routes that say their verb; waiting.
+// cli_resource.c - the derived verbs: list, get, create, set, delete and actions of every resource;
+// routes that say their verb; waiting.
 #include "res/cli.h"
 #include "res/table.h"
 #include <stdio.h>
 #include <time.h>
 
 // ---- flags become a JSON document: --limits.concurrency 4, --scopes a,b, --source.type url
-typedef struct Doc { Cli *cli; yyjson_mut_doc *doc; yyjson_mut_val *root; } Doc;
+typedef struct Doc {
+    Cli *cli;
+    yyjson_mut_doc *doc;
+    yyjson_mut_val *root;
+} Doc;
 
 static const Field *find_in_union(const Union *u, str name) {
     for (const UnionCase *k = u->cases; k->tag; k++) {
@@ -16,7 +21,8 @@ static const Field *find_in_union(const Union *u, str name) {
     return NULL;
 }
 
-// The row that a dotted path ends at; NULL when there is none. "type" of a union is its tag: *out_tag.
+// The row that a dotted path ends at; NULL when there is none. "type" of a union is its tag:
+// *out_tag.
 static const Field *find_path(const Field *rows, str path, bool *out_tag) {
     str part;
     const Field *f = NULL;
@@ -47,7 +53,8 @@ static yyjson_mut_val *list_value(Doc *d, const Field *f, str text) {
     yyjson_mut_val *list = yyjson_mut_arr(d->doc);
     while (text.n && str_cut(&text, ',', &part)) {
         part = str_trim(part);
-        yyjson_mut_val *v = texts ? yyjson_mut_strncpy(d->doc, part.p, part.n) : json_value(d, part);
+        yyjson_mut_val *v =
+            texts ? yyjson_mut_strncpy(d->doc, part.p, part.n) : json_value(d, part);
         if (v) yyjson_mut_arr_append(list, v);
     }
     return list;
@@ -59,12 +66,19 @@ static yyjson_mut_val *value_of(Doc *d, const Field *f, bool tag, str text) {
     if (str_is(text, "null")) return yyjson_mut_null(d->doc);
     if (tag) return yyjson_mut_strncpy(d->doc, text.p, text.n);
     switch (f->type) {
-    case T_INT: case T_REAL: case T_OBJECT: case T_UNION: case T_JSON: v = json_value(d, text); break;
-    case T_BOOL: if (str_to_bool(text, &flag)) v = yyjson_mut_bool(d->doc, flag); break;
+    case T_INT:
+    case T_REAL:
+    case T_OBJECT:
+    case T_UNION:
+    case T_JSON: v = json_value(d, text); break;
+    case T_BOOL:
+        if (str_to_bool(text, &flag)) v = yyjson_mut_bool(d->doc, flag);
+        break;
     case T_LIST: v = list_value(d, f, text); break;
     default: break;
     }
-    return v ? v : yyjson_mut_strncpy(d->doc, text.p, text.n);           // the server says what is wrong with it
+    return v ? v
+             : yyjson_mut_strncpy(d->doc, text.p, text.n); // the server says what is wrong with it
 }
 
 static void put(Doc *d, str path, yyjson_mut_val *v) {
@@ -72,7 +86,10 @@ static void put(Doc *d, str path, yyjson_mut_val *v) {
     str part, rest = path;
     while (str_cut(&rest, '.', &part)) {
         yyjson_mut_val *key = yyjson_mut_strncpy(d->doc, part.p, part.n);
-        if (!rest.p) { yyjson_mut_obj_put(at, key, v); return; }
+        if (!rest.p) {
+            yyjson_mut_obj_put(at, key, v);
+            return;
+        }
         yyjson_mut_val *next = yyjson_mut_obj_getn(at, part.p, part.n);
         if (!next) yyjson_mut_obj_put(at, key, next = yyjson_mut_obj(d->doc));
         at = next;
@@ -95,7 +112,9 @@ static err flags_to_json(Cli *cli, const Field *rows, const char *name, str *out
         bool tag;
         const Field *f = find_path(rows, str_z(z), &tag);
         str text = cli_option(cli, arena_z(c->mem, path));
-        if (!f) e = fail(c, ERR_INVALID, R_CLI_WORD, "word", arena_printf(c->mem, "--%s", z).p, "noun", "");
+        if (!f)
+            e = fail(c, ERR_INVALID, R_CLI_WORD, "word", arena_printf(c->mem, "--%s", z).p, "noun",
+                     "");
         else put(&d, str_z(z), value_of(&d, f, tag, text));
     }
     size_t n;
@@ -110,7 +129,9 @@ static err flags_to_json(Cli *cli, const Field *rows, const char *name, str *out
 static str path_of(Cli *cli, const Resource *r, str id, const char *verb) {
     Ctx *c = cli->c;
     str path = arena_printf(c->mem, "/lathe/v1/%s", r->plural);
-    if (id.p) path = arena_printf(c->mem, STR_FMT "/" STR_FMT, STR_ARG(path), STR_ARG(cli_escape(cli, id)));
+    if (id.p)
+        path =
+            arena_printf(c->mem, STR_FMT "/" STR_FMT, STR_ARG(path), STR_ARG(cli_escape(cli, id)));
     if (verb) path = arena_printf(c->mem, STR_FMT "/%s", STR_ARG(path), verb);
     return cli->dry_run ? arena_printf(c->mem, STR_FMT "?dry_run=true", STR_ARG(path)) : path;
 }
@@ -134,8 +155,8 @@ static err verb_list(Cli *cli, const Resource *r) {
         ptrdiff_t equals = str_find_char(name, '=');
         if (equals >= 0) name = str_sub(name, 0, (size_t)equals);
         str value = cli_option(cli, arena_z(c->mem, name));
-        target = arena_printf(c->mem, STR_FMT "%c" STR_FMT "=" STR_FMT, STR_ARG(target), sep, STR_ARG(cli_escape(cli, name)),
-                              STR_ARG(cli_escape(cli, value)));
+        target = arena_printf(c->mem, STR_FMT "%c" STR_FMT "=" STR_FMT, STR_ARG(target), sep,
+                              STR_ARG(cli_escape(cli, name)), STR_ARG(cli_escape(cli, value)));
         sep = '&';
     }
     CliAnswer a;
@@ -143,7 +164,8 @@ static err verb_list(Cli *cli, const Resource *r) {
     TRY(cli_call(cli, HTTP_GET, target, (str){ 0 }, &a));
     cli_print(cli, a.body, columns_of(cli, r));
     if (json_get_str(a.json, "next_cursor").p && cli->show == SHOW_TABLE)
-        fprintf(stderr, "more: --cursor " STR_FMT "\n", STR_ARG(json_get_str(a.json, "next_cursor")));
+        fprintf(stderr, "more: --cursor " STR_FMT "\n",
+                STR_ARG(json_get_str(a.json, "next_cursor")));
     return ERR_OK;
 }
 
@@ -203,7 +225,8 @@ static err verb_delete(Cli *cli, const Resource *r) {
     TRY(cli_call(cli, HTTP_DELETE, path_of(cli, r, name, NULL), (str){ 0 }, &a));
     str id = json_get_str(a.json, "id");
     if (cli->wait && a.status == 202) TRY(gone(cli, r, id.n ? id : name));
-    fprintf(stderr, "%s " STR_FMT " %s\n", r->name, STR_ARG(name), a.status == 202 && !cli->wait ? "is being deleted" : "deleted");
+    fprintf(stderr, "%s " STR_FMT " %s\n", r->name, STR_ARG(name),
+            a.status == 202 && !cli->wait ? "is being deleted" : "deleted");
     return ERR_OK;
 }
 
@@ -238,7 +261,8 @@ int cli_resource(Cli *cli, const Resource *r, str verb) {
         const Action *a = r->actions;
         while (a && a->verb && !str_is(verb, a->verb)) a++;
         e = a && a->verb ? verb_action(cli, r, a)
-                         : fail(cli->c, ERR_INVALID, R_CLI_VERB, "word", say_str(cli->c, verb), "nearest", "list, get, create, set, delete");
+                         : fail(cli->c, ERR_INVALID, R_CLI_VERB, "word", say_str(cli->c, verb),
+                                "nearest", "list, get, create, set, delete");
     }
     return e ? cli_fail(cli, e) : 0;
 }
@@ -250,7 +274,10 @@ static err route_target(Cli *cli, const Route *r, str *out) {
     err e = ERR_OK;
     buf_init(&b, 65536);
     for (const char *p = r->pattern; *p && !e; p++) {
-        if (*p != '{') { buf_add_char(&b, *p); continue; }
+        if (*p != '{') {
+            buf_add_char(&b, *p);
+            continue;
+        }
         const char *end = strchr(p, '}');
         str word;
         e = need(cli, &word, arena_z(c->mem, str_n(p + 1, (size_t)(end - p - 1))));
@@ -286,7 +313,9 @@ static err route_call(Cli *cli, const Route *r) {
         return cli_events(cli, r->method, target, body, print_event, NULL);
     TRY(cli_call(cli, r->method, target, body, &a));
     if (a.json) cli_print(cli, a.body, NULL);
-    else printf(STR_FMT "%s", STR_ARG(a.body), a.body.n && a.body.p[a.body.n - 1] != '\n' ? "\n" : "");
+    else
+        printf(STR_FMT "%s", STR_ARG(a.body),
+               a.body.n && a.body.p[a.body.n - 1] != '\n' ? "\n" : "");
     return ERR_OK;
 }
 
@@ -305,11 +334,15 @@ static void tell(str *last, str now) {
 static str replica_progress(Cli *cli, yyjson_val *v) {
     yyjson_val *first = yyjson_arr_get_first(json_get(v, "replicas_status"));
     int64_t percent;
-    return json_get_i64(first, "progress", &percent) && percent < 100 ? arena_printf(cli->c->mem, " %lld %%", (long long)percent) : S("");
+    return json_get_i64(first, "progress", &percent) && percent < 100
+               ? arena_printf(cli->c->mem, " %lld %%", (long long)percent)
+               : S("");
 }
 
 err cli_wait_resource(Cli *cli, const Resource *r, str id) {
-    static const char *const good[] = { "ready", "stopped", "done" }, *const bad[] = { "failed", "crash_loop" };
+    static const char *const good[] = { "ready", "stopped", "done" }, *const bad[] = {
+        "failed", "crash_loop"
+    };
     struct timespec pause = { 0, 150000000 };
     str last = { 0 };
     for (;;) {
@@ -317,15 +350,19 @@ err cli_wait_resource(Cli *cli, const Resource *r, str id) {
         int64_t wanted = 0, seen = 0;
         TRY(cli_call(cli, HTTP_GET, path_of(cli, r, id, NULL), (str){ 0 }, &a));
         str state = json_get_str(a.json, "state"), why = json_get_str(a.json, "state_reason");
-        json_get_i64(a.json, "generation", &wanted), json_get_i64(a.json, "observed_generation", &seen);
-        tell(&last, arena_printf(cli->c->mem, "%s " STR_FMT ": " STR_FMT STR_FMT "%s" STR_FMT, r->name, STR_ARG(json_get_str(a.json, "name")),
-                                 STR_ARG(state), STR_ARG(replica_progress(cli, a.json)), why.n ? ", " : "", STR_ARG(why.n ? why : S(""))));
+        json_get_i64(a.json, "generation", &wanted),
+            json_get_i64(a.json, "observed_generation", &seen);
+        tell(&last, arena_printf(cli->c->mem, "%s " STR_FMT ": " STR_FMT STR_FMT "%s" STR_FMT,
+                                 r->name, STR_ARG(json_get_str(a.json, "name")), STR_ARG(state),
+                                 STR_ARG(replica_progress(cli, a.json)), why.n ? ", " : "",
+                                 STR_ARG(why.n ? why : S(""))));
         for (size_t i = 0; i < countof(good) && seen >= wanted; i++)
             if (str_is(state, good[i])) return ERR_OK;
         for (size_t i = 0; i < countof(bad) && seen >= wanted; i++)
             if (str_is(state, bad[i]))
-                return fail(cli->c, ERR_CONFLICT, R_CLI_STATE, "kind", r->name, "name", say_str(cli->c, id), "state", say_str(cli->c, state),
-                            "why", say_str(cli->c, why));
+                return fail(cli->c, ERR_CONFLICT, R_CLI_STATE, "kind", r->name, "name",
+                            say_str(cli->c, id), "state", say_str(cli->c, state), "why",
+                            say_str(cli->c, why));
         nanosleep(&pause, NULL);
     }
 }
@@ -337,15 +374,20 @@ err cli_wait_job(Cli *cli, str id) {
     for (;;) {
         CliAnswer a;
         int64_t done = 0, total = 0;
-        TRY(cli_call(cli, HTTP_GET, arena_printf(c->mem, "/lathe/v1/jobs/" STR_FMT, STR_ARG(id)), (str){ 0 }, &a));
+        TRY(cli_call(cli, HTTP_GET, arena_printf(c->mem, "/lathe/v1/jobs/" STR_FMT, STR_ARG(id)),
+                     (str){ 0 }, &a));
         str state = json_get_str(a.json, "state"), why = json_get_str(a.json, "wait_text");
-        json_get_i64(a.json, "progress_done", &done), json_get_i64(a.json, "progress_total", &total);
-        str percent = total ? arena_printf(c->mem, " %lld %%", (long long)(done * 100 / total)) : S("");
-        tell(&last, arena_printf(c->mem, "job " STR_FMT STR_FMT "%s" STR_FMT, STR_ARG(state), STR_ARG(percent), why.n ? ": " : "",
-                                 STR_ARG(why.n ? why : S(""))));
+        json_get_i64(a.json, "progress_done", &done),
+            json_get_i64(a.json, "progress_total", &total);
+        str percent =
+            total ? arena_printf(c->mem, " %lld %%", (long long)(done * 100 / total)) : S("");
+        tell(&last,
+             arena_printf(c->mem, "job " STR_FMT STR_FMT "%s" STR_FMT, STR_ARG(state),
+                          STR_ARG(percent), why.n ? ": " : "", STR_ARG(why.n ? why : S(""))));
         if (str_is(state, "done")) return ERR_OK;
         if (str_is(state, "failed") || str_is(state, "cancelled"))
-            return fail(c, ERR_CONFLICT, R_CLI_STATE, "kind", "job", "name", say_str(c, id), "state", say_str(c, state), "why",
+            return fail(c, ERR_CONFLICT, R_CLI_STATE, "kind", "job", "name", say_str(c, id),
+                        "state", say_str(c, state), "why",
                         say_str(c, json_get_str(a.json, "error_text")));
         nanosleep(&pause, NULL);
     }

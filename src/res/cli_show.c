@@ -5,7 +5,8 @@
 
 enum { COLUMNS_MAX = 24, CELL_MAX = 60 };
 
-// Columns that a terminal gives to a text: wide East Asian characters take two (Unicode UAX #11, the ranges that matter here).
+// Columns that a terminal gives to a text: wide East Asian characters take two (Unicode UAX #11,
+// the ranges that matter here).
 static size_t width_of(str s) {
     size_t n = 0;
     for (size_t i = 0; i < s.n; i++) {
@@ -32,12 +33,13 @@ static size_t pick_columns(yyjson_val *row, const char *const *columns, const ch
     yyjson_val *key, *v;
     for (; columns && columns[n] && n < COLUMNS_MAX; n++) out[n] = columns[n];
     if (columns) return n;
-    yyjson_obj_foreach(row, i, max, key, v)
-        if (n < COLUMNS_MAX && !yyjson_is_ctn(v)) out[n++] = yyjson_get_str(key);
+    yyjson_obj_foreach(row, i, max, key, v) if (n < COLUMNS_MAX && !yyjson_is_ctn(v)) out[n++] =
+        yyjson_get_str(key);
     return n;
 }
 
-static void print_line(Cli *cli, yyjson_val *row, const char **names, size_t n, const size_t *widths) {
+static void print_line(Cli *cli, yyjson_val *row, const char **names, size_t n,
+                       const size_t *widths) {
     for (size_t i = 0; i < n; i++) {
         str s = row ? cell_text(cli, json_get(row, names[i])) : str_z(names[i]);
         size_t pad = i + 1 < n ? widths[i] - width_of(s) + 2 : 0;
@@ -48,14 +50,14 @@ static void print_line(Cli *cli, yyjson_val *row, const char **names, size_t n, 
 
 static void print_table(Cli *cli, yyjson_val *rows, const char *const *columns) {
     const char *names[COLUMNS_MAX];
-    size_t widths[COLUMNS_MAX], i, max, n = pick_columns(yyjson_arr_get_first(rows), columns, names);
+    size_t widths[COLUMNS_MAX], i, max,
+        n = pick_columns(yyjson_arr_get_first(rows), columns, names);
     yyjson_val *row;
     for (size_t k = 0; k < n; k++) widths[k] = strlen(names[k]);
-    yyjson_arr_foreach(rows, i, max, row)
-        for (size_t k = 0; k < n; k++) {
-            size_t w = width_of(cell_text(cli, json_get(row, names[k])));
-            if (w > widths[k]) widths[k] = w;
-        }
+    yyjson_arr_foreach(rows, i, max, row) for (size_t k = 0; k < n; k++) {
+        size_t w = width_of(cell_text(cli, json_get(row, names[k])));
+        if (w > widths[k]) widths[k] = w;
+    }
     if (yyjson_arr_size(rows)) print_line(cli, NULL, names, n, widths);
     else fprintf(stderr, "none\n");
     yyjson_arr_foreach(rows, i, max, row) print_line(cli, row, names, n, widths);
@@ -64,8 +66,8 @@ static void print_table(Cli *cli, yyjson_val *rows, const char *const *columns) 
 static void print_one(Cli *cli, yyjson_val *object) {
     size_t i, max, widest = 0;
     yyjson_val *key, *v;
-    yyjson_obj_foreach(object, i, max, key, v)
-        if (yyjson_get_len(key) > widest) widest = yyjson_get_len(key);
+    yyjson_obj_foreach(object, i, max, key, v) if (yyjson_get_len(key) > widest) widest =
+        yyjson_get_len(key);
     yyjson_obj_foreach(object, i, max, key, v) {
         if (yyjson_is_null(v)) continue;
         str text = yyjson_is_str(v) ? json_str(v) : json_text(cli->c->mem, v);
@@ -86,23 +88,34 @@ static void print_names(yyjson_val *rows, yyjson_val *one) {
     }
 }
 
-// ---- YAML: the subset that says everything JSON says (YAML 1.2 §10.2); strings that might be read as something else are quoted
+// ---- YAML: the subset that says everything JSON says (YAML 1.2 §10.2); strings that might be read
+// as something else are quoted
 static bool plain_text(str s) {
     if (!s.n || s.n > 200) return false;
     double number;
     bool flag;
-    if (str_to_f64(s, &number) || str_to_bool(s, &flag) || str_is(s, "null") || str_is(s, "~")) return false;
-    if (memchr("-?:,[]{}#&*!|>'\"%@` ", s.p[0], 20) || s.p[s.n - 1] == ' ' || s.p[s.n - 1] == ':') return false;
+    if (str_to_f64(s, &number) || str_to_bool(s, &flag) || str_is(s, "null") || str_is(s, "~"))
+        return false;
+    if (memchr("-?:,[]{}#&*!|>'\"%@` ", s.p[0], 20) || s.p[s.n - 1] == ' ' || s.p[s.n - 1] == ':')
+        return false;
     for (size_t i = 0; i < s.n; i++)
-        if ((unsigned char)s.p[i] < 32 || (s.p[i] == ':' && i + 1 < s.n && s.p[i + 1] == ' ') || (s.p[i] == '#' && s.p[i - 1] == ' ')) return false;
+        if ((unsigned char)s.p[i] < 32 || (s.p[i] == ':' && i + 1 < s.n && s.p[i + 1] == ' ')
+            || (s.p[i] == '#' && s.p[i - 1] == ' '))
+            return false;
     return true;
 }
 
 static void yaml_value(Buf *out, yyjson_val *v, int depth);
 
 static void yaml_scalar(Buf *out, yyjson_val *v) {
-    if (yyjson_is_str(v) && plain_text(json_str(v))) { buf_add(out, json_str(v)); return; }
-    if (yyjson_is_str(v)) { buf_add_json(out, json_str(v)); return; }
+    if (yyjson_is_str(v) && plain_text(json_str(v))) {
+        buf_add(out, json_str(v));
+        return;
+    }
+    if (yyjson_is_str(v)) {
+        buf_add_json(out, json_str(v));
+        return;
+    }
     Json j = json_to(out);
     json_put_val(&j, v);
 }
@@ -122,13 +135,23 @@ static void yaml_object(Buf *out, yyjson_val *v, int depth, bool inline_first) {
 static void yaml_value(Buf *out, yyjson_val *v, int depth) {
     size_t i, n;
     yyjson_val *each;
-    if (empty(v)) { buf_add(out, yyjson_is_obj(v) ? S(" {}\n") : S(" []\n")); return; }
-    if (yyjson_is_obj(v)) { buf_add_char(out, '\n'), yaml_object(out, v, depth + 1, false); return; }
-    if (!yyjson_is_arr(v)) { buf_add_char(out, ' '), yaml_scalar(out, v), buf_add_char(out, '\n'); return; }
+    if (empty(v)) {
+        buf_add(out, yyjson_is_obj(v) ? S(" {}\n") : S(" []\n"));
+        return;
+    }
+    if (yyjson_is_obj(v)) {
+        buf_add_char(out, '\n'), yaml_object(out, v, depth + 1, false);
+        return;
+    }
+    if (!yyjson_is_arr(v)) {
+        buf_add_char(out, ' '), yaml_scalar(out, v), buf_add_char(out, '\n');
+        return;
+    }
     buf_add_char(out, '\n');
     yyjson_arr_foreach(v, i, n, each) {
         buf_add_repeat(out, ' ', (size_t)depth * 2), buf_add(out, S("  -"));
-        if (yyjson_is_obj(each) && !empty(each)) buf_add_char(out, ' '), yaml_object(out, each, depth + 2, true);
+        if (yyjson_is_obj(each) && !empty(each))
+            buf_add_char(out, ' '), yaml_object(out, each, depth + 2, true);
         else yaml_value(out, each, depth + 1);
     }
 }
@@ -149,7 +172,10 @@ static void print_yaml(yyjson_val *v) {
 void cli_print(Cli *cli, str json, const char *const *columns) {
     yyjson_val *v;
     if (!json.n) return;
-    if (cli->show == SHOW_JSON || json_parse(cli->c, json, &v)) { printf(STR_FMT "\n", STR_ARG(json)); return; }
+    if (cli->show == SHOW_JSON || json_parse(cli->c, json, &v)) {
+        printf(STR_FMT "\n", STR_ARG(json));
+        return;
+    }
     yyjson_val *rows = json_get(v, "data");
     if (!yyjson_is_arr(rows)) rows = NULL;
     if (cli->show == SHOW_YAML) print_yaml(v);

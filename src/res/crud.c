@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// crud.c - the derived routes of every resource: get, create, patch, delete and actions, with If-Match, Idempotency-Key and dry run.
-// Lists and exports are crud_list.c.
+// crud.c - the derived routes of every resource: get, create, patch, delete and actions, with
+// If-Match, Idempotency-Key and dry run. Lists and exports are crud_list.c.
 #include "res/bind.h"
 #include "res/snapshot.h"
 #include <stdio.h>
 
-static SQL(idempotency_find, "SELECT hash, status, body FROM idempotency WHERE scope = $1 AND idem_key = $2");
-static SQL(idempotency_add, "INSERT INTO idempotency (scope, idem_key, hash, status, body, at_ms) VALUES ($1, $2, $3, $4, $5, $6)");
+static SQL(idempotency_find,
+           "SELECT hash, status, body FROM idempotency WHERE scope = $1 AND idem_key = $2");
+static SQL(idempotency_add, "INSERT INTO idempotency (scope, idem_key, hash, status, body, at_ms) "
+                            "VALUES ($1, $2, $3, $4, $5, $6)");
 
 // One request on its way through a transaction, which may run it more than once.
 typedef struct Op {
@@ -25,9 +27,11 @@ static err op_init(Ctx *c, Op *op, const NetRoute *n, const HttpRequest *r, cons
     op->body = body ? body->bytes : (str){ 0 };
     str dry = http_query(c->mem, r, "dry_run", NULL), type = http_header(r, "content-type");
     if (dry.p && !str_to_bool(dry, &op->dry))
-        return fail(c, ERR_INVALID, R_FIELD_TYPE, "field", "dry_run", "want", "true or false", "got", say_str(c, dry));
+        return fail(c, ERR_INVALID, R_FIELD_TYPE, "field", "dry_run", "want", "true or false",
+                    "got", say_str(c, dry));
     if (op->body.n && type.n && str_find(type, S("json")) < 0)
-        return fail(c, ERR_MEDIA, R_FIELD_TYPE, "field", "Content-Type", "want", "application/json", "got", say_str(c, type));
+        return fail(c, ERR_MEDIA, R_FIELD_TYPE, "field", "Content-Type", "want", "application/json",
+                    "got", say_str(c, type));
     return ERR_OK;
 }
 
@@ -47,7 +51,7 @@ static err op_run(Ctx *c, Op *op, err (*fn)(Ctx *, Tx *, void *)) {
     err e = db_tx(c, c->db, fn, op);
     if (e == ERR_CANCELLED && op->done) return ERR_OK;
     if (!e && op->b->table->r->flags & RES_IN_SNAPSHOT && snapshot_sync(c))
-        return ERR_OK;                           // it is done all the same; the path learns of it within a second
+        return ERR_OK; // it is done all the same; the path learns of it within a second
     return e;
 }
 
@@ -62,7 +66,8 @@ static err op_reply(Ctx *c, const Op *op, HttpReply *out) {
     if (op->dry) {
         Json j = json_to(&out->body);
         json_obj(&j);
-        json_kv_bool(&j, "dry_run", true), json_kv_raw(&j, "change", op->change), json_kv_raw(&j, "result", op->answer);
+        json_kv_bool(&j, "dry_run", true), json_kv_raw(&j, "change", op->change),
+            json_kv_raw(&j, "result", op->answer);
         json_end_obj(&j);
         out->status = 200;
         return ERR_OK;
@@ -70,17 +75,19 @@ static err op_reply(Ctx *c, const Op *op, HttpReply *out) {
     if (op->status == 204) return ERR_OK;
     buf_add(&out->body, op->answer);
     if (op->revision)
-        out->etag = arena_printf(c->mem, "\"%lld.%lld\"", (long long)op->revision, (long long)op->updated_at);
+        out->etag = arena_printf(c->mem, "\"%lld.%lld\"", (long long)op->revision,
+                                 (long long)op->updated_at);
     return ERR_OK;
 }
 
-// If-Match names the revision; what follows its dot (the status' age) does not matter to a change of the wish.
+// If-Match names the revision; what follows its dot (the status' age) does not matter to a change
+// of the wish.
 static err check_match(Ctx *c, const Op *op, const Head *h) {
     str match = http_header(op->r, "if-match"), rest = match, tag;
     if (!match.p || str_is(match, "*")) return ERR_OK;
     while (str_cut(&rest, ',', &tag)) {
         tag = str_trim(tag);
-        if (str_starts(tag, S("W/"))) continue;  // RFC 9110 §13.1.1: strong comparison
+        if (str_starts(tag, S("W/"))) continue; // RFC 9110 §13.1.1: strong comparison
         if (tag.n > 1 && *tag.p == '"') tag = str_sub(tag, 1, tag.n - 2);
         str number = tag;
         ptrdiff_t dot = str_find_char(tag, '.');
@@ -88,8 +95,9 @@ static err check_match(Ctx *c, const Op *op, const Head *h) {
         int64_t revision;
         if (str_to_i64(number, &revision) && revision == h->revision) return ERR_OK;
     }
-    return fail(c, ERR_PRECONDITION, R_REVISION, "kind", op->b->table->r->name, "id", say_str(c, h->id), "now",
-                say(c, "%lld", (long long)h->revision), "sent", say_str(c, match));
+    return fail(c, ERR_PRECONDITION, R_REVISION, "kind", op->b->table->r->name, "id",
+                say_str(c, h->id), "now", say(c, "%lld", (long long)h->revision), "sent",
+                say_str(c, match));
 }
 
 static err load(Ctx *c, Tx *tx, const Op *op, void **out) {
@@ -110,7 +118,8 @@ static err get_tx(Ctx *c, Tx *tx, void *arg) {
     TRY(load(c, tx, op, &row));
     return op_close(c, op, NULL, row);
 }
-err crud_get(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
+err crud_get(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body,
+             HttpReply *out) {
     Op op;
     TRY(op_init(c, &op, n, r, body));
     op.dry = false;
@@ -126,8 +135,8 @@ static str request_hash(Ctx *c, const Op *op) {
 }
 
 static str request_scope(Ctx *c) {
-    return arena_printf(c->mem, STR_FMT "/" STR_FMT "/" STR_FMT, STR_ARG(c->org), STR_ARG(c->project),
-                        STR_ARG(c->who ? c->who->id : S("")));
+    return arena_printf(c->mem, STR_FMT "/" STR_FMT "/" STR_FMT, STR_ARG(c->org),
+                        STR_ARG(c->project), STR_ARG(c->who ? c->who->id : S("")));
 }
 
 static err replay(Ctx *c, Tx *tx, Op *op, str key) {
@@ -158,14 +167,16 @@ static err create_tx(Ctx *c, Tx *tx, void *arg) {
     if (!key.n) return ERR_OK;
     str kept;
     TRY(keep_answer(c, op, key, &kept));
-    return db_run(c, tx, &idempotency_add, V(request_scope(c)), V(key), V(request_hash(c, op)), V(op->status), V(kept),
-                  V(os_wall_ms(c->os)));
+    return db_run(c, tx, &idempotency_add, V(request_scope(c)), V(key), V(request_hash(c, op)),
+                  V(op->status), V(kept), V(os_wall_ms(c->os)));
 }
-err crud_create(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
+err crud_create(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body,
+                HttpReply *out) {
     Op op;
     TRY(op_init(c, &op, n, r, body));
     str key = http_header(r, "idempotency-key");
-    if (key.n > 255) return fail(c, ERR_INVALID, R_TOO_LONG, "what", "Idempotency-Key", "limit", "255");
+    if (key.n > 255)
+        return fail(c, ERR_INVALID, R_TOO_LONG, "what", "Idempotency-Key", "limit", "255");
     TRY(op_run(c, &op, create_tx));
     return op_reply(c, &op, out);
 }
@@ -183,7 +194,8 @@ static err patch_tx(Ctx *c, Tx *tx, void *arg) {
     TRY(res_update(c, tx, op->b->table->r, old, now));
     return op_close(c, op, old, now);
 }
-err crud_patch(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
+err crud_patch(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body,
+               HttpReply *out) {
     Op op;
     TRY(op_init(c, &op, n, r, body));
     TRY(op_run(c, &op, patch_tx));
@@ -200,13 +212,14 @@ static err delete_tx(Ctx *c, Tx *tx, void *arg) {
     str id = ((Head *)row)->id;
     TRY(res_delete(c, tx, r, row));
     op->status = 204;
-    if (r->flags & RES_RECONCILED) {             // it goes when its reconciler has let go of what it holds
+    if (r->flags & RES_RECONCILED) { // it goes when its reconciler has let go of what it holds
         TRY(res_get(c, tx, r, id, row));
         op->status = 202;
     }
     return op_close(c, op, row, row);
 }
-err crud_delete(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
+err crud_delete(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body,
+                HttpReply *out) {
     Op op;
     TRY(op_init(c, &op, n, r, body));
     TRY(op_run(c, &op, delete_tx));
@@ -219,7 +232,8 @@ static err read_input(Ctx *c, const Op *op, void **out) {
     *out = NULL;
     if (!a->input) {
         if (str_trim(op->body).n && !str_is(str_trim(op->body), "{}"))
-            return fail(c, ERR_INVALID, R_FIELD_TYPE, "field", "body", "want", "empty", "got", "some");
+            return fail(c, ERR_INVALID, R_FIELD_TYPE, "field", "body", "want", "empty", "got",
+                        "some");
         return ERR_OK;
     }
     *out = arena_alloc(c->mem, a->input_size, _Alignof(max_align_t));
@@ -249,7 +263,8 @@ static err action_tx(Ctx *c, Tx *tx, void *arg) {
     op->answer = arena_printf(c->mem, "{\"job\":\"" STR_FMT "\"}", STR_ARG(job));
     return ERR_OK;
 }
-err crud_action(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
+err crud_action(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body,
+                HttpReply *out) {
     Op op;
     TRY(op_init(c, &op, n, r, body));
     TRY(op_run(c, &op, action_tx));

@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// crud_list.c - GET of a collection: a page as JSON, or all of it as NDJSON or CSV (RFC 4180), read page by page while the client takes it.
+// crud_list.c - GET of a collection: a page as JSON, or all of it as NDJSON or CSV (RFC 4180), read
+// page by page while the client takes it.
 #include "res/bind.h"
 
 enum { EXPORT_PAGE = 500 };
 
 static err read_filter(Ctx *c, const Resource *r, ListSpec *spec, str name, str value) {
-    static const struct { const char *suffix; FilterOp op; } ops[] = {
-        { ".ne", OP_NE }, { ".lt", OP_LT }, { ".le", OP_LE }, { ".gt", OP_GT }, { ".ge", OP_GE }, { ".in", OP_IN },
+    static const struct {
+        const char *suffix;
+        FilterOp op;
+    } ops[] = {
+        { ".ne", OP_NE }, { ".lt", OP_LT }, { ".le", OP_LE },
+        { ".gt", OP_GT }, { ".ge", OP_GE }, { ".in", OP_IN },
     };
     for (size_t i = 0; i < countof(ops); i++)
         if (str_ends(name, str_z(ops[i].suffix)))
-            return list_filter(c, r, spec, arena_z(c->mem, str_sub(name, 0, name.n - 3)), ops[i].op, value);
+            return list_filter(c, r, spec, arena_z(c->mem, str_sub(name, 0, name.n - 3)), ops[i].op,
+                               value);
     return list_filter(c, r, spec, arena_z(c->mem, name), OP_EQ, value);
 }
 
@@ -19,7 +25,8 @@ static err read_sort(Ctx *c, const ResTable *t, ListSpec *spec, str value) {
     if (str_is(value, "id")) return ERR_OK;
     ListSpec probe = { 0 };
     const Field *f = field_find(t->rows, value);
-    if (!f || !(f->flags & INDEXED)) return list_filter(c, t->r, &probe, say_str(c, value), OP_IN, S(""));
+    if (!f || !(f->flags & INDEXED))
+        return list_filter(c, t->r, &probe, say_str(c, value), OP_IN, S(""));
     spec->sort = f;
     return ERR_OK;
 }
@@ -27,17 +34,20 @@ static err read_sort(Ctx *c, const ResTable *t, ListSpec *spec, str value) {
 static err read_limit(Ctx *c, ListSpec *spec, str value) {
     int64_t n;
     if (!str_to_i64(value, &n) || n < 1 || n > LIST_MAX)
-        return fail(c, ERR_INVALID, R_FIELD_RANGE, "field", "limit", "min", "1", "max", "1000", "got", say_str(c, value));
+        return fail(c, ERR_INVALID, R_FIELD_RANGE, "field", "limit", "min", "1", "max", "1000",
+                    "got", say_str(c, value));
     spec->limit = (size_t)n;
     return ERR_OK;
 }
 
-static err read_query(Ctx *c, const ResTable *t, const HttpRequest *r, ListSpec *spec, str *out_format) {
+static err read_query(Ctx *c, const ResTable *t, const HttpRequest *r, ListSpec *spec,
+                      str *out_format) {
     str rest = r->query, name, value;
     *out_format = S("json");
     while (http_query_next(c->mem, &rest, &name, &value)) {
         if (memchr(value.p ? value.p : "", 0, value.n))
-            return fail(c, ERR_INVALID, R_FIELD_TYPE, "field", say_str(c, name), "want", "text without NUL", "got", "NUL");
+            return fail(c, ERR_INVALID, R_FIELD_TYPE, "field", say_str(c, name), "want",
+                        "text without NUL", "got", "NUL");
         if (str_is(name, "limit")) TRY(read_limit(c, spec, value));
         else if (str_is(name, "cursor")) spec->cursor = value;
         else if (str_is(name, "q")) spec->search = value;
@@ -46,12 +56,20 @@ static err read_query(Ctx *c, const ResTable *t, const HttpRequest *r, ListSpec 
         else if (str_is(name, "dry_run")) continue;
         else TRY(read_filter(c, t->r, spec, name, value));
     }
-    if (str_is(*out_format, "json") || str_is(*out_format, "ndjson") || str_is(*out_format, "csv")) return ERR_OK;
-    return fail(c, ERR_INVALID, R_FIELD_ENUM, "field", "format", "names", "json, ndjson, csv", "got", say_str(c, *out_format));
+    if (str_is(*out_format, "json") || str_is(*out_format, "ndjson") || str_is(*out_format, "csv"))
+        return ERR_OK;
+    return fail(c, ERR_INVALID, R_FIELD_ENUM, "field", "format", "names", "json, ndjson, csv",
+                "got", say_str(c, *out_format));
 }
 
 // ---- one page
-typedef struct Page { const ResTable *t; const ListSpec *spec; void *rows; size_t n; str cursor; } Page;
+typedef struct Page {
+    const ResTable *t;
+    const ListSpec *spec;
+    void *rows;
+    size_t n;
+    str cursor;
+} Page;
 
 static err page_tx(Ctx *c, Tx *tx, void *arg) {
     Page *p = arg;
@@ -72,7 +90,12 @@ static void write_page(const Page *p, Buf *out) {
 }
 
 // ---- exports
-typedef struct Export { const ResTable *t; ListSpec spec; bool csv, header; Arena *mem; } Export;
+typedef struct Export {
+    const ResTable *t;
+    ListSpec spec;
+    bool csv, header;
+    Arena *mem;
+} Export;
 
 static bool exported(const Field *f) { return !(f->flags & HIDDEN) && f->type != T_SECRET; }
 
@@ -80,8 +103,12 @@ static void csv_cell(Buf *out, str s, bool first) {
     if (!first) buf_add_char(out, ',');
     // A cell that a spreadsheet would run as a formula is shown as text (OWASP, CSV injection).
     bool formula = s.n && memchr("=+-@\t\r", *s.p, 6), quote = formula;
-    for (size_t i = 0; i < s.n; i++) quote |= s.p[i] == '"' || s.p[i] == ',' || s.p[i] == '\n' || s.p[i] == '\r';
-    if (!quote) { buf_add(out, s); return; }
+    for (size_t i = 0; i < s.n; i++)
+        quote |= s.p[i] == '"' || s.p[i] == ',' || s.p[i] == '\n' || s.p[i] == '\r';
+    if (!quote) {
+        buf_add(out, s);
+        return;
+    }
     buf_add_char(out, '"');
     if (formula) buf_add_char(out, '\'');
     for (size_t i = 0; i < s.n; i++) {
@@ -97,8 +124,10 @@ static void csv_line(Ctx *c, const ResTable *t, const void *row, Buf *out) {
         if (!exported(f)) continue;
         bool number = f->type == T_INT || f->type == T_REAL || f->type == T_MONEY;
         str s = row ? field_to_text(c->mem, f, row) : str_z(f->name);
-        if (number && row) { if (!first) buf_add_char(out, ','); buf_add(out, s); }
-        else csv_cell(out, s, first);
+        if (number && row) {
+            if (!first) buf_add_char(out, ',');
+            buf_add(out, s);
+        } else csv_cell(out, s, first);
         first = false;
     }
     buf_add(out, S("\r\n"));
@@ -127,15 +156,18 @@ static err export_start(Ctx *c, const ResTable *t, const ListSpec *spec, bool cs
     x->spec.limit = EXPORT_PAGE;
     x->spec.search = arena_str(mem, spec->search), x->spec.cursor = arena_str(mem, spec->cursor);
     for (size_t i = 0; i < x->spec.filters_n; i++)
-        if (x->spec.filters[i].value.type == VAL_TEXT) x->spec.filters[i].value.s = arena_str(mem, x->spec.filters[i].value.s);
+        if (x->spec.filters[i].value.type == VAL_TEXT)
+            x->spec.filters[i].value.s = arena_str(mem, x->spec.filters[i].value.s);
     out->pull = export_pull, out->pull_done = export_done, out->pull_arg = x;
     out->type = csv ? "text/csv; charset=utf-8" : "application/x-ndjson";
     http_reply_header(c, out, "Content-Disposition",
-                      arena_printf(c->mem, "attachment; filename=\"%s.%s\"", t->r->plural, csv ? "csv" : "ndjson"));
+                      arena_printf(c->mem, "attachment; filename=\"%s.%s\"", t->r->plural,
+                                   csv ? "csv" : "ndjson"));
     return ERR_OK;
 }
 
-err crud_list(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
+err crud_list(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body,
+              HttpReply *out) {
     (void)body;
     const ResTable *t = binding_of(n)->table;
     ListSpec spec = { 0 };
@@ -143,7 +175,7 @@ err crud_list(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *b
     TRY(read_query(c, t, r, &spec, &format));
     Page p = { .t = t, .spec = &spec };
     if (!str_is(format, "json")) {
-        spec.limit = 1;                          // a refusal must come before the first byte of an export
+        spec.limit = 1; // a refusal must come before the first byte of an export
         TRY(db_read(c, c->db, page_tx, &p));
         return export_start(c, t, &spec, str_is(format, "csv"), out);
     }

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// doctor.c - `lathe doctor`: what this machine can and cannot do, each with what would fix it. Asks the machine, not a server.
+// doctor.c - `lathe doctor`: what this machine can and cannot do, each with what would fix it. Asks
+// the machine, not a server.
 #include "base/time.h"
 #include "res/cli.h"
 #include "res/kit.h"
 #include <stdio.h>
 
 typedef enum { CHECK_GOOD, CHECK_WARN, CHECK_BAD } Verdict;
-typedef struct Check { const char *name; Verdict (*run)(Ctx *c, str *out_is, const char **out_fix); const char *en, *zh; } Check;
+typedef struct Check {
+    const char *name;
+    Verdict (*run)(Ctx *c, str *out_is, const char **out_fix);
+    const char *en, *zh;
+} Check;
 
 static bool exists(Ctx *c, str path) {
     PathInfo info;
@@ -27,15 +32,20 @@ static Verdict check_cpu(Ctx *c, str *is, const char **fix) {
     os_facts(c->os, &f);
     *is = arena_printf(c->mem, "%d usable, %s, %s", f.cpus, f.cpu_model, f.cpu_flags);
     *fix = "a processor with AVX2 or better: without it inference is several times slower";
-    return strstr(f.cpu_flags, "avx2") || strstr(f.cpu_flags, "neon") || strstr(f.cpu_flags, "asimd") ? CHECK_GOOD : CHECK_WARN;
+    return strstr(f.cpu_flags, "avx2") || strstr(f.cpu_flags, "neon")
+                   || strstr(f.cpu_flags, "asimd")
+               ? CHECK_GOOD
+               : CHECK_WARN;
 }
 
 static Verdict check_memory(Ctx *c, str *is, const char **fix) {
     OsFacts f;
     os_facts(c->os, &f);
-    *is = arena_printf(c->mem, STR_FMT " available of " STR_FMT, STR_ARG(bytes_format(c->mem, f.memory_available_bytes)),
+    *is = arena_printf(c->mem, STR_FMT " available of " STR_FMT,
+                       STR_ARG(bytes_format(c->mem, f.memory_available_bytes)),
                        STR_ARG(bytes_format(c->mem, f.memory_bytes)));
-    *fix = "free some memory, or deploy models that fit: `lathe model_version get` says what each needs";
+    *fix = "free some memory, or deploy models that fit: `lathe model_version get` says what each "
+           "needs";
     return f.memory_available_bytes > 1 << 30 ? CHECK_GOOD : CHECK_WARN;
 }
 
@@ -43,7 +53,8 @@ static Verdict check_files(Ctx *c, str *is, const char **fix) {
     OsFacts f;
     os_facts(c->os, &f);
     *is = arena_printf(c->mem, "%lld open files allowed", (long long)f.open_files_max);
-    *fix = "raise the limit (LimitNOFILE=65536, or `ulimit -n 65536`): each client and each replica takes one";
+    *fix = "raise the limit (LimitNOFILE=65536, or `ulimit -n 65536`): each client and each "
+           "replica takes one";
     return f.open_files_max >= 20000 ? CHECK_GOOD : CHECK_WARN;
 }
 
@@ -57,11 +68,14 @@ static Verdict check_disk(Ctx *c, str *is, const char **fix) {
 
 static str newest_engine(Ctx *c) {
     const char *cache = os_env(c->os, "LATHE_CACHE"), *home = os_env(c->os, "HOME");
-    str dir = cache ? arena_printf(c->mem, "%s/engine", cache) : arena_printf(c->mem, "%s/.cache/lathe/engine", home ? home : ""), *names;
+    str dir = cache ? arena_printf(c->mem, "%s/engine", cache)
+                    : arena_printf(c->mem, "%s/.cache/lathe/engine", home ? home : ""),
+        *names;
     size_t n;
     if (dir_list(c, dir, &names, &n)) return (str){ 0 };
     while (n--) {
-        str path = arena_printf(c->mem, STR_FMT "/" STR_FMT "/bin/llama-server", STR_ARG(dir), STR_ARG(names[n]));
+        str path = arena_printf(c->mem, STR_FMT "/" STR_FMT "/bin/llama-server", STR_ARG(dir),
+                                STR_ARG(names[n]));
         if (exists(c, path)) return path;
     }
     return (str){ 0 };
@@ -77,13 +91,22 @@ static Verdict check_engine(Ctx *c, str *is, const char **fix) {
 }
 
 static Verdict check_gpu(Ctx *c, str *is, const char **fix) {
-    static const struct { const char *path, *what; } devices[] = {
-        { "/dev/nvidiactl", "NVIDIA" }, { "/dev/kfd", "AMD" }, { "/dev/davinci_manager", "Ascend" }, { "/dev/cambricon_ctl", "Cambricon" },
+    static const struct {
+        const char *path, *what;
+    } devices[] = {
+        { "/dev/nvidiactl", "NVIDIA" },
+        { "/dev/kfd", "AMD" },
+        { "/dev/davinci_manager", "Ascend" },
+        { "/dev/cambricon_ctl", "Cambricon" },
     };
     *is = S("none found: models run on the processor");
-    *fix = "nothing to fix for small models; for large ones a machine with an accelerator and its driver";
+    *fix = "nothing to fix for small models; for large ones a machine with an accelerator and its "
+           "driver";
     for (size_t i = 0; i < countof(devices); i++)
-        if (exists(c, str_z(devices[i].path))) { *is = str_z(devices[i].what); return CHECK_GOOD; }
+        if (exists(c, str_z(devices[i].path))) {
+            *is = str_z(devices[i].what);
+            return CHECK_GOOD;
+        }
     return CHECK_WARN;
 }
 
@@ -91,8 +114,11 @@ static Verdict check_cgroup(Ctx *c, str *is, const char **fix) {
     str text = { 0 };
     bool v2 = !file_read_all(c, S("/sys/fs/cgroup/cgroup.controllers"), 4096, &text);
     bool memory = v2 && str_find(text, S("memory")) >= 0;
-    *is = memory ? arena_printf(c->mem, "v2: " STR_FMT, STR_ARG(str_trim(text))) : v2 ? S("v2, without the memory controller") : S("no cgroup v2");
-    *fix = "run under systemd with Delegate=yes: then a replica's memory is limited and not only watched";
+    *is = memory ? arena_printf(c->mem, "v2: " STR_FMT, STR_ARG(str_trim(text)))
+          : v2   ? S("v2, without the memory controller")
+                 : S("no cgroup v2");
+    *fix = "run under systemd with Delegate=yes: then a replica's memory is limited and not only "
+           "watched";
     return memory ? CHECK_GOOD : CHECK_WARN;
 }
 
@@ -100,8 +126,11 @@ static Verdict check_sandbox(Ctx *c, str *is, const char **fix) {
     str status = { 0 };
     bool seccomp = exists(c, S("/proc/sys/kernel/seccomp/actions_avail"));
     (void)status;
-    *is = seccomp ? S("seccomp filters: model files are read in a child without network or new files") : S("no seccomp");
-    *fix = "a kernel with CONFIG_SECCOMP_FILTER: without it hostile files are read in a child with limits only";
+    *is = seccomp
+              ? S("seccomp filters: model files are read in a child without network or new files")
+              : S("no seccomp");
+    *fix = "a kernel with CONFIG_SECCOMP_FILTER: without it hostile files are read in a child with "
+           "limits only";
     return seccomp ? CHECK_GOOD : CHECK_WARN;
 }
 
@@ -151,7 +180,8 @@ static int version(Cli *cli, int argc, char **argv) {
 
 // clang-format off
 const CliVerb kit_verbs[] = {
-    { "doctor", NULL, "", doctor, "What this machine can and cannot do, and the fix", "检查本机能力并给出修复方法" },
+    { "doctor", NULL, "", doctor, "What this machine can and cannot do, and the fix",
+        "检查本机能力并给出修复方法" },
     { "version", NULL, "", version, "The version of this program", "程序版本" },
     { 0 }
 };

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// field.c - values behind rows: unset, defaults, limits, equality, copies, and one scalar from and to text. Reading JSON is
-// field_read.c, writing it field_write.c.
+// field.c - values behind rows: unset, defaults, limits, equality, copies, and one scalar from and
+// to text. Reading JSON is field_read.c, writing it field_write.c.
 #include "res/field_impl.h"
 #include "base/id.h"
 #include "base/time.h"
 #include <assert.h>
 
-const Field text_item[] = { { .name = "", .type = T_TEXT, .max = 1000, .en = "Text", .zh = "文本" }, { 0 } };
+const Field text_item[] = { { .name = "", .type = T_TEXT, .max = 1000, .en = "Text", .zh = "文本" },
+                            { 0 } };
 
 const char *type_name(Type t) {
     static const char *const names[T__COUNT] = {
-        [T_TEXT] = "text", [T_ID] = "id", [T_INT] = "integer", [T_REAL] = "number", [T_BOOL] = "boolean",
-        [T_TIME] = "time", [T_MONEY] = "money", [T_ENUM] = "enum", [T_REF] = "reference",
-        [T_OBJECT] = "object", [T_LIST] = "list", [T_UNION] = "union", [T_BLOB] = "blob",
-        [T_SECRET] = "secret", [T_JSON] = "json",
+        [T_TEXT] = "text",     [T_ID] = "id",         [T_INT] = "integer", [T_REAL] = "number",
+        [T_BOOL] = "boolean",  [T_TIME] = "time",     [T_MONEY] = "money", [T_ENUM] = "enum",
+        [T_REF] = "reference", [T_OBJECT] = "object", [T_LIST] = "list",   [T_UNION] = "union",
+        [T_BLOB] = "blob",     [T_SECRET] = "secret", [T_JSON] = "json",
     };
     assert((unsigned)t < T__COUNT);
     return names[t];
@@ -46,13 +47,22 @@ const Field *union_rows(const Union *u, const void *base) {
     return NULL;
 }
 
-static const struct { int64_t min, max; } type_limits[T__COUNT] = {
-    [T_TEXT] = { 0, TEXT_MAX }, [T_ID] = { 1, 64 }, [T_INT] = { INT64_MIN + 1, INT64_MAX },
-    [T_MONEY] = { 0, INT64_MAX }, [T_REF] = { 1, REF_MAX }, [T_LIST] = { 0, LIST_ITEMS_MAX },
-    [T_BLOB] = { 64, 64 }, [T_SECRET] = { 1, TEXT_MAX }, [T_JSON] = { 2, JSON_FIELD_MAX },
+static const struct {
+    int64_t min, max;
+} type_limits[T__COUNT] = {
+    [T_TEXT] = { 0, TEXT_MAX },
+    [T_ID] = { 1, 64 },
+    [T_INT] = { INT64_MIN + 1, INT64_MAX },
+    [T_MONEY] = { 0, INT64_MAX },
+    [T_REF] = { 1, REF_MAX },
+    [T_LIST] = { 0, LIST_ITEMS_MAX },
+    [T_BLOB] = { 64, 64 },
+    [T_SECRET] = { 1, TEXT_MAX },
+    [T_JSON] = { 2, JSON_FIELD_MAX },
 };
 int64_t field_min(const Field *f) {
-    if (f->min || f->max) return f->min || f->type != T_TEXT ? f->min : (f->flags & REQUIRED ? 1 : 0);
+    if (f->min || f->max)
+        return f->min || f->type != T_TEXT ? f->min : (f->flags & REQUIRED ? 1 : 0);
     return f->type == T_TEXT && f->flags & REQUIRED ? 1 : type_limits[f->type].min;
 }
 int64_t field_max(const Field *f) { return f->min || f->max ? f->max : type_limits[f->type].max; }
@@ -60,11 +70,13 @@ int64_t field_max(const Field *f) { return f->min || f->max ? f->max : type_limi
 bool field_unset(const Field *f, const void *base) {
     const void *at = field_at(f, base);
     switch (f->type) {
-    case T_INT: case T_MONEY: return *(const int64_t *)at == UNSET_INT;
+    case T_INT:
+    case T_MONEY: return *(const int64_t *)at == UNSET_INT;
     case T_REAL: return isnan(*(const double *)at);
     case T_TIME: return *(const int64_t *)at == 0;
     case T_ENUM: return *(const int *)at < 0;
-    case T_BOOL: case T_OBJECT: return false;
+    case T_BOOL:
+    case T_OBJECT: return false;
     case T_LIST: return *field_count(f, base) == 0;
     case T_UNION: return !union_rows(f->of, at);
     default: return !((const str *)at)->p;
@@ -74,7 +86,8 @@ bool field_unset(const Field *f, const void *base) {
 static void unset_one(Arena *a, const Field *f, void *base) {
     void *at = field_at(f, base);
     switch (f->type) {
-    case T_INT: case T_MONEY: *(int64_t *)at = UNSET_INT; break;
+    case T_INT:
+    case T_MONEY: *(int64_t *)at = UNSET_INT; break;
     case T_REAL: *(double *)at = NAN; break;
     case T_TIME: *(int64_t *)at = 0; break;
     case T_ENUM: *(int *)at = -1; break;
@@ -92,7 +105,7 @@ void fields_default(Arena *a, const Field *rows, void *base) {
         if (!f->fallback) continue;
         Ctx c = { .mem = a };
         err e = field_from_text(&c, f, base, str_z(f->fallback));
-        assert(!e);                              // a row whose default breaks its own limits
+        assert(!e); // a row whose default breaks its own limits
     }
 }
 
@@ -113,36 +126,45 @@ const char *place_text(Ctx *c, const Place *p) {
 
 static err out_of_range(Ctx *c, const Field *f, int64_t n, const Place *at) {
     bool money = f->type == T_MONEY;
-    str lo = money ? money_format(c->mem, field_min(f)) : arena_printf(c->mem, "%lld", (long long)field_min(f));
-    str hi = money ? money_format(c->mem, field_max(f)) : arena_printf(c->mem, "%lld", (long long)field_max(f));
+    str lo = money ? money_format(c->mem, field_min(f))
+                   : arena_printf(c->mem, "%lld", (long long)field_min(f));
+    str hi = money ? money_format(c->mem, field_max(f))
+                   : arena_printf(c->mem, "%lld", (long long)field_max(f));
     str got = money ? money_format(c->mem, n) : arena_printf(c->mem, "%lld", (long long)n);
-    return fail(c, ERR_INVALID, R_FIELD_RANGE, "field", place_text(c, at), "min", lo.p, "max", hi.p, "got", got.p);
+    return fail(c, ERR_INVALID, R_FIELD_RANGE, "field", place_text(c, at), "min", lo.p, "max", hi.p,
+                "got", got.p);
 }
 
 static err check_length(Ctx *c, const Field *f, size_t n, const Place *at) {
     if ((int64_t)n >= field_min(f) && (int64_t)n <= field_max(f)) return ERR_OK;
     const char *unit = f->type == T_LIST ? "items" : f->type == T_JSON ? "bytes" : "characters";
-    return fail(c, ERR_INVALID, R_FIELD_LENGTH, "field", place_text(c, at), "min", say(c, "%lld", (long long)field_min(f)),
-                "max", say(c, "%lld", (long long)field_max(f)), "unit", unit, "got", say(c, "%zu", n));
+    return fail(c, ERR_INVALID, R_FIELD_LENGTH, "field", place_text(c, at), "min",
+                say(c, "%lld", (long long)field_min(f)), "max",
+                say(c, "%lld", (long long)field_max(f)), "unit", unit, "got", say(c, "%zu", n));
 }
 
 static err check_name(Ctx *c, const Field *f, str s, const Place *at) {
     if (f->type == T_TEXT && f->flags & UNIQUE && !strcmp(f->name, "name") && !name_valid(s))
         return fail(c, ERR_INVALID, R_FIELD_NAME, "field", place_text(c, at));
     if (f->type == T_BLOB && strspn(arena_z(c->mem, s), "0123456789abcdef") != 64)
-        return fail(c, ERR_INVALID, R_FIELD_TYPE, "field", place_text(c, at), "want", "a SHA-256 in lower-case hex",
-                    "got", say_str(c, s));
+        return fail(c, ERR_INVALID, R_FIELD_TYPE, "field", place_text(c, at), "want",
+                    "a SHA-256 in lower-case hex", "got", say_str(c, s));
     return ERR_OK;
 }
 
 err field_limits(Ctx *c, const Field *f, const void *base, const Place *at) {
     const void *p = field_at(f, base);
     switch (f->type) {
-    case T_INT: case T_MONEY: {
+    case T_INT:
+    case T_MONEY: {
         int64_t n = *(const int64_t *)p;
         return n < field_min(f) || n > field_max(f) ? out_of_range(c, f, n, at) : ERR_OK;
     }
-    case T_TEXT: case T_ID: case T_REF: case T_SECRET: case T_BLOB:
+    case T_TEXT:
+    case T_ID:
+    case T_REF:
+    case T_SECRET:
+    case T_BLOB:
         TRY(check_length(c, f, str_utf8_count(*(const str *)p), at));
         return check_name(c, f, *(const str *)p, at);
     case T_JSON: return check_length(c, f, ((const str *)p)->n, at);
@@ -177,24 +199,34 @@ static err check_rows(Ctx *c, const Field *rows, const void *base, const Place *
     }
     return ERR_OK;
 }
-err fields_check(Ctx *c, const Field *rows, const void *base) { return check_rows(c, rows, base, NULL); }
+err fields_check(Ctx *c, const Field *rows, const void *base) {
+    return check_rows(c, rows, base, NULL);
+}
 
 static bool one_equal(const Field *f, const void *a, const void *b, bool spec_only) {
     const void *x = field_at(f, a), *y = field_at(f, b);
     switch (f->type) {
-    case T_INT: case T_MONEY: case T_TIME: return *(const int64_t *)x == *(const int64_t *)y;
-    case T_REAL: return *(const double *)x == *(const double *)y || (field_unset(f, a) && field_unset(f, b));
+    case T_INT:
+    case T_MONEY:
+    case T_TIME: return *(const int64_t *)x == *(const int64_t *)y;
+    case T_REAL:
+        return *(const double *)x == *(const double *)y || (field_unset(f, a) && field_unset(f, b));
     case T_BOOL: return *(const bool *)x == *(const bool *)y;
     case T_ENUM: return *(const int *)x == *(const int *)y;
     case T_OBJECT: return fields_equal(f->of, x, y, spec_only);
-    case T_UNION: return union_rows(f->of, x) == union_rows(f->of, y) && fields_equal(union_rows(f->of, x), x, y, spec_only);
+    case T_UNION:
+        return union_rows(f->of, x) == union_rows(f->of, y)
+               && fields_equal(union_rows(f->of, x), x, y, spec_only);
     case T_LIST:
         if (*field_count(f, a) != *field_count(f, b)) return false;
         for (size_t i = 0; i < *field_count(f, a); i++)
-            if (!fields_equal(f->of, *(char *const *)x + i * f->item_size, *(char *const *)y + i * f->item_size, spec_only))
+            if (!fields_equal(f->of, *(char *const *)x + i * f->item_size,
+                              *(char *const *)y + i * f->item_size, spec_only))
                 return false;
         return true;
-    default: return !((const str *)x)->p == !((const str *)y)->p && str_eq(*(const str *)x, *(const str *)y);
+    default:
+        return !((const str *)x)->p == !((const str *)y)->p
+               && str_eq(*(const str *)x, *(const str *)y);
     }
 }
 
@@ -208,7 +240,9 @@ static void copy_one(Arena *a, const Field *f, const void *from, void *to) {
     const void *x = field_at(f, from);
     void *y = field_at(f, to);
     switch (f->type) {
-    case T_INT: case T_MONEY: case T_TIME: *(int64_t *)y = *(const int64_t *)x; break;
+    case T_INT:
+    case T_MONEY:
+    case T_TIME: *(int64_t *)y = *(const int64_t *)x; break;
     case T_REAL: *(double *)y = *(const double *)x; break;
     case T_BOOL: *(bool *)y = *(const bool *)x; break;
     case T_ENUM: *(int *)y = *(const int *)x; break;
@@ -222,7 +256,8 @@ static void copy_one(Arena *a, const Field *f, const void *from, void *to) {
     case T_LIST: {
         size_t n = *field_count(f, from);
         char *items = n ? arena_alloc_array(a, n, f->item_size, _Alignof(max_align_t)) : NULL;
-        for (size_t i = 0; i < n; i++) fields_copy(a, f->of, *(char *const *)x + i * f->item_size, items + i * f->item_size);
+        for (size_t i = 0; i < n; i++)
+            fields_copy(a, f->of, *(char *const *)x + i * f->item_size, items + i * f->item_size);
         *(char **)y = items, *field_count(f, to) = n;
         break;
     }

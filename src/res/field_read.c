@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// field_read.c - JSON and text into structs by rows. Each refusal names the field's whole path and what would be right.
+// field_read.c - JSON and text into structs by rows. Each refusal names the field's whole path and
+// what would be right.
 #include "res/field_impl.h"
 #include "base/time.h"
 #include <assert.h>
 #include <limits.h>
 #include <stdlib.h>
 
-typedef struct Reader { Ctx *c; FieldsMode mode; bool frozen; } Reader;
+typedef struct Reader {
+    Ctx *c;
+    FieldsMode mode;
+    bool frozen;
+} Reader;
 
-static err read_rows(Reader r, const Field *rows, void *base, yyjson_val *obj, const Place *up, const char *tag);
+static err read_rows(Reader r, const Field *rows, void *base, yyjson_val *obj, const Place *up,
+                     const char *tag);
 
 static const char *json_kind(yyjson_val *v) {
     if (yyjson_is_null(v)) return "null";
@@ -19,23 +25,26 @@ static const char *json_kind(yyjson_val *v) {
 }
 
 static err wrong_type(Reader r, const Place *at, const char *want, yyjson_val *v) {
-    return fail(r.c, ERR_INVALID, R_FIELD_TYPE, "field", place_text(r.c, at), "want", want, "got", json_kind(v));
+    return fail(r.c, ERR_INVALID, R_FIELD_TYPE, "field", place_text(r.c, at), "want", want, "got",
+                json_kind(v));
 }
 
 static err not_in_enum(Ctx *c, const Field *f, const Place *at, str got) {
     str names[64];
     size_t n = 0;
-    for (const char *const *z = enum_names(f); *z && n < countof(names); z++) names[n++] = str_z(*z);
-    return fail(c, ERR_INVALID, R_FIELD_ENUM, "field", place_text(c, at), "names", arena_join(c->mem, names, n, S(", ")).p,
-                "got", say_str(c, got));
+    for (const char *const *z = enum_names(f); *z && n < countof(names); z++)
+        names[n++] = str_z(*z);
+    return fail(c, ERR_INVALID, R_FIELD_ENUM, "field", place_text(c, at), "names",
+                arena_join(c->mem, names, n, S(", ")).p, "got", say_str(c, got));
 }
 
 // ---- scalars
 static err read_int(Reader r, int64_t *out, yyjson_val *v, const Place *at) {
     if (!yyjson_is_int(v)) return wrong_type(r, at, "an integer", v);
     if (yyjson_is_uint(v) && yyjson_get_uint(v) > INT64_MAX)
-        return fail(r.c, ERR_INVALID, R_FIELD_TYPE, "field", place_text(r.c, at), "want", "a 64-bit integer",
-                    "got", say(r.c, "%llu", (unsigned long long)yyjson_get_uint(v)));
+        return fail(r.c, ERR_INVALID, R_FIELD_TYPE, "field", place_text(r.c, at), "want",
+                    "a 64-bit integer", "got",
+                    say(r.c, "%llu", (unsigned long long)yyjson_get_uint(v)));
     *out = yyjson_is_uint(v) ? (int64_t)yyjson_get_uint(v) : yyjson_get_sint(v);
     return ERR_OK;
 }
@@ -52,8 +61,8 @@ static err read_money(Reader r, int64_t *out, yyjson_val *v, const Place *at) {
 static err read_time(Reader r, int64_t *out, yyjson_val *v, const Place *at) {
     if (!yyjson_is_str(v)) return wrong_type(r, at, "an RFC 3339 time", v);
     if (time_parse(json_str(v), out) && *out) return ERR_OK;
-    return fail(r.c, ERR_INVALID, R_FIELD_TYPE, "field", place_text(r.c, at), "want", "an RFC 3339 time",
-                "got", say_str(r.c, json_str(v)));
+    return fail(r.c, ERR_INVALID, R_FIELD_TYPE, "field", place_text(r.c, at), "want",
+                "an RFC 3339 time", "got", say_str(r.c, json_str(v)));
 }
 
 static err read_enum(Reader r, const Field *f, int *out, yyjson_val *v, const Place *at) {
@@ -84,7 +93,8 @@ static err read_scalar(Reader r, const Field *f, void *p, yyjson_val *v, const P
         return ERR_OK;
     default:
         if (!yyjson_is_str(v)) return wrong_type(r, at, "text", v);
-        if (f->type == T_SECRET && r.mode != FIELDS_LOAD && yyjson_get_len(v) && *yyjson_get_str(v) == SEALED_MARK)
+        if (f->type == T_SECRET && r.mode != FIELDS_LOAD && yyjson_get_len(v)
+            && *yyjson_get_str(v) == SEALED_MARK)
             return wrong_type(r, at, "text that does not start with a control character", v);
         *(str *)p = arena_str(r.c->mem, json_str(v));
         return ERR_OK;
@@ -92,7 +102,9 @@ static err read_scalar(Reader r, const Field *f, void *p, yyjson_val *v, const P
 }
 
 // ---- lists and unions
-static int by_text(const void *a, const void *b) { return str_cmp(*(const str *)a, *(const str *)b); }
+static int by_text(const void *a, const void *b) {
+    return str_cmp(*(const str *)a, *(const str *)b);
+}
 
 static void sort_set(const Field *f, void *base) {
     str *items = *(str **)field_at(f, base);
@@ -114,7 +126,7 @@ static err read_item(Reader r, const Field *rows, void *item, yyjson_val *v, con
 static err read_list(Reader r, const Field *f, void *base, yyjson_val *v, const Place *at) {
     if (!yyjson_is_arr(v)) return wrong_type(r, at, "a list", v);
     size_t n = yyjson_arr_size(v), i = 0, max;
-    if (r.mode != FIELDS_LOAD && (int64_t)n > field_max(f)) {            // before anything is allocated for it
+    if (r.mode != FIELDS_LOAD && (int64_t)n > field_max(f)) { // before anything is allocated for it
         size_t had = *field_count(f, base);
         *field_count(f, base) = n;
         err e = field_limits(r.c, f, base, at);
@@ -146,10 +158,12 @@ static err read_union(Reader r, const Union *u, void *p, yyjson_val *v, const Pl
         for (; u->cases[n].tag && n < countof(names); n++) names[n] = str_z(u->cases[n].tag);
         Place place = { at, u->tag, 0 };
         return fail(r.c, ERR_INVALID, R_FIELD_ENUM, "field", place_text(r.c, &place), "names",
-                    arena_join(r.c->mem, names, n, S(", ")).p, "got", name.p ? say_str(r.c, name) : "nothing");
+                    arena_join(r.c->mem, names, n, S(", ")).p, "got",
+                    name.p ? say_str(r.c, name) : "nothing");
     }
     if (wanted != *tag) {
-        if (r.frozen) return fail(r.c, ERR_INVALID, R_FIELD_IMMUTABLE, "field", place_text(r.c, at));
+        if (r.frozen)
+            return fail(r.c, ERR_INVALID, R_FIELD_IMMUTABLE, "field", place_text(r.c, at));
         fields_default(r.c->mem, u->cases[wanted].rows, p);
         if (r.mode == FIELDS_PATCH) r.mode = FIELDS_CREATE;
     }
@@ -159,7 +173,8 @@ static err read_union(Reader r, const Union *u, void *p, yyjson_val *v, const Pl
 
 // ---- one member
 static err unset_member(Reader r, const Field *f, void *base, const Place *at) {
-    if (f->flags & REQUIRED) return fail(r.c, ERR_INVALID, R_FIELD_REQUIRED, "field", place_text(r.c, at));
+    if (f->flags & REQUIRED)
+        return fail(r.c, ERR_INVALID, R_FIELD_REQUIRED, "field", place_text(r.c, at));
     Field one[2] = { *f, { 0 } };
     fields_default(r.c->mem, one, base);
     return ERR_OK;
@@ -177,11 +192,18 @@ static err read_value(Reader r, const Field *f, void *base, yyjson_val *v, const
 }
 
 // The bytes of one member, to look at it before and after.
-typedef struct Member { _Alignas(max_align_t) char bytes[sizeof(str)]; size_t count; } Member;
+typedef struct Member {
+    _Alignas(max_align_t) char bytes[sizeof(str)];
+    size_t count;
+} Member;
 
 static size_t member_size(const Field *f) {
     switch (f->type) {
-    case T_INT: case T_MONEY: case T_TIME: case T_REAL: case T_LIST: return sizeof(int64_t);
+    case T_INT:
+    case T_MONEY:
+    case T_TIME:
+    case T_REAL:
+    case T_LIST: return sizeof(int64_t);
     case T_ENUM: return sizeof(int);
     case T_BOOL: return sizeof(bool);
     default: return sizeof(str);
@@ -205,7 +227,8 @@ static bool member_same(const Field *f, const Member *a, const Member *b) {
     return fields_equal(rows, a, b, false);
 }
 
-// A member that may not change is read all the same and compared, so that a document can be sent back as it was got.
+// A member that may not change is read all the same and compared, so that a document can be sent
+// back as it was got.
 static err read_frozen(Reader r, const Field *f, void *base, yyjson_val *v, const Place *at) {
     bool status = f->flags & STATUS;
     Member old = member_get(f, base);
@@ -214,7 +237,8 @@ static err read_frozen(Reader r, const Field *f, void *base, yyjson_val *v, cons
     member_put(f, base, &old);
     if (e && !status) return e;
     if (!e && member_same(f, &old, &now)) return ERR_OK;
-    return fail(r.c, ERR_INVALID, *(status ? &R_FIELD_READONLY : &R_FIELD_IMMUTABLE), "field", place_text(r.c, at));
+    return fail(r.c, ERR_INVALID, *(status ? &R_FIELD_READONLY : &R_FIELD_IMMUTABLE), "field",
+                place_text(r.c, at));
 }
 
 static err read_member(Reader r, const Field *f, void *base, yyjson_val *v, const Place *at) {
@@ -235,18 +259,21 @@ static err unknown(Reader r, const Field *rows, str key, const Place *up) {
         if (d < best) best = d, nearest = f->name;
     }
     Place at = { up, say_str(r.c, key), 0 };
-    return fail(r.c, ERR_INVALID, R_FIELD_UNKNOWN, "field", place_text(r.c, &at), "nearest", nearest);
+    return fail(r.c, ERR_INVALID, R_FIELD_UNKNOWN, "field", place_text(r.c, &at), "nearest",
+                nearest);
 }
 
-static err read_rows(Reader r, const Field *rows, void *base, yyjson_val *obj, const Place *up, const char *tag) {
+static err read_rows(Reader r, const Field *rows, void *base, yyjson_val *obj, const Place *up,
+                     const char *tag) {
     if (!yyjson_is_obj(obj)) return wrong_type(r, up, "an object", obj);
     size_t i, n;
     yyjson_val *key, *v;
     yyjson_obj_foreach(obj, i, n, key, v) {
         const Field *f = field_find(rows, json_str(key));
         if (tag && str_is(json_str(key), tag)) continue;
-        if ((!f || f->flags & HIDDEN) && r.mode != FIELDS_LOAD) return unknown(r, rows, json_str(key), up);
-        if (!f) continue;                        // a column of a newer release
+        if ((!f || f->flags & HIDDEN) && r.mode != FIELDS_LOAD)
+            return unknown(r, rows, json_str(key), up);
+        if (!f) continue; // a column of a newer release
         Place at = { up, f->name, 0 };
         TRY(read_member(r, f, base, v, &at));
     }
@@ -266,7 +293,8 @@ err fields_read(Ctx *c, const Field *rows, void *base, yyjson_val *obj, FieldsMo
 
 // ---- text
 static err bad_text(Ctx *c, const Field *f, const char *want, str got) {
-    return fail(c, ERR_INVALID, R_FIELD_TYPE, "field", f->name, "want", want, "got", say_str(c, got));
+    return fail(c, ERR_INVALID, R_FIELD_TYPE, "field", f->name, "want", want, "got",
+                say_str(c, got));
 }
 
 static err text_as_json(Ctx *c, const Field *f, void *base, str text) {
@@ -301,7 +329,10 @@ err field_from_text(Ctx *c, const Field *f, void *base, str text) {
         *(int *)p = i;
         break;
     }
-    case T_OBJECT: case T_LIST: case T_UNION: case T_JSON: return text_as_json(c, f, base, text);
+    case T_OBJECT:
+    case T_LIST:
+    case T_UNION:
+    case T_JSON: return text_as_json(c, f, base, text);
     default:
         if (!str_utf8(text)) return bad_text(c, f, "UTF-8 text", S("other bytes"));
         *(str *)p = arena_str(c->mem, text);

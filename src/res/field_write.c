@@ -12,7 +12,10 @@ static void write_items(const Field *f, const void *base, Json *j, FieldsShow sh
     json_arr(j);
     for (size_t i = 0; i < *field_count(f, base); i++) {
         const void *item = items + i * f->item_size;
-        if (!*rows->name) { write_value(rows, item, j, show); continue; }
+        if (!*rows->name) {
+            write_value(rows, item, j, show);
+            continue;
+        }
         json_obj(j);
         fields_write(rows, item, j, show);
         json_end_obj(j);
@@ -31,7 +34,10 @@ static void write_union(const Union *u, const void *at, Json *j, FieldsShow show
 static void write_value(const Field *f, const void *base, Json *j, FieldsShow show) {
     const void *p = field_at(f, base);
     char text[TIME_TEXT];
-    if (field_unset(f, base) && f->type != T_LIST) { json_put_null(j); return; }
+    if (field_unset(f, base) && f->type != T_LIST) {
+        json_put_null(j);
+        return;
+    }
     switch (f->type) {
     case T_INT: json_put_i64(j, *(const int64_t *)p); break;
     case T_REAL: json_put_f64(j, *(const double *)p); break;
@@ -74,7 +80,10 @@ str field_to_text(Arena *a, const Field *f, const void *base) {
     case T_TIME: return arena_str(a, time_format(*(const int64_t *)p, text));
     case T_ENUM: return str_z(enum_names(f)[*(const int *)p]);
     case T_MONEY: return money_format(a, *(const int64_t *)p);
-    case T_REAL: case T_OBJECT: case T_LIST: case T_UNION: {
+    case T_REAL:
+    case T_OBJECT:
+    case T_LIST:
+    case T_UNION: {
         Buf b;
         buf_init(&b, 1 << 20);
         Json j = json_to(&b);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// kit.c - the heart's own rows: settings of the server, health, metrics, OpenAPI, the schema that the console draws from.
+// kit.c - the heart's own rows: settings of the server, health, metrics, OpenAPI, the schema that
+// the console draws from.
 #include "net/reason.h"
 #include "res/kit.h"
 #include "res/event_relay.h"
@@ -18,7 +19,8 @@ const Setting kit_settings[KIT_SETTINGS + 1] = {
     [KIT_SOCKET] = { "serve.socket", SET_TEXT, "", 0, 100,
         .en = "A unix socket to listen on as well; empty: none", .zh = "另外监听的 Unix 套接字；空为不监听" },
     [KIT_LOOPS] = { "serve.loops", SET_INT, "0", 0, APP_LOOPS_MAX,
-        .en = "Event-loop threads; 0: one for each processor, at most 4", .zh = "事件循环线程数；0 为每核一个，至多 4 个" },
+        .en = "Event-loop threads; 0: one for each processor, at most 4",
+            .zh = "事件循环线程数；0 为每核一个，至多 4 个" },
     [KIT_WORKERS] = { "serve.workers", SET_INT, "8", 1, 256,
         .en = "Threads for blocking handlers", .zh = "阻塞处理线程数" },
     [KIT_JOB_WORKERS] = { "job.workers", SET_INT, "4", 1, 256,
@@ -26,7 +28,8 @@ const Setting kit_settings[KIT_SETTINGS + 1] = {
     [KIT_DRAIN] = { "serve.drain", SET_SPAN, "30s", 0, 3600000, .live = true,
         .en = "Longest wait for answers under way at shutdown", .zh = "停机时等待应答完成的最长时间" },
     [KIT_MEMORY] = { "serve.memory", SET_BYTES, "256MiB", 1 << 20, INT64_MAX,
-        .en = "Bodies and answers in flight; over it requests get 503", .zh = "在途请求与应答的内存上限；超出时返回 503" },
+        .en = "Bodies and answers in flight; over it requests get 503",
+            .zh = "在途请求与应答的内存上限；超出时返回 503" },
     [KIT_CONNECTIONS] = { "serve.connections", SET_INT, "10000", 1, 1000000,
         .en = "Most connections", .zh = "最大连接数" },
     [KIT_HEAD_TIMEOUT] = { "serve.head_timeout", SET_SPAN, "10s", 100, 3600000,
@@ -38,13 +41,16 @@ const Setting kit_settings[KIT_SETTINGS + 1] = {
     [KIT_WRITE_TIMEOUT] = { "serve.write_timeout", SET_SPAN, "30s", 100, 3600000,
         .en = "Longest pause of a client that takes an answer", .zh = "客户端接收应答的最长停顿" },
     [KIT_NODE] = { "serve.node", SET_TEXT, "", 0, 60,
-        .en = "Name of this node; empty: made once and kept in the data folder", .zh = "节点名；空则自动生成并保存" },
+        .en = "Name of this node; empty: made once and kept in the data folder",
+            .zh = "节点名；空则自动生成并保存" },
     [KIT_DB] = { "db.url", SET_TEXT, "", 0, 2000,
-        .en = "postgres://… ; empty: SQLite in the data folder", .zh = "postgres://…；空则使用数据目录中的 SQLite" },
+        .en = "postgres://… ; empty: SQLite in the data folder",
+            .zh = "postgres://…；空则使用数据目录中的 SQLite" },
     [KIT_DB_READERS] = { "db.connections", SET_INT, "4", 1, 100,
         .en = "Database connections besides the writer", .zh = "数据库连接数（写连接除外）" },
     [KIT_LOG_LEVEL] = { "log.level", SET_TEXT, "info", 1, 500, .live = true, .flag = "log",
-        .en = "debug, info, warn, error or off; per module: info,net=debug", .zh = "日志级别；可按模块：info,net=debug" },
+        .en = "debug, info, warn, error or off; per module: info,net=debug",
+            .zh = "日志级别；可按模块：info,net=debug" },
     [KIT_LOG_FORMAT] = { "log.format", SET_ENUM, "auto", .names = log_formats,
         .en = "json, text, or auto: text on a terminal", .zh = "json、text 或 auto（终端上为文本）" },
     [KIT_KEEP_JOBS] = { "retain.jobs", SET_SPAN, "30d", 0, INT64_MAX, .live = true,
@@ -54,13 +60,15 @@ const Setting kit_settings[KIT_SETTINGS + 1] = {
     { 0 }
 };
 
-static const double http_buckets[] = { .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 0 };
+static const double http_buckets[] = { .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5,
+    10, 30, 60, 0 };
 const Metric metric_http_duration = { "http.server.request.duration", "s", METRIC_HISTOGRAM,
     { "http.request.method", "http.route", "http.response.status_code" }, http_buckets,
     "Duration of HTTP requests", "HTTP 请求耗时" };
 static const Metric metric_up = { "lathe.start.time", "s", METRIC_GAUGE, { NULL }, NULL,
     "When this server started, Unix time", "服务器启动时间（Unix 秒）" };
-static const Metric metric_connections = { "lathe.http.connections", "", METRIC_GAUGE, { NULL }, NULL,
+static const Metric metric_connections = { "lathe.http.connections", "", METRIC_GAUGE, { NULL },
+    NULL,
     "Open client connections", "打开的客户端连接数" };
 static const Metric metric_jobs = { "lathe.jobs", "", METRIC_GAUGE, { "state" }, NULL,
     "Jobs by state on this node", "本节点各状态的作业数" };
@@ -86,7 +94,8 @@ static err ready_read(Ctx *c, Tx *tx, void *arg) {
 
 static err serve_ready(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
     (void)r, (void)body;
-    if (app_of(c)->draining) return fail(c, ERR_UNAVAILABLE, R_SERVER_BUSY, "what", "this server is stopping");
+    if (app_of(c)->draining)
+        return fail(c, ERR_UNAVAILABLE, R_SERVER_BUSY, "what", "this server is stopping");
     TRY(db_read(c, c->db, ready_read, NULL));
     buf_add(&out->body, S("{\"status\":\"ready\"}"));
     return ERR_OK;
@@ -136,18 +145,22 @@ static const Route kit_routes[] = {
     { HTTP_GET, "/healthz", ROUTE_PUBLIC, .serve = serve_health,
       .en = "The process answers", .zh = "进程可应答" },
     { HTTP_GET, "/readyz", ROUTE_PUBLIC, .serve = serve_ready,
-      .en = "Requests can be served: the database answers and no shutdown is under way", .zh = "可处理请求：数据库可用且未在停机" },
-    { HTTP_GET, "/metrics", ROUTE_SYSTEM, "metrics.read", serve_metrics, .cli = "metrics", .output_type = "text/plain; version=0.0.4; charset=utf-8",
+      .en = "Requests can be served: the database answers and no shutdown is under way",
+          .zh = "可处理请求：数据库可用且未在停机" },
+    { HTTP_GET, "/metrics", ROUTE_SYSTEM, "metrics.read", serve_metrics, .cli = "metrics",
+        .output_type = "text/plain; version=0.0.4; charset=utf-8",
       .en = "Metrics in Prometheus text format", .zh = "Prometheus 文本格式的指标" },
     { HTTP_GET, "/openapi.json", ROUTE_PUBLIC, .serve = serve_openapi,
       .en = "This API as OpenAPI 3.1", .zh = "本接口的 OpenAPI 3.1 描述" },
     { HTTP_GET, "/lathe/v1/schema", ROUTE_ANYONE, .serve = serve_schema,
       .en = "The rows behind this API: what the console draws from", .zh = "接口背后的表行：控制台据此绘制" },
-    { HTTP_GET, "/lathe/v1/settings", ROUTE_SYSTEM, "settings.read", serve_settings, .cli = "setting list",
+    { HTTP_GET, "/lathe/v1/settings", ROUTE_SYSTEM, "settings.read", serve_settings,
+        .cli = "setting list",
       .en = "Settings with value, source and documentation", .zh = "各设置项的值、来源与说明" },
     { 0 }
 };
-static const EventKind job_changed = { "job.changed", "A job started, ended, waits or was asked to cancel", "作业状态变化" };
+static const EventKind job_changed = { "job.changed",
+    "A job started, ended, waits or was asked to cancel", "作业状态变化" };
 static const EventKind *const kit_events[] = { &job_changed, NULL };
 // clang-format on
 
@@ -155,7 +168,8 @@ static void collect(void *arg) {
     App *app = arg;
     Ctx *c = app_ctx_new(app);
     JobCounts n;
-    if (app->server) metric_set(&metric_connections, (double)server_counts(app->server).connections);
+    if (app->server)
+        metric_set(&metric_connections, (double)server_counts(app->server).connections);
     metric_set(&metric_journal, (double)journal_counts(app->journal).bytes);
     if (!jobs_counts(c, app->jobs, &n)) {
         metric_set(&metric_jobs, (double)n.waiting, S("waiting"));
@@ -170,7 +184,8 @@ static err tell_job(Ctx *c, Tx *tx, const JobView *v, void *arg) {
     buf_init(&b, 16384);
     Json j = json_to(&b);
     json_obj(&j);
-    json_kv_str(&j, "kind", v->kind), json_kv_z(&j, "state", job_state_name(v->state)), json_kv_str(&j, "subject", v->subject);
+    json_kv_str(&j, "kind", v->kind), json_kv_z(&j, "state", job_state_name(v->state)),
+        json_kv_str(&j, "subject", v->subject);
     json_end_obj(&j);
     err e = event_stage(c, tx, job_changed.name, v->org, v->project, v->id, buf_str(&b));
     buf_done(&b);
@@ -186,12 +201,30 @@ static err kit_init(Ctx *c) {
 }
 
 const Module kit_module = {
-    .name = "kit", .needs = "", .routes = kit_routes, .settings = kit_settings, .metrics = kit_metrics, .events = kit_events,
-    .migrations = res_migrations, .migrations_n = 1, .reasons = res_reasons, .verbs = kit_verbs, .retentions = kit_retentions,
-    .init = kit_init, .en = "The server itself: health, settings, metrics, events, jobs", .zh = "服务器自身：健康、设置、指标、事件、作业",
+    .name = "kit",
+    .needs = "",
+    .routes = kit_routes,
+    .settings = kit_settings,
+    .metrics = kit_metrics,
+    .events = kit_events,
+    .migrations = res_migrations,
+    .migrations_n = 1,
+    .reasons = res_reasons,
+    .verbs = kit_verbs,
+    .retentions = kit_retentions,
+    .init = kit_init,
+    .en = "The server itself: health, settings, metrics, events, jobs",
+    .zh = "服务器自身：健康、设置、指标、事件、作业",
 };
-const Module job_module = { .name = "job", .needs = "", .routes = job_routes, .en = "Long work", .zh = "长任务" };
+const Module job_module = {
+    .name = "job", .needs = "", .routes = job_routes, .en = "Long work", .zh = "长任务"
+};
 const Module event_module = {
-    .name = "event", .needs = "", .routes = event_routes, .settings = event_settings, .en = "What happens, live", .zh = "实时事件",
+    .name = "event",
+    .needs = "",
+    .routes = event_routes,
+    .settings = event_settings,
+    .en = "What happens, live",
+    .zh = "实时事件",
 };
 REASONS_DEFINE(RES_REASONS, res_reasons)

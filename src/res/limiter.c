@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// limiter.c - see limiter.h. Subjects live in 64 shards, each a small hash table under its own lock. GCRA keeps one number a subject: the
-// theoretical arrival time (TAT) of the next conforming request; a limit of n a minute has an emission interval of 60 s / n and lets a
-// burst of n through at once. Money of the day = spent + reserved; a reservation is taken back on the day it was made.
+// limiter.c - see limiter.h. Subjects live in 64 shards, each a small hash table under its own
+// lock. GCRA keeps one number a subject: the theoretical arrival time (TAT) of the next conforming
+// request; a limit of n a minute has an emission interval of 60 s / n and lets a burst of n through
+// at once. Money of the day = spent + reserved; a reservation is taken back on the day it was made.
 #include "res/limiter.h"
 #include "base/time.h"
 #include <assert.h>
@@ -12,8 +13,9 @@ enum { SHARDS = 64, SHARD_BUCKETS = 256 };
 #define DAY_MS 86400000LL
 
 typedef struct Subject {
-    struct Subject *next, *newer, *older;        // bucket chain; order of use in the shard
-    int64_t tat_ns, in_flight, day, spent, reserved, spent_before;       // spent_before: of the day before, still settling
+    struct Subject *next, *newer, *older; // bucket chain; order of use in the shard
+    int64_t tat_ns, in_flight, day, spent, reserved,
+        spent_before; // spent_before: of the day before, still settling
     size_t id_n;
     char id[];
 } Subject;
@@ -28,7 +30,8 @@ struct Limiter {
 };
 
 const char *limit_name(LimitKind k) {
-    static const char *const names[] = { "none", "requests_per_minute", "concurrency", "money_per_day" };
+    static const char *const names[] = { "none", "requests_per_minute", "concurrency",
+                                         "money_per_day" };
     assert((unsigned)k < countof(names));
     return names[k];
 }
@@ -59,7 +62,8 @@ static void use_first(Shard *sh, Subject *s) {
     sh->newest = s;
 }
 
-// The one that was idle for longest. A subject with requests under way, or with money spent today, is never forgotten.
+// The one that was idle for longest. A subject with requests under way, or with money spent today,
+// is never forgotten.
 static void evict(Shard *sh, int64_t today) {
     for (Subject *s = sh->oldest; s; s = s->newer) {
         if (s->in_flight || s->reserved || (s->spent && s->day >= today)) continue;
@@ -98,25 +102,31 @@ static Shard *shard_lock(Limiter *l, str id, uint64_t *out_hash) {
 }
 
 static void roll_day(Subject *s, int64_t day) {
-    if (day <= s->day) return;                   // a clock that went back keeps today's sum
+    if (day <= s->day) return; // a clock that went back keeps today's sum
     s->spent_before = day == s->day + 1 ? s->spent : 0;
     s->day = day, s->spent = 0, s->reserved = 0;
 }
 
-static bool has(int64_t limit) { return limit > 0; }         // UNSET_INT and 0: no limit
+static bool has(int64_t limit) { return limit > 0; } // UNSET_INT and 0: no limit
 
 static int64_t clamp0(int64_t n) { return n > 0 ? n : 0; }
 
 static LimitAnswer look(const Subject *s, const Limits *limits, int64_t now_ms, int64_t mono_ns) {
     LimitAnswer a = { 0 };
     if (has(limits->requests_per_minute)) {
-        int64_t interval = MINUTE_NS / limits->requests_per_minute, ahead = clamp0(s->tat_ns - mono_ns);
+        int64_t interval = MINUTE_NS / limits->requests_per_minute,
+                ahead = clamp0(s->tat_ns - mono_ns);
         int64_t used = interval ? (ahead + interval - 1) / interval : 0;
-        a.requests = (LimitState){ limits->requests_per_minute, clamp0(limits->requests_per_minute - used), ahead / 1000000 };
+        a.requests = (LimitState){ limits->requests_per_minute,
+                                   clamp0(limits->requests_per_minute - used), ahead / 1000000 };
     }
-    if (has(limits->concurrency)) a.concurrency = (LimitState){ limits->concurrency, clamp0(limits->concurrency - s->in_flight), 0 };
+    if (has(limits->concurrency))
+        a.concurrency =
+            (LimitState){ limits->concurrency, clamp0(limits->concurrency - s->in_flight), 0 };
     if (has(limits->money_per_day))
-        a.money = (LimitState){ limits->money_per_day, clamp0(limits->money_per_day - s->spent - s->reserved), DAY_MS - now_ms % DAY_MS };
+        a.money = (LimitState){ limits->money_per_day,
+                                clamp0(limits->money_per_day - s->spent - s->reserved),
+                                DAY_MS - now_ms % DAY_MS };
     return a;
 }
 
@@ -124,30 +134,37 @@ static LimitKind refuse(const Subject *s, const Limits *limits, int64_t reserve,
     if (has(limits->requests_per_minute)) {
         int64_t interval = MINUTE_NS / limits->requests_per_minute;
         int64_t tat = s->tat_ns > mono_ns ? s->tat_ns : mono_ns;
-        if (tat + interval - mono_ns > interval * limits->requests_per_minute) return LIMIT_REQUESTS;
+        if (tat + interval - mono_ns > interval * limits->requests_per_minute)
+            return LIMIT_REQUESTS;
     }
     if (has(limits->concurrency) && s->in_flight >= limits->concurrency) return LIMIT_CONCURRENCY;
     // reserve > limit - spent - reserved, without overflow: every term is at least zero
-    if (has(limits->money_per_day) && reserve > clamp0(limits->money_per_day - s->spent) - s->reserved) return LIMIT_MONEY;
+    if (has(limits->money_per_day)
+        && reserve > clamp0(limits->money_per_day - s->spent) - s->reserved)
+        return LIMIT_MONEY;
     return LIMIT_NONE;
 }
 
 static void admit(Subject *s, const Limits *limits, int64_t reserve, int64_t mono_ns) {
     if (has(limits->requests_per_minute))
-        s->tat_ns = (s->tat_ns > mono_ns ? s->tat_ns : mono_ns) + MINUTE_NS / limits->requests_per_minute;
+        s->tat_ns =
+            (s->tat_ns > mono_ns ? s->tat_ns : mono_ns) + MINUTE_NS / limits->requests_per_minute;
     s->in_flight++;
     s->reserved += reserve;
 }
 
-static int64_t retry_after(const Subject *s, const Limits *limits, LimitKind k, const LimitAnswer *a, int64_t mono_ns) {
-    if (k == LIMIT_MONEY) return s->reserved ? 0 : a->money.reset_ms;    // a settlement may free some before midnight
+static int64_t retry_after(const Subject *s, const Limits *limits, LimitKind k,
+                           const LimitAnswer *a, int64_t mono_ns) {
+    if (k == LIMIT_MONEY)
+        return s->reserved ? 0 : a->money.reset_ms; // a settlement may free some before midnight
     if (k != LIMIT_REQUESTS) return 0;
     int64_t interval = MINUTE_NS / limits->requests_per_minute;
     int64_t ns = s->tat_ns + interval - interval * limits->requests_per_minute - mono_ns;
     return ns <= 0 ? 1 : (ns + 999999) / 1000000;
 }
 
-LimitAnswer limiter_admit(Limiter *l, str id, const Limits *limits, int64_t reserve_nano, int64_t now_ms, int64_t mono_ns) {
+LimitAnswer limiter_admit(Limiter *l, str id, const Limits *limits, int64_t reserve_nano,
+                          int64_t now_ms, int64_t mono_ns) {
     assert(reserve_nano >= 0);
     uint64_t hash;
     Shard *sh = shard_lock(l, id, &hash);
@@ -162,7 +179,8 @@ LimitAnswer limiter_admit(Limiter *l, str id, const Limits *limits, int64_t rese
     return a;
 }
 
-void limiter_settle(Limiter *l, str id, int64_t reserved_nano, int64_t cost_nano, int64_t admitted_ms) {
+void limiter_settle(Limiter *l, str id, int64_t reserved_nano, int64_t cost_nano,
+                    int64_t admitted_ms) {
     uint64_t hash;
     Shard *sh = shard_lock(l, id, &hash);
     Subject *s = subject(l, sh, id, hash, time_day(admitted_ms));
@@ -183,7 +201,8 @@ void limiter_spent(Limiter *l, str id, int64_t day, int64_t nano) {
     pthread_mutex_unlock(&sh->lock);
 }
 
-LimitAnswer limiter_look(Limiter *l, str id, const Limits *limits, int64_t now_ms, int64_t mono_ns) {
+LimitAnswer limiter_look(Limiter *l, str id, const Limits *limits, int64_t now_ms,
+                         int64_t mono_ns) {
     uint64_t hash;
     Shard *sh = shard_lock(l, id, &hash);
     Subject *s = subject(l, sh, id, hash, time_day(now_ms));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// limiter_test.c - properties of the limits: what a window lets through, what never goes over, what comes back.
+// limiter_test.c - properties of the limits: what a window lets through, what never goes over, what
+// comes back.
 #include "base/test.h"
 #include "os/thread.h"
 #include "res/limiter.h"
@@ -29,7 +30,8 @@ TEST(limiter_refusal_leaves_no_trace) {
     Limiter *l = limiter_new(100);
     Limits limits = { .requests_per_minute = 10, .concurrency = 1 };
     CHECK_INT(limiter_admit(l, S("k"), &limits, 0, 1, SECOND).refused, LIMIT_NONE);
-    for (int i = 0; i < 100; i++) CHECK_INT(limiter_admit(l, S("k"), &limits, 0, 1, SECOND).refused, LIMIT_CONCURRENCY);
+    for (int i = 0; i < 100; i++)
+        CHECK_INT(limiter_admit(l, S("k"), &limits, 0, 1, SECOND).refused, LIMIT_CONCURRENCY);
     limiter_settle(l, S("k"), 0, 0, 1);
     CHECK_INT(limiter_look(l, S("k"), &limits, 1, SECOND).requests.remaining, 9);
     CHECK_INT(limiter_admit(l, S("k"), &limits, 0, 1, SECOND).refused, LIMIT_NONE);
@@ -45,8 +47,8 @@ TEST(limiter_money_of_a_day_is_never_overspent) {
     limiter_settle(l, S("k"), 60, 10, 1);
     CHECK_INT(limiter_admit(l, S("k"), &limits, 50, 1, 1).refused, LIMIT_NONE);
     CHECK_INT(limiter_admit(l, S("k"), &limits, 1, 1, 1).refused, LIMIT_MONEY);
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 100, DAY, 1).refused, LIMIT_NONE);       // the next day
-    limiter_settle(l, S("k"), 40, 40, 1);                                                // of the day before: not today's
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 100, DAY, 1).refused, LIMIT_NONE); // the next day
+    limiter_settle(l, S("k"), 40, 40, 1); // of the day before: not today's
     CHECK_INT(limiter_admit(l, S("k"), &limits, 1, DAY, 1).refused, LIMIT_MONEY);
     limiter_free(l);
 }
@@ -67,13 +69,17 @@ TEST(limiter_forgets_only_the_idle) {
     CHECK_INT(limiter_admit(l, S("busy"), &limits, 0, 1, 1).refused, LIMIT_NONE);
     limiter_spent(l, S("spender"), 0, 5);
     Ctx *c = test_ctx();
-    for (int i = 0; i < 5000; i++) limiter_look(l, arena_printf(c->mem, "idle%d", i), &limits, 1, 1);
+    for (int i = 0; i < 5000; i++)
+        limiter_look(l, arena_printf(c->mem, "idle%d", i), &limits, 1, 1);
     CHECK_INT(limiter_admit(l, S("busy"), &limits, 0, 1, 1).refused, LIMIT_CONCURRENCY);
     CHECK_INT(limiter_admit(l, S("spender"), &limits, 1, 1, 1).refused, LIMIT_MONEY);
     limiter_free(l);
 }
 
-typedef struct Burst { Limiter *l; int64_t admitted, spent; } Burst;
+typedef struct Burst {
+    Limiter *l;
+    int64_t admitted, spent;
+} Burst;
 
 static void burst(void *arg) {
     Burst *b = arg;

@@ -1,11 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// list.c - lists: typed filters on indexed fields, text search, and a keyset cursor (sort value, id) that is bound to its list and
-// filters, so that pages neither skip nor repeat while rows come and go.
+// list.c - lists: typed filters on indexed fields, text search, and a keyset cursor (sort value,
+// id) that is bound to its list and filters, so that pages neither skip nor repeat while rows come
+// and go.
 #include "res/table.h"
 #include <assert.h>
 #include <stdlib.h>
 
-typedef struct Query { Ctx *c; const ResTable *t; const ListSpec *spec; Buf sql; Val args[FILTERS_MAX * 4 + 64]; size_t n; } Query;
+typedef struct Query {
+    Ctx *c;
+    const ResTable *t;
+    const ListSpec *spec;
+    Buf sql;
+    Val args[FILTERS_MAX * 4 + 64];
+    size_t n;
+} Query;
 
 enum { IN_MAX = 50 };
 
@@ -15,11 +23,15 @@ static size_t arg(Query *q, Val v) {
     return ++q->n;
 }
 
-static bool filterable(const Field *f) { return f->flags & INDEXED && !(f->flags & HIDDEN) && f->type != T_OBJECT && f->type != T_LIST; }
+static bool filterable(const Field *f) {
+    return f->flags & INDEXED && !(f->flags & HIDDEN) && f->type != T_OBJECT && f->type != T_LIST;
+}
 
 // One scalar of a field's type from text, as a parameter.
 static err typed(Ctx *c, const Field *f, str text, Val *out) {
-    struct { _Alignas(max_align_t) char bytes[32]; } box = { 0 };
+    struct {
+        _Alignas(max_align_t) char bytes[32];
+    } box = { 0 };
     Field at = *f;
     at.offset = 0;
     TRY(field_from_text(c, &at, &box, text));
@@ -27,7 +39,8 @@ static err typed(Ctx *c, const Field *f, str text, Val *out) {
     return ERR_OK;
 }
 
-err list_filter(Ctx *c, const Resource *r, ListSpec *spec, const char *field, FilterOp op, str value) {
+err list_filter(Ctx *c, const Resource *r, ListSpec *spec, const char *field, FilterOp op,
+                str value) {
     const ResTable *t = table_of(r);
     const Field *f = field_find(t->rows, str_z(field));
     if (!f || !filterable(f) || spec->filters_n == FILTERS_MAX) {
@@ -35,7 +48,8 @@ err list_filter(Ctx *c, const Resource *r, ListSpec *spec, const char *field, Fi
         size_t n = 0;
         for (size_t i = 0; i < t->rows_n && n < countof(names); i++)
             if (filterable(&t->rows[i])) names[n++] = str_z(t->rows[i].name);
-        return fail(c, ERR_INVALID, R_FILTER, "field", field, "names", arena_join(c->mem, names, n, S(", ")).p);
+        return fail(c, ERR_INVALID, R_FILTER, "field", field, "names",
+                    arena_join(c->mem, names, n, S(", ")).p);
     }
     Filter *filter = &spec->filters[spec->filters_n];
     *filter = (Filter){ f, op, val_str(value) };
@@ -57,7 +71,8 @@ static err add_filter(Query *q, const Filter *f) {
     for (str part; str_cut(&rest, ',', &part); n++) {
         Val v;
         if (n == IN_MAX)
-            return fail(q->c, ERR_INVALID, R_FIELD_LENGTH, "field", f->field->name, "min", "1", "max", "50", "unit", "items", "got", "more");
+            return fail(q->c, ERR_INVALID, R_FIELD_LENGTH, "field", f->field->name, "min", "1",
+                        "max", "50", "unit", "items", "got", "more");
         TRY(typed(q->c, f->field, str_trim(part), &v));
         buf_printf(&q->sql, "%s$%zu", n ? ", " : "", arg(q, v));
     }
@@ -82,7 +97,8 @@ static void add_search(Query *q) {
     buf_add(&q->sql, S(" AND ("));
     for (size_t i = 0; i < q->t->rows_n; i++)
         if (q->t->rows[i].flags & SEARCHED)
-            buf_printf(&q->sql, "%sLOWER(\"%s\") LIKE LOWER(CAST($%zu AS TEXT)) ESCAPE '\\'", n++ ? " OR " : "", q->t->rows[i].name, at);
+            buf_printf(&q->sql, "%sLOWER(\"%s\") LIKE LOWER(CAST($%zu AS TEXT)) ESCAPE '\\'",
+                       n++ ? " OR " : "", q->t->rows[i].name, at);
     buf_add(&q->sql, n ? S(")") : S("1=0)"));
 }
 
@@ -90,11 +106,13 @@ static void add_search(Query *q) {
 static uint64_t list_hash(const Query *q, str scope) {
     const ListSpec *s = q->spec;
     uint64_t h = str_hash_seed(str_z(q->t->r->plural), s->descending ? 7 : 3);
-    h = str_hash_seed(scope, h), h = str_hash_seed(s->search, h), h = str_hash_seed(str_z(s->sort ? s->sort->name : "id"), h);
+    h = str_hash_seed(scope, h), h = str_hash_seed(s->search, h),
+    h = str_hash_seed(str_z(s->sort ? s->sort->name : "id"), h);
     for (size_t i = 0; i < s->filters_n; i++) {
         const Filter *f = &s->filters[i];
         h = str_hash_seed(str_z(f->field->name), h + (uint64_t)f->op);
-        h = f->value.type == VAL_TEXT ? str_hash_seed(f->value.s, h) : str_hash_seed(str_n(&f->value.i, sizeof f->value.i), h);
+        h = f->value.type == VAL_TEXT ? str_hash_seed(f->value.s, h)
+                                      : str_hash_seed(str_n(&f->value.i, sizeof f->value.i), h);
     }
     return h;
 }
@@ -104,9 +122,11 @@ static str cursor_make(Query *q, str scope, const void *row) {
     buf_init(&json, 8192), buf_init(&hex, 16384);
     Json j = json_to(&json);
     json_obj(&j);
-    json_kv_str(&j, "list", arena_printf(q->c->mem, "%016llx", (unsigned long long)list_hash(q, scope)));
+    json_kv_str(&j, "list",
+                arena_printf(q->c->mem, "%016llx", (unsigned long long)list_hash(q, scope)));
     json_kv_str(&j, "id", ((const Head *)row)->id);
-    json_kv_str(&j, "sort", q->spec->sort ? field_to_text(q->c->mem, q->spec->sort, row) : (str){ 0 });
+    json_kv_str(&j, "sort",
+                q->spec->sort ? field_to_text(q->c->mem, q->spec->sort, row) : (str){ 0 });
     json_end_obj(&j);
     buf_add_hex(&hex, json.p, json.n);
     str s = arena_str(q->c->mem, buf_str(&hex));
@@ -128,10 +148,12 @@ static err unhex(Ctx *c, str hex, str *out) {
     return ERR_OK;
 }
 
-// Sorting by what may be unset needs one value in its place, the same in ORDER BY and in the cursor's comparison.
+// Sorting by what may be unset needs one value in its place, the same in ORDER BY and in the
+// cursor's comparison.
 static void sort_expression(Query *q, const Field *f) {
     bool always = f->flags & REQUIRED || f->offset < sizeof(Head) || f->type == T_BOOL;
-    bool number = f->type == T_INT || f->type == T_MONEY || f->type == T_TIME || f->type == T_REAL || f->type == T_BOOL;
+    bool number = f->type == T_INT || f->type == T_MONEY || f->type == T_TIME || f->type == T_REAL
+                  || f->type == T_BOOL;
     if (always) buf_printf(&q->sql, "\"%s\"", f->name);
     else buf_printf(&q->sql, "COALESCE(\"%s\", %s)", f->name, number ? "0" : "''");
 }
@@ -151,7 +173,8 @@ static err add_cursor(Query *q, str scope) {
         return ERR_OK;
     }
     const Field *f = q->spec->sort;
-    bool number = f->type == T_INT || f->type == T_MONEY || f->type == T_TIME || f->type == T_REAL || f->type == T_BOOL;
+    bool number = f->type == T_INT || f->type == T_MONEY || f->type == T_TIME || f->type == T_REAL
+                  || f->type == T_BOOL;
     Val at = number ? val_int(0) : val_str(S(""));
     if (sort.p && typed(q->c, f, sort, &at)) return bad_cursor(q->c);
     buf_add(&q->sql, S(" AND (")), sort_expression(q, f);
@@ -162,7 +185,8 @@ static err add_cursor(Query *q, str scope) {
 
 static err write_query(Query *q, const ScopeWhere *scope, size_t limit) {
     buf_printf(&q->sql, "SELECT %s FROM %s WHERE 1=1", q->t->columns, q->t->r->plural);
-    if (scope->column) buf_printf(&q->sql, " AND \"%s\" = $%zu", scope->column, arg(q, V(scope->value)));
+    if (scope->column)
+        buf_printf(&q->sql, " AND \"%s\" = $%zu", scope->column, arg(q, V(scope->value)));
     for (size_t i = 0; i < q->spec->filters_n; i++) TRY(add_filter(q, &q->spec->filters[i]));
     add_search(q);
     TRY(add_cursor(q, scope->column ? scope->value : S("*")));
@@ -174,10 +198,12 @@ static err write_query(Query *q, const ScopeWhere *scope, size_t limit) {
     return ERR_OK;
 }
 
-static err read_rows(Query *q, Tx *tx, size_t limit, void **out_rows, size_t *out_n, bool *out_more) {
+static err read_rows(Query *q, Tx *tx, size_t limit, void **out_rows, size_t *out_n,
+                     bool *out_more) {
     size_t size = q->t->r->size, n = 0;
     Sql *sql = new(q->c->mem, Sql, 1);
-    *sql = (Sql){ arena_printf(q->c->mem, "%s_list", q->t->r->name).p, arena_z(q->c->mem, buf_str(&q->sql)), NULL };
+    *sql = (Sql){ arena_printf(q->c->mem, "%s_list", q->t->r->name).p,
+                  arena_z(q->c->mem, buf_str(&q->sql)), NULL };
     Rows *rows;
     bool more = true;
     char *items = arena_alloc_array(q->c->mem, limit + 1, size, _Alignof(max_align_t));
@@ -194,7 +220,8 @@ static err read_rows(Query *q, Tx *tx, size_t limit, void **out_rows, size_t *ou
     return ERR_OK;
 }
 
-err res_list(Ctx *c, Tx *tx, const Resource *r, const ListSpec *spec, void **out_rows, size_t *out_n, str *out_cursor) {
+err res_list(Ctx *c, Tx *tx, const Resource *r, const ListSpec *spec, void **out_rows,
+             size_t *out_n, str *out_cursor) {
     Query *q = new(c->mem, Query, 1);
     *q = (Query){ .c = c, .t = table_of(r), .spec = spec };
     ScopeWhere scope = { 0 };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// module.h - what a feature brings: rows of every kind, and its start and stop. src/modules.def lists the modules in start order.
+// module.h - what a feature brings: rows of every kind, and its start and stop. src/modules.def
+// lists the modules in start order.
 #ifndef LATHE_RES_MODULE_H
 #define LATHE_RES_MODULE_H
 #include "job/job.h"
@@ -11,51 +12,70 @@
 #include "res/setting.h"
 
 // A hand-written route is still a row: OpenAPI, permissions, docs and tests read it.
-// PUBLIC: no identity asked. FOREIGN: a dialect of others (errors in OpenAI's shape). SYSTEM and ORG: acts there, so a project's key may
-// not; else the route acts in a project. ANYONE: any identity, whatever it may do; permission NULL.
-enum { ROUTE_PUBLIC = 1u, ROUTE_STREAM = 2u, ROUTE_FOREIGN = 4u, ROUTE_SYSTEM = 8u, ROUTE_ORG = 16u, ROUTE_ANYONE = 32u };
+// PUBLIC: no identity asked. FOREIGN: a dialect of others (errors in OpenAI's shape). SYSTEM and
+// ORG: acts there, so a project's key may not; else the route acts in a project. ANYONE: any
+// identity, whatever it may do; permission NULL.
+enum {
+    ROUTE_PUBLIC = 1u,
+    ROUTE_STREAM = 2u,
+    ROUTE_FOREIGN = 4u,
+    ROUTE_SYSTEM = 8u,
+    ROUTE_ORG = 16u,
+    ROUTE_ANYONE = 32u
+};
 typedef struct Route {
     HttpMethod method;
-    const char *pattern;                         // also served below /p/{project} when it acts in one
+    const char *pattern; // also served below /p/{project} when it acts in one
     unsigned flags;
-    const char *permission;                      // "models.read"; NULL only with PUBLIC or ANYONE
+    const char *permission; // "models.read"; NULL only with PUBLIC or ANYONE
     err (*serve)(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out);
-    void (*stream)(Exchange *x);                 // with STREAM; identification is the stream's own business
-    int64_t body_max, timeout_ms;                // 0 timeout: 60 s for serve, none for stream
-    const Field *query, *input, *output;         // rows of parameters, body and answer; NULL: none, or not JSON
+    void (*stream)(Exchange *x);  // with STREAM; identification is the stream's own business
+    int64_t body_max, timeout_ms; // 0 timeout: 60 s for serve, none for stream
+    const Field *query, *input,
+        *output; // rows of parameters, body and answer; NULL: none, or not JSON
     size_t input_size;
-    const char *output_type;                     // Content-Type when not JSON; "text/event-stream" …
-    const char *cli;                             // "audit verify": the same as a verb: path parameters in order, query as flags
-    const char *errors;                          // statuses besides 400 401 403 404 429 500 503 that it may answer: "409 507"
+    const char *output_type; // Content-Type when not JSON; "text/event-stream" …
+    const char *cli; // "audit verify": the same as a verb: path parameters in order, query as flags
+    const char
+        *errors; // statuses besides 400 401 403 404 429 500 503 that it may answer: "409 507"
     const char *en, *zh;
 } Route;
-// Fails with R_FORBIDDEN, and has the denial audited, unless c->who may. Routes are checked by the kit; this is for finer rights.
+// Fails with R_FORBIDDEN, and has the denial audited, unless c->who may. Routes are checked by the
+// kit; this is for finer rights.
 err require(Ctx *c, const char *permission, str target);
-void error_write(Ctx *c, str path, Buf *out);    // c->failure as this path's dialect says it
-str request_project(const HttpRequest *r);       // /p/{project}, Lathe-Project or OpenAI-Project; absent: not said
-str route_param(const HttpRequest *r, const char *pattern, const char *name);        // what {name} matched; knows the /p/{project} form
+void error_write(Ctx *c, str path, Buf *out); // c->failure as this path's dialect says it
+str request_project(
+    const HttpRequest *r); // /p/{project}, Lathe-Project or OpenAI-Project; absent: not said
+str route_param(const HttpRequest *r, const char *pattern,
+                const char *name); // what {name} matched; knows the /p/{project} form
 
 struct Cli;
-typedef struct CliVerb {                         // verbs that rows cannot derive: `lathe chat NAME`, `lathe doctor`
-    const char *noun, *verb;                     // verb NULL: `lathe <noun>`
-    const char *usage;                           // "NAME [--system TEXT]"
-    int (*run)(struct Cli *cli, int argc, char **argv);      // res/cli.h; after noun and verb; returns the exit status
+typedef struct CliVerb {     // verbs that rows cannot derive: `lathe chat NAME`, `lathe doctor`
+    const char *noun, *verb; // verb NULL: `lathe <noun>`
+    const char *usage;       // "NAME [--system TEXT]"
+    int (*run)(struct Cli *cli, int argc,
+               char **argv); // res/cli.h; after noun and verb; returns the exit status
     const char *en, *zh;
 } CliVerb;
-typedef struct RoleRow { const char *name; const char *const *permissions; const char *en, *zh; } RoleRow;   // built-in roles
+typedef struct RoleRow {
+    const char *name;
+    const char *const *permissions;
+    const char *en, *zh;
+} RoleRow; // built-in roles
 
-// How long something is kept: the setting says (span; 0: for ever), trim removes what is older. Run hourly by one node.
+// How long something is kept: the setting says (span; 0: for ever), trim removes what is older. Run
+// hourly by one node.
 typedef struct Retention {
-    const char *name;                            // "usage"
+    const char *name; // "usage"
     const Setting *setting;
     err (*trim)(Ctx *c, int64_t before_ms, int64_t *out_removed);
     const char *en, *zh;
 } Retention;
 
 typedef struct Module {
-    const char *name, *needs;                    // needs: other modules whose header it includes, space separated
+    const char *name, *needs; // needs: other modules whose header it includes, space separated
     const Resource *const *resources;
-    const Route *routes;                         // ends with a zero pattern
+    const Route *routes; // ends with a zero pattern
     const Setting *settings;
     const Metric *const *metrics;
     const EventKind *const *events;
@@ -63,15 +83,17 @@ typedef struct Module {
     const Migration *migrations;
     size_t migrations_n;
     const Reason *const *reasons;
-    const CliVerb *verbs;                        // ends with a zero noun
+    const CliVerb *verbs; // ends with a zero noun
     const RoleRow *roles;
-    const Retention *retentions;                 // ends with a zero name
-    err (*init)(Ctx *c);                         // after every module's migrations, before anything is served; c->app is there
-    err (*start)(Ctx *c);                        // after every init: threads, reconcilers
-    void (*ready)(Ctx *c);                       // listeners are open
-    void (*drain)(void *app);                    // stop taking new work; may return before old work ends
-    void (*stop)(void *app);                     // joins its threads; reverse order
+    const Retention *retentions; // ends with a zero name
+    err (*init)(
+        Ctx *c); // after every module's migrations, before anything is served; c->app is there
+    err (*start)(Ctx *c);     // after every init: threads, reconcilers
+    void (*ready)(Ctx *c);    // listeners are open
+    void (*drain)(void *app); // stop taking new work; may return before old work ends
+    void (*stop)(void *app);  // joins its threads; reverse order
     const char *en, *zh;
 } Module;
-extern const Module *const lathe_modules[];      // src/modules.c: the kit, then modules.def; NULL-terminated
+extern const Module
+    *const lathe_modules[]; // src/modules.c: the kit, then modules.def; NULL-terminated
 #endif

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// ref.c - references between resources: names become ids on the way in, one table knows who refers to whom, and deleting honours
-// RESTRICT, CASCADE and SOFT. Also the walk that seals secrets.
+// ref.c - references between resources: names become ids on the way in, one table knows who refers
+// to whom, and deleting honours RESTRICT, CASCADE and SOFT. Also the walk that seals secrets.
 #include "res/table.h"
 #include "base/id.h"
 
 static SQL(ref_clear, "DELETE FROM ref WHERE owner_id = $1");
-static SQL(ref_add, "INSERT INTO ref (owner_kind, owner_id, path, target_kind, target_id, rule) VALUES ($1, $2, $3, $4, $5, $6)");
-static SQL(ref_users, "SELECT owner_kind, owner_id, path, rule FROM ref WHERE target_id = $1 ORDER BY rule, owner_id, path LIMIT 1000");
+static SQL(ref_add, "INSERT INTO ref (owner_kind, owner_id, path, target_kind, target_id, rule) "
+                    "VALUES ($1, $2, $3, $4, $5, $6)");
+static SQL(ref_users, "SELECT owner_kind, owner_id, path, rule FROM ref WHERE target_id = $1 ORDER "
+                      "BY rule, owner_id, path LIMIT 1000");
 
-typedef struct Resolve { Tx *tx; bool update; } Resolve;
+typedef struct Resolve {
+    Tx *tx;
+    bool update;
+} Resolve;
 
 static err exists(Ctx *c, Tx *tx, const Resource *target, str text, str *out_id) {
     void *row = arena_alloc(c->mem, target->size, _Alignof(max_align_t));
@@ -20,13 +25,17 @@ static err exists(Ctx *c, Tx *tx, const Resource *target, str text, str *out_id)
 static err resolve_one(Ctx *c, const Field *f, str path, str *id, void *arg) {
     Resolve *r = arg;
     const Resource *target = resource_find(f->of);
-    if (!target) return fail(c, ERR_INTERNAL, R_INTERNAL, "why", "a reference to a kind that no module brings");
+    if (!target)
+        return fail(c, ERR_INTERNAL, R_INTERNAL, "why",
+                    "a reference to a kind that no module brings");
     bool is_id = id_valid(*id, target->prefix);
-    if (is_id && f->rule == REF_SOFT && r->update) return ERR_OK;        // it may dangle
+    if (is_id && f->rule == REF_SOFT && r->update) return ERR_OK; // it may dangle
     str text = *id;
-    err e = target->resolve && !is_id ? target->resolve(c, r->tx, text, id) : exists(c, r->tx, target, text, id);
+    err e = target->resolve && !is_id ? target->resolve(c, r->tx, text, id)
+                                      : exists(c, r->tx, target, text, id);
     if (e != ERR_NOTFOUND) return e;
-    return fail(c, ERR_INVALID, R_FIELD_REF, "field", say_str(c, path), "kind", target->name, "id", say_str(c, text));
+    return fail(c, ERR_INVALID, R_FIELD_REF, "field", say_str(c, path), "kind", target->name, "id",
+                say_str(c, text));
 }
 
 err refs_resolve(Ctx *c, Tx *tx, const ResTable *t, void *row, bool update) {
@@ -34,11 +43,16 @@ err refs_resolve(Ctx *c, Tx *tx, const ResTable *t, void *row, bool update) {
     return fields_each(c, t->r->fields, row, T_REF, resolve_one, &r);
 }
 
-typedef struct Store { Tx *tx; const ResTable *t; str owner; } Store;
+typedef struct Store {
+    Tx *tx;
+    const ResTable *t;
+    str owner;
+} Store;
 
 static err store_one(Ctx *c, const Field *f, str path, str *id, void *arg) {
     Store *s = arg;
-    return db_run(c, s->tx, &ref_add, V(s->t->r->name), V(s->owner), V(path), V((const char *)f->of), V(*id), V((int)f->rule));
+    return db_run(c, s->tx, &ref_add, V(s->t->r->name), V(s->owner), V(path),
+                  V((const char *)f->of), V(*id), V((int)f->rule));
 }
 
 err refs_store(Ctx *c, Tx *tx, const ResTable *t, const void *row) {
@@ -56,8 +70,9 @@ static err release_user(Ctx *c, Tx *tx, const ResTable *t, const Head *target, c
     if (e) return e == ERR_NOTFOUND ? ERR_OK : e;
     if (col_int(user, 3) == REF_CASCADE) return res_delete(c, tx, kind, row);
     const Head *h = row;
-    return fail(c, ERR_CONFLICT, R_IN_USE, "kind", t->r->name, "id", say_str(c, target->name.p ? target->name : target->id),
-                "user_kind", kind->name, "user", say_str(c, h->name.p ? h->name : h->id));
+    return fail(c, ERR_CONFLICT, R_IN_USE, "kind", t->r->name, "id",
+                say_str(c, target->name.p ? target->name : target->id), "user_kind", kind->name,
+                "user", say_str(c, h->name.p ? h->name : h->id));
 }
 
 err refs_release(Ctx *c, Tx *tx, const ResTable *t, const void *row) {
@@ -69,18 +84,24 @@ err refs_release(Ctx *c, Tx *tx, const ResTable *t, const void *row) {
         TRY(rows_next(c, users, &more));
         if (!more) return ERR_OK;
         err e = release_user(c, tx, t, h, users);
-        if (e) { rows_close(users); return e; }
+        if (e) {
+            rows_close(users);
+            return e;
+        }
     }
 }
 
 static err seal_one(Ctx *c, const Field *f, str path, str *value, void *arg) {
     const Head *h = arg;
     (void)f;
-    if (value->n && *value->p == SEALED_MARK) return ERR_OK;             // unchanged
+    if (value->n && *value->p == SEALED_MARK) return ERR_OK; // unchanged
     App *app = app_of(c);
-    if (!app || !app->seal) return fail(c, ERR_INTERNAL, R_INTERNAL, "why", "no module seals secrets");
+    if (!app || !app->seal)
+        return fail(c, ERR_INTERNAL, R_INTERNAL, "why", "no module seals secrets");
     str sealed;
-    TRY(app->seal(c, *value, arena_printf(c->mem, STR_FMT "/" STR_FMT, STR_ARG(h->id), STR_ARG(path)), &sealed));
+    TRY(app->seal(c, *value,
+                  arena_printf(c->mem, STR_FMT "/" STR_FMT, STR_ARG(h->id), STR_ARG(path)),
+                  &sealed));
     *value = sealed;
     return ERR_OK;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// retain.c - retention: every kind of data that grows has a row that says for how long it is kept; one node removes the rest, hourly.
+// retain.c - retention: every kind of data that grows has a row that says for how long it is kept;
+// one node removes the rest, hourly.
 #include "res/kit.h"
 #include "base/log.h"
 #include "base/time.h"
@@ -26,22 +27,30 @@ static err trim_jobs(Ctx *c, int64_t before_ms, int64_t *out_removed) {
 // clang-format off
 const Retention kit_retentions[] = {
     { "jobs", &kit_settings[KIT_KEEP_JOBS], trim_jobs, "Ended jobs and their logs", "已结束的作业及日志" },
-    { "idempotency", &kit_settings[KIT_KEEP_ANSWERS], trim_answers, "Answers remembered by Idempotency-Key", "按幂等键记住的应答" },
+    { "idempotency", &kit_settings[KIT_KEEP_ANSWERS], trim_answers,
+        "Answers remembered by Idempotency-Key", "按幂等键记住的应答" },
     { 0 }
 };
 // clang-format on
 
-typedef struct Trim { const ResTable *t; int64_t before_ms, removed; } Trim;
+typedef struct Trim {
+    const ResTable *t;
+    int64_t before_ms, removed;
+} Trim;
 
 static err trim_rows_tx(Ctx *c, Tx *tx, void *arg) {
     Trim *t = arg;
     Sql *sql = new(c->mem, Sql, 1);
-    *sql = (Sql){ "retain", arena_printf(c->mem, "DELETE FROM %s WHERE created_at < $1", t->t->r->plural).p, NULL };
+    *sql = (Sql){ "retain",
+                  arena_printf(c->mem, "DELETE FROM %s WHERE created_at < $1", t->t->r->plural).p,
+                  NULL };
     return db_exec(c, tx, sql, (Val[]){ V(t->before_ms) }, 1, &t->removed);
 }
 
 static void say_removed(Ctx *c, const char *what, int64_t n) {
-    if (n) log_at("retain", LOG_INFO, c, "removed what was kept long enough", "what", what, "rows", say(c, "%lld", (long long)n));
+    if (n)
+        log_at("retain", LOG_INFO, c, "removed what was kept long enough", "what", what, "rows",
+               say(c, "%lld", (long long)n));
 }
 
 static err run_one(Ctx *c, const Retention *r) {
@@ -72,7 +81,7 @@ static err keep(Ctx *c, void *arg) {
     (void)arg;
     Lease lease;
     err e = lease_take(c, c->db, S("retain"), app_of(c)->node, RETAIN_EVERY_MS / 2, &lease);
-    if (e == ERR_CONFLICT) return ERR_OK;        // another node does it
+    if (e == ERR_CONFLICT) return ERR_OK; // another node does it
     return e ? e : retain_run(c);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// serve.c - `lathe serve`: from an empty folder to a listening server, and back. Start is a list of steps; what a failed or ended start
-// has opened is closed in reverse. The main thread runs loops[0]: signals, the executor's events, its share of connections.
+// serve.c - `lathe serve`: from an empty folder to a listening server, and back. Start is a list of
+// steps; what a failed or ended start has opened is closed in reverse. The main thread runs
+// loops[0]: signals, the executor's events, its share of connections.
 #include "base/log.h"
 #include "res/bind.h"
 #include "res/event_relay.h"
@@ -15,7 +16,7 @@ typedef struct Serve {
     Ctx *c;
     File *lock;
     Thread threads[APP_LOOPS_MAX];
-    size_t threads_n, modules_up;                // modules whose start has run
+    size_t threads_n, modules_up; // modules whose start has run
     Addr addr;
     Timer *drain;
     bool looping;
@@ -32,7 +33,8 @@ static err apply_log(Ctx *c) {
     log_to((LogSink){ write_stderr, log_now, c->os, json });
     str bad;
     if (log_levels(kit_text(KIT_LOG_LEVEL), &bad)) return ERR_OK;
-    return fail(c, ERR_INVALID, R_SETTING_VALUE, "source", "settings", "name", "log.level", "want", "info,net=debug", "got", say_str(c, bad));
+    return fail(c, ERR_INVALID, R_SETTING_VALUE, "source", "settings", "name", "log.level", "want",
+                "info,net=debug", "got", say_str(c, bad));
 }
 
 // ---- settings
@@ -45,7 +47,8 @@ static err load_settings(Serve *s, int argc, char **argv) {
     str *flags = new(c->mem, str, (size_t)argc + 1), file = str_z(os_env(c->os, "LATHE_CONFIG"));
     for (int i = 0; i < argc; i++) {
         str arg = str_z(argv[i]);
-        bool pair = str_starts(arg, S("--")) && str_find_char(arg, '=') < 0 && i + 1 < argc && strncmp(argv[i + 1], "--", 2);
+        bool pair = str_starts(arg, S("--")) && str_find_char(arg, '=') < 0 && i + 1 < argc
+                    && strncmp(argv[i + 1], "--", 2);
         if (pair) arg = arena_printf(c->mem, "%s=%s", argv[i], argv[i + 1]), i++;
         if (str_starts(arg, S("--config="))) file = str_sub(arg, 9, arg.n);
         else flags[flags_n++] = arg;
@@ -64,14 +67,19 @@ static void reload(Serve *s) {
     Buf b;
     buf_init(&b, 4096);
     if (e) failure_format(&c->failure, "en", &b);
-    if (e) log_at("serve", LOG_ERROR, c, "settings not reloaded, nothing changed", "why", buf_z(&b));
-    else log_at("serve", LOG_INFO, c, "settings reloaded", "wait_for_restart", waiting.n ? say_str(c, waiting) : "none");
+    if (e)
+        log_at("serve", LOG_ERROR, c, "settings not reloaded, nothing changed", "why", buf_z(&b));
+    else
+        log_at("serve", LOG_INFO, c, "settings reloaded", "wait_for_restart",
+               waiting.n ? say_str(c, waiting) : "none");
     buf_done(&b);
     app_ctx_free(c);
 }
 
 // ---- the data folder
-static str in_data(Serve *s, const char *name) { return arena_printf(s->c->mem, STR_FMT "/%s", STR_ARG(s->app.data_dir), name); }
+static str in_data(Serve *s, const char *name) {
+    return arena_printf(s->c->mem, STR_FMT "/%s", STR_ARG(s->app.data_dir), name);
+}
 
 static err read_node(Serve *s) {
     Ctx *c = s->c;
@@ -88,7 +96,8 @@ static err open_data(Serve *s) {
     Ctx *c = s->c;
     s->app.data_dir = arena_str(c->mem, kit_text(KIT_DATA));
     TRY(dir_make(c, s->app.data_dir, 0700));
-    TRY(file_open(c, in_data(s, "lathe.lock"), FILE_READ | FILE_WRITE | FILE_CREATE | FILE_PRIVATE, &s->lock));
+    TRY(file_open(c, in_data(s, "lathe.lock"), FILE_READ | FILE_WRITE | FILE_CREATE | FILE_PRIVATE,
+                  &s->lock));
     TRY(file_lock(c, s->lock));
     return read_node(s);
 }
@@ -97,7 +106,8 @@ static err migrate(Serve *s) {
     Ctx *c = s->c;
     TRY(db_migrate(c, s->app.db, "event", event_migrations, event_migrations_n));
     for (const Module *const *m = s->app.modules; *m; m++)
-        if ((*m)->migrations_n) TRY(db_migrate(c, s->app.db, (*m)->name, (*m)->migrations, (*m)->migrations_n));
+        if ((*m)->migrations_n)
+            TRY(db_migrate(c, s->app.db, (*m)->name, (*m)->migrations, (*m)->migrations_n));
     return ERR_OK;
 }
 
@@ -136,7 +146,9 @@ static err open_jobs(Serve *s) {
     size_t n = 0;
     for (const Module *const *m = s->app.modules; *m; m++)
         for (const JobKind *const *k = (*m)->jobs; k && *k && n < 255; k++) kinds[n++] = *k;
-    JobsConfig config = { s->app.db, kinds, n, s->app.node, in_data(s, "jobs"), (int)kit_int(KIT_JOB_WORKERS), &s->app };
+    JobsConfig config = {
+        s->app.db, kinds, n, s->app.node, in_data(s, "jobs"), (int)kit_int(KIT_JOB_WORKERS), &s->app
+    };
     return jobs_open(c, &config, &s->app.jobs);
 }
 
@@ -158,10 +170,16 @@ static err open_server(Serve *s) {
     Ctx *c = s->c;
     App *a = &s->app;
     ServerConfig config = {
-        .pool = a->pool, .spool_dir = in_data(s, "spool"), .app = a, .db = a->db,
-        .memory_max_bytes = kit_int(KIT_MEMORY), .connections_max = (size_t)kit_int(KIT_CONNECTIONS),
-        .head_timeout_ms = kit_int(KIT_HEAD_TIMEOUT), .idle_timeout_ms = kit_int(KIT_IDLE_TIMEOUT),
-        .body_timeout_ms = kit_int(KIT_BODY_TIMEOUT), .write_timeout_ms = kit_int(KIT_WRITE_TIMEOUT),
+        .pool = a->pool,
+        .spool_dir = in_data(s, "spool"),
+        .app = a,
+        .db = a->db,
+        .memory_max_bytes = kit_int(KIT_MEMORY),
+        .connections_max = (size_t)kit_int(KIT_CONNECTIONS),
+        .head_timeout_ms = kit_int(KIT_HEAD_TIMEOUT),
+        .idle_timeout_ms = kit_int(KIT_IDLE_TIMEOUT),
+        .body_timeout_ms = kit_int(KIT_BODY_TIMEOUT),
+        .write_timeout_ms = kit_int(KIT_WRITE_TIMEOUT),
     };
     TRY(dir_make(c, config.spool_dir, 0700));
     bindings_hooks(&config);
@@ -178,23 +196,31 @@ static err open_server(Serve *s) {
 static str real_dir(Serve *s) {
     char path[4096];
     const char *z = arena_z(s->c->mem, s->app.data_dir);
-    return *z == '/' || !getcwd(path, sizeof path) ? s->app.data_dir : arena_printf(s->c->mem, "%s/%s", path, z);
+    return *z == '/' || !getcwd(path, sizeof path) ? s->app.data_dir
+                                                   : arena_printf(s->c->mem, "%s/%s", path, z);
 }
 
 static void say_ready(Serve *s) {
     Ctx *c = s->c;
     str url = arena_printf(c->mem, "http://%s", s->addr.text), key = in_data(s, "admin.key");
     PathInfo info;
-    if (file_write_all(c, in_data(s, "url"), url, 0)) log_at("serve", LOG_WARN, c, "cannot write the address file");
-    const char *home = os_env(c->os, "HOME");    // where the command line of this user looks first
+    if (file_write_all(c, in_data(s, "url"), url, 0))
+        log_at("serve", LOG_WARN, c, "cannot write the address file");
+    const char *home = os_env(c->os, "HOME"); // where the command line of this user looks first
     str dir = arena_printf(c->mem, "%s/.local/state/lathe", home ? home : "");
     str both = arena_printf(c->mem, STR_FMT "\n" STR_FMT "\n", STR_ARG(url), STR_ARG(real_dir(s)));
-    if (home && (dir_make(c, dir, 0700) || file_write_all(c, arena_printf(c->mem, STR_FMT "/server", STR_ARG(dir)), both, FILE_PRIVATE)))
+    if (home
+        && (dir_make(c, dir, 0700)
+            || file_write_all(c, arena_printf(c->mem, STR_FMT "/server", STR_ARG(dir)), both,
+                              FILE_PRIVATE)))
         log_at("serve", LOG_DEBUG, c, "the address was not left for the command line");
-    log_at("serve", LOG_INFO, c, "listening", "url", say_str(c, url), "data", say_str(c, s->app.data_dir));
+    log_at("serve", LOG_INFO, c, "listening", "url", say_str(c, url), "data",
+           say_str(c, s->app.data_dir));
     if (!path_info(c, key, &info))
-        log_at("serve", LOG_WARN, c, "the administrator's first key lies in a file: keep it elsewhere and delete the file", "file",
-               say_str(c, key));
+        log_at(
+            "serve", LOG_WARN, c,
+            "the administrator's first key lies in a file: keep it elsewhere and delete the file",
+            "file", say_str(c, key));
 }
 
 static void stop_loops(void *arg) {
@@ -204,8 +230,14 @@ static void stop_loops(void *arg) {
 
 static void on_signal(void *arg, int number) {
     Serve *s = arg;
-    if (number == SIGHUP) { reload(s); return; }
-    if (s->app.draining) { stop_loops(s); return; }          // a second one does not wait
+    if (number == SIGHUP) {
+        reload(s);
+        return;
+    }
+    if (s->app.draining) {
+        stop_loops(s);
+        return;
+    } // a second one does not wait
     s->app.draining = true;
     log_at("serve", LOG_INFO, s->c, "draining: no new requests; those under way finish");
     for (const Module *const *m = s->app.modules; *m; m++)
@@ -218,9 +250,11 @@ static void run_loop(void *l) { loop_run(l); }
 static void run(Serve *s) {
     static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
     App *a = &s->app;
-    for (size_t i = 0; i < countof(signals); i++) loop_on_signal(a->loops[0], signals[i], on_signal, s);
+    for (size_t i = 0; i < countof(signals); i++)
+        loop_on_signal(a->loops[0], signals[i], on_signal, s);
     for (s->threads_n = 0; s->threads_n + 1 < a->loops_n; s->threads_n++)
-        thread_start(a->os, "loop", run_loop, a->loops[s->threads_n + 1], &s->threads[s->threads_n]);
+        thread_start(a->os, "loop", run_loop, a->loops[s->threads_n + 1],
+                     &s->threads[s->threads_n]);
     s->looping = true;
     say_ready(s);
     for (const Module *const *m = a->modules; *m; m++)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// snapshot.c - see snapshot.h. On disk: DIR/snapshot.json, {"number": N, "parts": {"keys": …, …}}, written whole and atomically.
+// snapshot.c - see snapshot.h. On disk: DIR/snapshot.json, {"number": N, "parts": {"keys": …, …}},
+// written whole and atomically.
 #include "res/snapshot.h"
 #include "base/log.h"
 #include "os/file.h"
@@ -10,19 +11,19 @@
 enum { PARTS_MAX = 16, SNAPSHOT_BYTES_MAX = 64 << 20, EVERY_MS = 500 };
 
 struct Snapshot {
-    atomic_int refs;                             // one for being current
+    atomic_int refs; // one for being current
     Arena *mem;
     int64_t number;
-    str text[PARTS_MAX];                         // each part's JSON
+    str text[PARTS_MAX]; // each part's JSON
     void *part[PARTS_MAX];
 };
 
 static struct {
     const SnapshotPart *parts[PARTS_MAX];
     size_t parts_n;
-    pthread_mutex_t lock;                        // of current
+    pthread_mutex_t lock; // of current
     Snapshot *current;
-    atomic_llong true_at_ns;                     // when SQL last agreed with it
+    atomic_llong true_at_ns; // when SQL last agreed with it
     Worker *builder;
     void (*swapped[8])(void *);
     void *swapped_arg[8];
@@ -70,7 +71,9 @@ int64_t snapshot_age_ms(const Snapshot *s) {
 }
 
 // ---- building
-typedef struct Build { str text[PARTS_MAX]; } Build;
+typedef struct Build {
+    str text[PARTS_MAX];
+} Build;
 
 static err query_all(Ctx *c, Tx *tx, void *arg) {
     Build *b = arg;
@@ -81,7 +84,8 @@ static err query_all(Ctx *c, Tx *tx, void *arg) {
         buf_clear(&out);
         Json j = json_to(&out);
         e = all.parts[i]->query(c, tx, &j);
-        if (!e && out.full) e = fail(c, ERR_TOOLARGE, R_TOO_LONG, "what", all.parts[i]->name, "limit", "64 MiB");
+        if (!e && out.full)
+            e = fail(c, ERR_TOOLARGE, R_TOO_LONG, "what", all.parts[i]->name, "limit", "64 MiB");
         if (!e) b->text[i] = arena_str(c->mem, buf_str(&out));
     }
     buf_done(&out);
@@ -95,13 +99,17 @@ static bool same(const Snapshot *s, const Build *b) {
 }
 
 static err compile_all(Ctx *c, const Build *b, Snapshot *s) {
-    Ctx in = { .mem = s->mem, .os = c->os, .app = c->app, .db = c->db, .who = c->who, .lang = c->lang };
+    Ctx in = {
+        .mem = s->mem, .os = c->os, .app = c->app, .db = c->db, .who = c->who, .lang = c->lang
+    };
     for (size_t i = 0; i < all.parts_n; i++) {
         yyjson_val *json;
         s->text[i] = arena_str(s->mem, b->text[i]);
         err e = json_parse(&in, s->text[i], &json);
         if (!e) e = all.parts[i]->compile(&in, s->mem, json, &s->part[i]);
-        if (e) return fail(c, e, R_INTERNAL, "why", say(c, "snapshot part %s does not compile", all.parts[i]->name));
+        if (e)
+            return fail(c, e, R_INTERNAL, "why",
+                        say(c, "snapshot part %s does not compile", all.parts[i]->name));
     }
     return ERR_OK;
 }
@@ -111,7 +119,10 @@ static err swap(Ctx *c, const Build *b, int64_t number) {
     atomic_init(&s->refs, 1);
     s->mem = arena_new(), s->number = number;
     err e = compile_all(c, b, s);
-    if (e) { snapshot_give(s); return e; }
+    if (e) {
+        snapshot_give(s);
+        return e;
+    }
     pthread_mutex_lock(&all.lock);
     Snapshot *old = all.current;
     all.current = s;
@@ -122,7 +133,9 @@ static err swap(Ctx *c, const Build *b, int64_t number) {
 }
 
 // ---- the copy on disk: for a start while SQL is away
-static str disk_path(Ctx *c) { return arena_printf(c->mem, STR_FMT "/snapshot.json", STR_ARG(app_of(c)->data_dir)); }
+static str disk_path(Ctx *c) {
+    return arena_printf(c->mem, STR_FMT "/snapshot.json", STR_ARG(app_of(c)->data_dir));
+}
 
 static err save(Ctx *c, const Build *b, int64_t number) {
     Buf out;
@@ -144,7 +157,8 @@ static err load(Ctx *c, Build *b, int64_t *out_number) {
     json_get_i64(v, "number", out_number);
     for (size_t i = 0; i < all.parts_n; i++) {
         yyjson_val *part = json_get(json_get(v, "parts"), all.parts[i]->name);
-        if (!part) return fail(c, ERR_NOTFOUND, R_INTERNAL, "why", "the snapshot on disk lacks a part");
+        if (!part)
+            return fail(c, ERR_NOTFOUND, R_INTERNAL, "why", "the snapshot on disk lacks a part");
         b->text[i] = json_text(c->mem, part);
     }
     return ERR_OK;
@@ -157,7 +171,7 @@ static err rebuild(Ctx *c) {
     bool changed = !same(all.current, b);
     if (changed) TRY(swap(c, b, number + 1));
     atomic_store(&all.true_at_ns, os_mono_ns(c->os));
-    if (changed && save(c, b, number + 1))       // the old copy stays; requests do not depend on it
+    if (changed && save(c, b, number + 1)) // the old copy stays; requests do not depend on it
         log_at("snapshot", LOG_WARN, c, "cannot keep the snapshot on disk");
     return ERR_OK;
 }

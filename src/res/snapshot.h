@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// snapshot.h - what the request path knows: one immutable picture of keys, deployments, prices and policies, swapped atomically for each
-// committed change and kept on disk, so that requests are served while SQL is away (setting snapshot.max_age).
-// A module brings a part: `query` writes its rows as one JSON value in a read transaction; `compile` turns that value into what its
-// readers want, in the snapshot's arena. Only JSON that differs is compiled again into a new snapshot.
-// Built by a thread of its own, woken by snapshot_wake (resources' notify hooks), and by a look at the event number twice a second, so a
-// change made on another node arrives within a second. Threads: readers anywhere.
+// snapshot.h - what the request path knows: one immutable picture of keys, deployments, prices and
+// policies, swapped atomically for each committed change and kept on disk, so that requests are
+// served while SQL is away (setting snapshot.max_age). A module brings a part: `query` writes its
+// rows as one JSON value in a read transaction; `compile` turns that value into what its readers
+// want, in the snapshot's arena. Only JSON that differs is compiled again into a new snapshot.
+// Built by a thread of its own, woken by snapshot_wake (resources' notify hooks), and by a look at
+// the event number twice a second, so a change made on another node arrives within a second.
+// Threads: readers anywhere.
 #ifndef LATHE_RES_SNAPSHOT_H
 #define LATHE_RES_SNAPSHOT_H
 #include "base/json.h"
@@ -12,22 +14,25 @@
 
 typedef struct Snapshot Snapshot;
 typedef struct SnapshotPart {
-    const char *name;                            // "keys"
-    err (*query)(Ctx *c, Tx *tx, Json *out);     // all tenants; one JSON value
-    err (*compile)(Ctx *c, Arena *mem, yyjson_val *in, void **out);      // must accept what an older release wrote, or fail
+    const char *name;                        // "keys"
+    err (*query)(Ctx *c, Tx *tx, Json *out); // all tenants; one JSON value
+    err (*compile)(Ctx *c, Arena *mem, yyjson_val *in,
+                   void **out); // must accept what an older release wrote, or fail
 } SnapshotPart;
-void snapshot_part(const SnapshotPart *p);       // in a module's init
+void snapshot_part(const SnapshotPart *p); // in a module's init
 
-err snapshot_start(Ctx *c);                      // builds the first one (SQL away: from disk); then the thread
+err snapshot_start(Ctx *c); // builds the first one (SQL away: from disk); then the thread
 void snapshot_stop(void *app);
-void snapshot_wake(void *app);                   // something changed; fits Resource.notify
-// Blocks until a snapshot that contains what is committed now is current: for tests and for answers that promise it.
+void snapshot_wake(void *app); // something changed; fits Resource.notify
+// Blocks until a snapshot that contains what is committed now is current: for tests and for answers
+// that promise it.
 err snapshot_sync(Ctx *c);
 
-const Snapshot *snapshot_take(void);             // the current one; never NULL after start; give it back
+const Snapshot *snapshot_take(void); // the current one; never NULL after start; give it back
 void snapshot_give(const Snapshot *s);
 const void *snapshot_get(const Snapshot *s, const SnapshotPart *p);
-int64_t snapshot_age_ms(const Snapshot *s);      // since it was last known to be true; grows while SQL is away
+int64_t snapshot_age_ms(
+    const Snapshot *s); // since it was last known to be true; grows while SQL is away
 int64_t snapshot_number(const Snapshot *s);
-void snapshot_on_swap(void (*fn)(void *arg), void *arg);     // after each swap, on the builder's thread
+void snapshot_on_swap(void (*fn)(void *arg), void *arg); // after each swap, on the builder's thread
 #endif

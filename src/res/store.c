@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// store.c - the one path by which a resource comes to be, changes and goes: rows checked, references resolved, hooks called, secrets
-// sealed, the row written under its tenant, references kept, audited, its event staged: all in the caller's transaction.
+// store.c - the one path by which a resource comes to be, changes and goes: rows checked,
+// references resolved, hooks called, secrets sealed, the row written under its tenant, references
+// kept, audited, its event staged: all in the caller's transaction.
 #include "res/table.h"
 #include "base/id.h"
 
@@ -12,7 +13,8 @@ err res_get(Ctx *c, Tx *tx, const Resource *r, str id_or_name, void *out) {
     Val args[] = { V(id_or_name), V(scope.value) };
     Rows *rows;
     err e = db_one(c, tx, &rows, by_id ? &t->by_id : &t->by_name, args, scope.column ? 2 : 1);
-    if (e == ERR_NOTFOUND) return fail(c, ERR_NOTFOUND, R_NOT_FOUND, "kind", r->name, "id", say_str(c, id_or_name));
+    if (e == ERR_NOTFOUND)
+        return fail(c, ERR_NOTFOUND, R_NOT_FOUND, "kind", r->name, "id", say_str(c, id_or_name));
     if (e) return e;
     e = row_load(c, t, rows, out);
     rows_close(rows);
@@ -37,8 +39,14 @@ static void write_change(Json *j, const Field *f, const void *old, const void *n
     json_arr(j);
     const void *sides[] = { old, now };
     for (int i = 0; i < 2; i++) {
-        if (!sides[i] || (f->type == T_SECRET && ((const str *)field_at(f, sides[i]))->p == NULL)) { json_put_null(j); continue; }
-        if (f->type == T_SECRET) { json_put_str(j, S("********")); continue; }
+        if (!sides[i] || (f->type == T_SECRET && ((const str *)field_at(f, sides[i]))->p == NULL)) {
+            json_put_null(j);
+            continue;
+        }
+        if (f->type == T_SECRET) {
+            json_put_str(j, S("********"));
+            continue;
+        }
         json_obj(j), fields_write(one, sides[i], j, SHOW_API), json_end_obj(j);
     }
     json_end_arr(j);
@@ -70,11 +78,17 @@ static err tell(Ctx *c, Tx *tx, const ResTable *t, const char *what, const Head 
     return e;
 }
 
-err res_record(Ctx *c, Tx *tx, const ResTable *t, const char *verb, const void *old, const void *now) {
+err res_record(Ctx *c, Tx *tx, const ResTable *t, const char *verb, const void *old,
+               const void *now) {
     App *app = app_of(c);
     const Head *h = now ? now : old;
     if (app && app->audit) {
-        AuditEntry entry = { verb, t->r->name, h->id, h->name, resource_permission(c->mem, t->r, verb), audit_change(c, t, old, now),
+        AuditEntry entry = { verb,
+                             t->r->name,
+                             h->id,
+                             h->name,
+                             resource_permission(c->mem, t->r, verb),
+                             audit_change(c, t, old, now),
                              t->r->scope };
         TRY(app->audit(c, tx, &entry));
     }
@@ -92,7 +106,8 @@ static err write_failed(Ctx *c, const ResTable *t, const void *row, err e) {
     const Field *f = field_find(t->rows, column);
     str value = f ? field_to_text(c->mem, f, row) : (str){ 0 };
     bool shown = f && !(f->flags & HIDDEN) && f->type != T_SECRET;
-    return fail(c, ERR_CONFLICT, R_NAME_TAKEN, "kind", t->r->name, "field", say_str(c, column), "value", shown ? say_str(c, value) : "this value");
+    return fail(c, ERR_CONFLICT, R_NAME_TAKEN, "kind", t->r->name, "field", say_str(c, column),
+                "value", shown ? say_str(c, value) : "this value");
 }
 
 static err write_row(Ctx *c, Tx *tx, const ResTable *t, const void *row, int64_t old_revision) {
@@ -107,8 +122,9 @@ static err write_row(Ctx *c, Tx *tx, const ResTable *t, const void *row, int64_t
     int64_t changed = 0;
     err e = write_failed(c, t, row, db_exec(c, tx, &t->update, args, n, &changed));
     if (e || changed == 1) return e;
-    return fail(c, ERR_CONFLICT, R_REVISION, "kind", t->r->name, "id", say_str(c, ((const Head *)row)->id), "now", "a later one",
-                "sent", say(c, "%lld", (long long)old_revision));
+    return fail(c, ERR_CONFLICT, R_REVISION, "kind", t->r->name, "id",
+                say_str(c, ((const Head *)row)->id), "now", "a later one", "sent",
+                say(c, "%lld", (long long)old_revision));
 }
 
 err res_create(Ctx *c, Tx *tx, const Resource *r, void *row) {
@@ -133,7 +149,8 @@ err res_create(Ctx *c, Tx *tx, const Resource *r, void *row) {
     return tell(c, tx, t, "created", h);
 }
 
-static err store_update(Ctx *c, Tx *tx, const ResTable *t, const void *old, void *now, const char *verb) {
+static err store_update(Ctx *c, Tx *tx, const ResTable *t, const void *old, void *now,
+                        const char *verb) {
     const Head *was = old;
     Head *h = now;
     bool wish = !fields_equal(t->r->fields, old, now, true) || h->deleting_at != was->deleting_at;
@@ -151,7 +168,8 @@ static err store_update(Ctx *c, Tx *tx, const ResTable *t, const void *old, void
 err res_act(Ctx *c, Tx *tx, const Resource *r, const void *old, void *now, const char *verb) {
     const ResTable *t = table_of(r);
     if (((const Head *)old)->deleting_at)
-        return fail(c, ERR_CONFLICT, R_DELETING, "kind", r->name, "id", say_str(c, ((const Head *)old)->id));
+        return fail(c, ERR_CONFLICT, R_DELETING, "kind", r->name, "id",
+                    say_str(c, ((const Head *)old)->id));
     TRY(fields_check(c, t->rows, now));
     TRY(refs_resolve(c, tx, t, now, true));
     if (r->check) TRY(r->check(c, tx, old, now));
@@ -172,7 +190,8 @@ static err remove_row(Ctx *c, Tx *tx, const ResTable *t, const void *row) {
     Val args[] = { V(h->id), V(scope.value) };
     int64_t changed = 0;
     TRY(db_exec(c, tx, &t->remove, args, scope.column ? 2 : 1, &changed));
-    if (!changed) return fail(c, ERR_NOTFOUND, R_NOT_FOUND, "kind", t->r->name, "id", say_str(c, h->id));
+    if (!changed)
+        return fail(c, ERR_NOTFOUND, R_NOT_FOUND, "kind", t->r->name, "id", say_str(c, h->id));
     if (t->r->stage) TRY(t->r->stage(c, tx, row, NULL));
     return ERR_OK;
 }
@@ -180,7 +199,7 @@ static err remove_row(Ctx *c, Tx *tx, const ResTable *t, const void *row) {
 err res_delete(Ctx *c, Tx *tx, const Resource *r, const void *row) {
     const ResTable *t = table_of(r);
     const Head *h = row;
-    if (h->deleting_at) return ERR_OK;           // asked for already
+    if (h->deleting_at) return ERR_OK; // asked for already
     TRY(refs_release(c, tx, t, row));
     if (r->check) TRY(r->check(c, tx, row, NULL));
     if (r->flags & RES_RECONCILED) {
@@ -216,11 +235,13 @@ err res_set_status(Ctx *c, Tx *tx, const Resource *r, void *row, const Lease *le
     if (scope.column) args[n++] = V(scope.value);
     int64_t changed = 0;
     TRY(db_exec(c, tx, &t->status, args, n, &changed));
-    if (!changed) return fail(c, ERR_NOTFOUND, R_NOT_FOUND, "kind", r->name, "id", say_str(c, h->id));
+    if (!changed)
+        return fail(c, ERR_NOTFOUND, R_NOT_FOUND, "kind", r->name, "id", say_str(c, h->id));
     return tell(c, tx, t, "status", h);
 }
 
-bool condition_set(Ctx *c, Head *h, const char *type, bool ok, const char *reason, const char *message) {
+bool condition_set(Ctx *c, Head *h, const char *type, bool ok, const char *reason,
+                   const char *message) {
     Condition *at = NULL;
     for (size_t i = 0; i < h->conditions_n; i++)
         if (str_is(h->conditions[i].type, type)) at = &h->conditions[i];
@@ -234,6 +255,7 @@ bool condition_set(Ctx *c, Head *h, const char *type, bool ok, const char *reaso
         return false;
     }
     if (!at->since || at->ok != ok) at->since = os_wall_ms(c->os);
-    at->ok = ok, at->reason = arena_str(c->mem, str_z(reason)), at->message = arena_str(c->mem, str_z(message));
+    at->ok = ok, at->reason = arena_str(c->mem, str_z(reason)),
+    at->message = arena_str(c->mem, str_z(message));
     return true;
 }

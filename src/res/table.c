@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// table.c - resources made ready: the common rows of the head joined to each resource's own, and the five statements that serve them.
+// table.c - resources made ready: the common rows of the head joined to each resource's own, and
+// the five statements that serve them.
 #include "res/table.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -8,17 +9,18 @@ static const Field condition_rows[] = {
     TEXT(Condition, type, REQUIRED, 60, "What it speaks of", "条件类型"),
     BOOL(Condition, ok, 0, "Whether it holds", "是否成立"),
     TEXT(Condition, reason, 0, 100, "Why, for machines", "原因代码"),
-    TEXT(Condition, message, 0, 2000, "Why, for people, and what would fix it", "原因说明与处理建议"),
+    TEXT(Condition, message, 0, 2000, "Why, for people, and what would fix it",
+         "原因说明与处理建议"),
     ROW(Condition, since, T_TIME, 0, "Since when", "自何时起"),
     { 0 }
 };
-const Field head_rows[] = {
-    ROW(Head, id, T_ID, STATUS | INDEXED, "Identifier", "标识"),
-    TEXT(Head, name, REQUIRED | UNIQUE | INDEXED | IMMUTABLE | SEARCHED | COLUMN, 200, "Name, unique here", "名称（同一范围内唯一）"),
-    ROW(Head, org, T_ID, STATUS, "Organisation", "组织"),
-    ROW(Head, project, T_ID, STATUS, "Project", "项目"),
-    { 0 }
-};
+const Field head_rows[] = { ROW(Head, id, T_ID, STATUS | INDEXED, "Identifier", "标识"),
+                            TEXT(Head, name,
+                                 REQUIRED | UNIQUE | INDEXED | IMMUTABLE | SEARCHED | COLUMN, 200,
+                                 "Name, unique here", "名称（同一范围内唯一）"),
+                            ROW(Head, org, T_ID, STATUS, "Organisation", "组织"),
+                            ROW(Head, project, T_ID, STATUS, "Project", "项目"),
+                            { 0 } };
 static const Field tail_rows[] = {
     INT(Head, revision, STATUS, 1, INT64_MAX, "Grows with every change", "修订号"),
     ROW(Head, created_at, T_TIME, STATUS | INDEXED | COLUMN, "When it was made", "创建时间"),
@@ -28,13 +30,19 @@ static const Field tail_rows[] = {
 };
 const Field reconciled_rows[] = {
     INT(Head, generation, STATUS, 1, INT64_MAX, "Grows when the wish changes", "期望的代次"),
-    INT(Head, observed_generation, STATUS, 0, INT64_MAX, "Wish that the status speaks of", "状态所对应的代次"),
+    INT(Head, observed_generation, STATUS, 0, INT64_MAX, "Wish that the status speaks of",
+        "状态所对应的代次"),
     ROW(Head, deleting_at, T_TIME, STATUS, "When its deletion was asked for", "请求删除的时间"),
-    LIST(Head, conditions, Condition, STATUS, condition_rows, 0, 32, "What holds and what does not, with reasons", "各项状态及原因"),
+    LIST(Head, conditions, Condition, STATUS, condition_rows, 0, 32,
+         "What holds and what does not, with reasons", "各项状态及原因"),
     { 0 }
 };
 
-static struct { ResTable *at; size_t n; Arena *mem; } tables;
+static struct {
+    ResTable *at;
+    size_t n;
+    Arena *mem;
+} tables;
 
 static size_t rows_count(const Field *rows) {
     size_t n = 0;
@@ -50,7 +58,8 @@ static bool wanted(const Resource *r, const Field *f) {
 }
 
 static void join_rows(ResTable *t) {
-    const Field *parts[] = { head_rows, t->r->fields, t->r->flags & RES_RECONCILED ? reconciled_rows : NULL, tail_rows };
+    const Field *parts[] = { head_rows, t->r->fields,
+                             t->r->flags & RES_RECONCILED ? reconciled_rows : NULL, tail_rows };
     size_t most = 1;
     for (size_t i = 0; i < countof(parts); i++) most += rows_count(parts[i]);
     t->rows = new(tables.mem, Field, most);
@@ -75,7 +84,8 @@ static void scope_add(Buf *b, const Resource *r, size_t parameter) {
 
 // What a reconciler may write: its own STATUS members, never the bookkeeping of the wish.
 static bool is_status_column(const Field *f) {
-    static const char *const kept[] = { "id", "org", "project", "revision", "created_at", "created_by", "generation", "deleting_at" };
+    static const char *const kept[] = { "id",         "org",        "project",    "revision",
+                                        "created_at", "created_by", "generation", "deleting_at" };
     for (size_t i = 0; i < countof(kept); i++)
         if (!strcmp(f->name, kept[i])) return false;
     return f->flags & STATUS;
@@ -86,7 +96,8 @@ static void write_status_sql(ResTable *t, Buf *sql) {
     buf_printf(sql, "UPDATE %s SET ", t->r->plural);
     for (size_t i = 0; i < t->rows_n; i++) {
         if (!is_status_column(&t->rows[i])) continue;
-        buf_printf(sql, "%s\"%s\" = $%zu", t->status_n ? ", " : "", t->rows[i].name, t->status_n + 1);
+        buf_printf(sql, "%s\"%s\" = $%zu", t->status_n ? ", " : "", t->rows[i].name,
+                   t->status_n + 1);
         t->status_rows[t->status_n++] = &t->rows[i];
     }
     buf_printf(sql, " WHERE \"id\" = $%zu", t->status_n + 1), scope_add(sql, t->r, t->status_n + 2);
@@ -94,7 +105,8 @@ static void write_status_sql(ResTable *t, Buf *sql) {
 
 static void write_sql(ResTable *t) {
     Buf columns, marks, sets, sql;
-    buf_init(&columns, 1 << 16), buf_init(&marks, 1 << 16), buf_init(&sets, 1 << 16), buf_init(&sql, 1 << 18);
+    buf_init(&columns, 1 << 16), buf_init(&marks, 1 << 16), buf_init(&sets, 1 << 16),
+        buf_init(&sql, 1 << 18);
     for (size_t i = 0; i < t->rows_n; i++) {
         buf_printf(&columns, "%s\"%s\"", i ? ", " : "", t->rows[i].name);
         buf_printf(&marks, "%s$%zu", i ? ", " : "", i + 1);
@@ -102,16 +114,21 @@ static void write_sql(ResTable *t) {
     }
     const char *table = t->r->plural, *name = t->r->name;
     t->columns = z(&columns);
-    buf_printf(&sql, "SELECT %s FROM %s WHERE \"id\" = $1", t->columns, table), scope_add(&sql, t->r, 2);
+    buf_printf(&sql, "SELECT %s FROM %s WHERE \"id\" = $1", t->columns, table),
+        scope_add(&sql, t->r, 2);
     t->by_id = (Sql){ arena_printf(tables.mem, "%s_by_id", name).p, z(&sql), NULL };
-    buf_clear(&sql), buf_printf(&sql, "SELECT %s FROM %s WHERE \"name\" = $1", t->columns, table), scope_add(&sql, t->r, 2);
+    buf_clear(&sql), buf_printf(&sql, "SELECT %s FROM %s WHERE \"name\" = $1", t->columns, table),
+        scope_add(&sql, t->r, 2);
     t->by_name = (Sql){ arena_printf(tables.mem, "%s_by_name", name).p, z(&sql), NULL };
-    buf_clear(&sql), buf_printf(&sql, "INSERT INTO %s (%s) VALUES (%s)", table, t->columns, z(&marks));
+    buf_clear(&sql),
+        buf_printf(&sql, "INSERT INTO %s (%s) VALUES (%s)", table, t->columns, z(&marks));
     t->insert = (Sql){ arena_printf(tables.mem, "%s_insert", name).p, z(&sql), NULL };
-    buf_clear(&sql), buf_printf(&sql, "UPDATE %s SET %s WHERE \"id\" = $1 AND \"revision\" = $%zu", table, z(&sets), t->rows_n + 1);
+    buf_clear(&sql), buf_printf(&sql, "UPDATE %s SET %s WHERE \"id\" = $1 AND \"revision\" = $%zu",
+                                table, z(&sets), t->rows_n + 1);
     scope_add(&sql, t->r, t->rows_n + 2);
     t->update = (Sql){ arena_printf(tables.mem, "%s_update", name).p, z(&sql), NULL };
-    buf_clear(&sql), buf_printf(&sql, "DELETE FROM %s WHERE \"id\" = $1", table), scope_add(&sql, t->r, 2);
+    buf_clear(&sql), buf_printf(&sql, "DELETE FROM %s WHERE \"id\" = $1", table),
+        scope_add(&sql, t->r, 2);
     t->remove = (Sql){ arena_printf(tables.mem, "%s_remove", name).p, z(&sql), NULL };
     buf_clear(&sql), write_status_sql(t, &sql);
     t->status = (Sql){ arena_printf(tables.mem, "%s_status", name).p, z(&sql), NULL };
@@ -141,11 +158,15 @@ const ResTable *table_of(const Resource *r) {
     abort();
 }
 size_t tables_count(void) { return tables.n; }
-const ResTable *table_at(size_t i) { assert(i < tables.n); return &tables.at[i]; }
+const ResTable *table_at(size_t i) {
+    assert(i < tables.n);
+    return &tables.at[i];
+}
 
 const Resource *resource_find(const char *name) {
     for (size_t i = 0; i < tables.n; i++)
-        if (!strcmp(tables.at[i].r->name, name) || !strcmp(tables.at[i].r->plural, name)) return tables.at[i].r;
+        if (!strcmp(tables.at[i].r->name, name) || !strcmp(tables.at[i].r->plural, name))
+            return tables.at[i].r;
     return NULL;
 }
 
@@ -161,7 +182,9 @@ err scope_where(Ctx *c, const Resource *r, ScopeWhere *out) {
 }
 
 // ---- columns
-static bool stored_as_json(const Field *f) { return f->type == T_OBJECT || f->type == T_LIST || f->type == T_UNION; }
+static bool stored_as_json(const Field *f) {
+    return f->type == T_OBJECT || f->type == T_LIST || f->type == T_UNION;
+}
 
 static str nested_json(Ctx *c, const Field *f, const void *base) {
     Field one[2] = { *f, { 0 } };
@@ -169,7 +192,7 @@ static str nested_json(Ctx *c, const Field *f, const void *base) {
     buf_init(&b, 4 << 20);
     Json j = json_to(&b);
     json_obj(&j), fields_write(one, base, &j, SHOW_STORE), json_end_obj(&j);
-    size_t skip = strlen(f->name) + 4;           // {"name": … }
+    size_t skip = strlen(f->name) + 4; // {"name": … }
     assert(!b.full && b.n > skip);
     str s = arena_str(c->mem, str_n(b.p + skip, b.n - skip - 1));
     buf_done(&b);
@@ -181,10 +204,14 @@ Val row_val(Ctx *c, const Field *f, const void *base) {
     if (f->type == T_BOOL) return val_int(*(const bool *)p);
     if (stored_as_json(f)) return val_str(nested_json(c, f, base));
     switch (f->type) {
-    case T_INT: case T_MONEY: return *(const int64_t *)p == UNSET_INT ? val_null() : val_int(*(const int64_t *)p);
+    case T_INT:
+    case T_MONEY:
+        return *(const int64_t *)p == UNSET_INT ? val_null() : val_int(*(const int64_t *)p);
     case T_TIME: return *(const int64_t *)p ? val_int(*(const int64_t *)p) : val_null();
     case T_REAL: return isnan(*(const double *)p) ? val_null() : val_real(*(const double *)p);
-    case T_ENUM: return *(const int *)p < 0 ? val_null() : val_z(((const char *const *)f->of)[*(const int *)p]);
+    case T_ENUM:
+        return *(const int *)p < 0 ? val_null()
+                                   : val_z(((const char *const *)f->of)[*(const int *)p]);
     default: return val_str(*(const str *)p);
     }
 }
@@ -212,11 +239,15 @@ err row_load(Ctx *c, const ResTable *t, const Rows *rows, void *out) {
         int col = (int)i;
         if (col_null(rows, col)) continue;
         switch (f->type) {
-        case T_INT: case T_MONEY: case T_TIME: *(int64_t *)p = col_int(rows, col); break;
+        case T_INT:
+        case T_MONEY:
+        case T_TIME: *(int64_t *)p = col_int(rows, col); break;
         case T_BOOL: *(bool *)p = col_int(rows, col); break;
         case T_REAL: *(double *)p = col_real(rows, col); break;
         case T_ENUM: *(int *)p = enum_of(f, col_str(rows, col)); break;
-        case T_OBJECT: case T_LIST: case T_UNION: TRY(load_json(c, f, out, col_str(rows, col))); break;
+        case T_OBJECT:
+        case T_LIST:
+        case T_UNION: TRY(load_json(c, f, out, col_str(rows, col))); break;
         default: *(str *)p = col_str(rows, col);
         }
     }

@@ -15,10 +15,10 @@ struct Worker {
     void *arg;
     Thread thread;
     pthread_mutex_t lock;
-    pthread_cond_t changed;                      // woken, stopped, or a turn ended
+    pthread_cond_t changed; // woken, stopped, or a turn ended
     bool woken, stop;
-    uint64_t begun, ended;                       // turns
-    Ctx *c;                                      // of the turn under way
+    uint64_t begun, ended; // turns
+    Ctx *c;                // of the turn under way
     err last;
     const Reason *last_reason;
 };
@@ -46,7 +46,8 @@ static void say_failure(Worker *w, Ctx *c, err e) {
         Buf b;
         buf_init(&b, 4096);
         failure_format(&c->failure, "en", &b);
-        log_at(w->name, LOG_WARN, c, "did not finish; it will be tried again", "error", err_row(e)->slug, "why", buf_z(&b));
+        log_at(w->name, LOG_WARN, c, "did not finish; it will be tried again", "error",
+               err_row(e)->slug, "why", buf_z(&b));
         buf_done(&b);
     }
     w->last_reason = why;
@@ -80,7 +81,8 @@ static void run(void *arg) {
     }
 }
 
-Worker *worker_start(App *app, const char *name, int64_t every_ms, err (*turn)(Ctx *c, void *arg), void *arg) {
+Worker *worker_start(App *app, const char *name, int64_t every_ms, err (*turn)(Ctx *c, void *arg),
+                     void *arg) {
     assert(every_ms > 0);
     Worker *w = mem_new(sizeof *w);
     *w = (Worker){ .app = app, .name = name, .every_ms = every_ms, .turn = turn, .arg = arg };

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// worker.h - background work that looks again: a thread that runs a turn when it is woken and at least every so often, because a wake-up
-// may be lost. Reconcilers, folders, relays and keepers are workers. A turn that fails is logged when its reason changes and tried again
-// after a wait that doubles up to `every_ms`. Threads: wake from anywhere; stop joins, so not from within the turn.
+// worker.h - background work that looks again: a thread that runs a turn when it is woken and at
+// least every so often, because a wake-up may be lost. Reconcilers, folders, relays and keepers are
+// workers. A turn that fails is logged when its reason changes and tried again after a wait that
+// doubles up to `every_ms`. Threads: wake from anywhere; stop joins, so not from within the turn.
 #ifndef LATHE_RES_WORKER_H
 #define LATHE_RES_WORKER_H
 #include "base/ctx.h"
@@ -9,9 +10,11 @@
 struct App;
 typedef struct Worker Worker;
 // turn(c, arg): c is identity_system's, fresh for each turn. *c may be cancelled by worker_stop.
-Worker *worker_start(struct App *app, const char *name, int64_t every_ms, err (*turn)(Ctx *c, void *arg), void *arg);
-void worker_wake(Worker *w);                     // NULL is fine
-void worker_stop(Worker *w);                     // after the turn under way, whose Ctx is cancelled; NULL is fine
-// Blocks until a turn that began after this call has ended: for tests and for answers that promise it. Its error is that turn's.
+Worker *worker_start(struct App *app, const char *name, int64_t every_ms,
+                     err (*turn)(Ctx *c, void *arg), void *arg);
+void worker_wake(Worker *w); // NULL is fine
+void worker_stop(Worker *w); // after the turn under way, whose Ctx is cancelled; NULL is fine
+// Blocks until a turn that began after this call has ended: for tests and for answers that promise
+// it. Its error is that turn's.
 err worker_sync(Ctx *c, Worker *w);
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// access.c - who may do what. The descriptor; the first start; what may be given away; when keys were last used. The request path's view
-// of keys is access_key.c, the rows are access_table.c.
+// access.c - who may do what. The descriptor; the first start; what may be given away; when keys
+// were last used. The request path's view of keys is access_key.c, the rows are access_table.c.
 #include "mod/access/access_own.h"
 #include "base/log.h"
 #include "base/map.h"
@@ -11,15 +11,17 @@ static err access_start(Ctx *c);
 static void access_stop(void *app);
 
 static const Resource *const resources[] = {
-    &organisation_resource, &project_resource, &user_resource, &role_resource, &member_resource, &service_account_resource,
-    &api_key_resource, &admin_key_resource, NULL,
+    &organisation_resource, &project_resource,   &user_resource,
+    &role_resource,         &member_resource,    &service_account_resource,
+    &api_key_resource,      &admin_key_resource, NULL,
 };
 
 static err serve_whoami(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
     (void)r, (void)body;
     Json j = json_to(&out->body);
     json_obj(&j);
-    json_kv_str(&j, "id", c->who->id), json_kv_str(&j, "name", c->who->name), json_kv_str(&j, "key", c->who->key_id);
+    json_kv_str(&j, "id", c->who->id), json_kv_str(&j, "name", c->who->name),
+        json_kv_str(&j, "key", c->who->key_id);
     json_kv_str(&j, "org", c->org), json_kv_str(&j, "project", c->project);
     json_key(&j, "permissions"), json_arr(&j);
     for (size_t i = 0; i < c->who->permissions_n; i++) json_put_str(&j, c->who->permissions[i]);
@@ -29,12 +31,15 @@ static err serve_whoami(Ctx *c, const HttpRequest *r, const HttpBody *body, Http
 
 // clang-format off
 static const Route routes[] = {
-    { HTTP_GET, "/lathe/v1/whoami", ROUTE_ANYONE, .serve = serve_whoami, .cli = "whoami", .en = "Whose key this is, where it acts, what it may", .zh = "当前身份、所在项目与权限" },
+    { HTTP_GET, "/lathe/v1/whoami", ROUTE_ANYONE, .serve = serve_whoami, .cli = "whoami",
+        .en = "Whose key this is, where it acts, what it may", .zh = "当前身份、所在项目与权限" },
     { 0 }
 };
 const Module access_module = {
-    .name = "access", .needs = "", .resources = resources, .routes = routes, .migrations = access_migrations, .migrations_n = 1,
-    .reasons = access_reasons, .roles = access_roles, .init = access_init, .start = access_start, .stop = access_stop,
+    .name = "access", .needs = "", .resources = resources, .routes = routes,
+        .migrations = access_migrations, .migrations_n = 1,
+    .reasons = access_reasons, .roles = access_roles, .init = access_init, .start = access_start,
+        .stop = access_stop,
     .en = "Organisations, projects, people, roles and keys", .zh = "组织、项目、人员、角色与密钥",
 };
 // clang-format on
@@ -45,7 +50,8 @@ err may_give(Ctx *c, Tx *tx, str role) {
     Role r = { 0 };
     if (c->who && c->who->kind == WHO_SYSTEM) return ERR_OK;
     TRY(res_get(c, tx, &role_resource, role, &r));
-    for (size_t i = 0; i < r.permissions_n; i++) TRY(require(c, say_str(c, r.permissions[i]), role));
+    for (size_t i = 0; i < r.permissions_n; i++)
+        TRY(require(c, say_str(c, r.permissions[i]), role));
     return ERR_OK;
 }
 
@@ -59,7 +65,8 @@ static err seed_role(Ctx *c, Tx *tx, const RoleRow *row) {
     now.head.name = str_z(row->name), now.title = str_z(row->en), now.builtin = true;
     now.permissions = new(c->mem, str, n + 1), now.permissions_n = n;
     for (size_t i = 0; i < n; i++) now.permissions[i] = str_z(row->permissions[i]);
-    return e ? res_create(c, tx, &role_resource, &now) : res_update(c, tx, &role_resource, &was, &now);
+    return e ? res_create(c, tx, &role_resource, &now)
+             : res_update(c, tx, &role_resource, &was, &now);
 }
 
 err roles_seed(Ctx *c, Tx *tx, str org) {
@@ -77,7 +84,11 @@ err roles_seed(Ctx *c, Tx *tx, str org) {
 static err seed_first(Ctx *c, Tx *tx, void *arg) {
     AdminKey *key = arg;
     Organisation org = { .head.name = S("default"), .title = S("Default") };
-    Project project = { .head.name = S("default"), .title = S("Default"), .recording = 0, .recording_percent = 10, .recording_days = 30 };
+    Project project = { .head.name = S("default"),
+                        .title = S("Default"),
+                        .recording = 0,
+                        .recording_percent = 10,
+                        .recording_days = 30 };
     User admin = { .head.name = S("admin"), .title = S("Administrator") };
     AdminKey first = { .head.name = S("admin") };
     TRY(res_create(c, tx, &organisation_resource, &org));
@@ -89,9 +100,11 @@ static err seed_first(Ctx *c, Tx *tx, void *arg) {
     first.user = admin.head.id;
     TRY(res_create(c, tx, &admin_key_resource, &first));
     *key = first;
-    // The file first: a key that is stored nowhere but here must not be lost. A transaction that fails leaves one that opens nothing.
+    // The file first: a key that is stored nowhere but here must not be lost. A transaction that
+    // fails leaves one that opens nothing.
     str path = arena_printf(c->mem, STR_FMT "/admin.key", STR_ARG(app_of(c)->data_dir));
-    return file_write_all(c, path, arena_printf(c->mem, STR_FMT "\n", STR_ARG(first.key)), FILE_PRIVATE);
+    return file_write_all(c, path, arena_printf(c->mem, STR_FMT "\n", STR_ARG(first.key)),
+                          FILE_PRIVATE);
 }
 
 static err seed_again(Ctx *c, Tx *tx, void *arg) {
@@ -117,10 +130,17 @@ err first_start(Ctx *c) {
 }
 
 // ---- last use
-static struct { pthread_mutex_t lock; Map used; Arena *mem; Worker *writer; Limiter *limiter; } state = {
-    .lock = PTHREAD_MUTEX_INITIALIZER
-};
-typedef struct LastUse { str id; int64_t at_ms; } LastUse;
+static struct {
+    pthread_mutex_t lock;
+    Map used;
+    Arena *mem;
+    Worker *writer;
+    Limiter *limiter;
+} state = { .lock = PTHREAD_MUTEX_INITIALIZER };
+typedef struct LastUse {
+    str id;
+    int64_t at_ms;
+} LastUse;
 enum { FLUSH_EVERY_MS = 30000, SUBJECTS_MAX = 100000 };
 
 Limiter *access_limiter(void) { return state.limiter; }
@@ -137,7 +157,10 @@ void access_key_used(str key_id, int64_t now_ms) {
     pthread_mutex_unlock(&state.lock);
 }
 
-typedef struct Uses { LastUse *at; size_t n; } Uses;
+typedef struct Uses {
+    LastUse *at;
+    size_t n;
+} Uses;
 
 static err write_uses(Ctx *c, Tx *tx, void *arg) {
     static SQL(api_key_used, "UPDATE api_keys SET last_used_at = $1 WHERE id = $2");
@@ -145,7 +168,8 @@ static err write_uses(Ctx *c, Tx *tx, void *arg) {
     const Uses *uses = arg;
     for (size_t i = 0; i < uses->n; i++) {
         bool admin = str_starts(uses->at[i].id, S("adminkey_"));
-        TRY(db_run(c, tx, admin ? &admin_key_used : &api_key_used, V(uses->at[i].at_ms), V(uses->at[i].id)));
+        TRY(db_run(c, tx, admin ? &admin_key_used : &api_key_used, V(uses->at[i].at_ms),
+                   V(uses->at[i].id)));
     }
     return ERR_OK;
 }
@@ -189,7 +213,8 @@ static void access_stop(void *app) {
     worker_stop(state.writer);
     state.writer = NULL;
     Ctx *c = app_ctx_new(app);
-    if (used_flush(c, NULL)) log_at("access", LOG_WARN, c, "the last uses of keys were not written");
+    if (used_flush(c, NULL))
+        log_at("access", LOG_WARN, c, "the last uses of keys were not written");
     app_ctx_free(c);
     limiter_free(state.limiter);
     state.limiter = NULL;

@@ -1,39 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0
-// access.h - who may do what: organisations, projects, users, service accounts, roles, API keys. It fills App.identify.
-// A key is lathe_<26 characters>_<32 characters of secret>; only its SHA-256 is stored; it is shown once.
-// Threads: key_find is for loops (reads the snapshot); the rest for workers.
+// access.h - who may do what: organisations, projects, users, service accounts, roles, API keys. It
+// fills App.identify. A key is lathe_<26 characters>_<32 characters of secret>; only its SHA-256 is
+// stored; it is shown once. Threads: key_find is for loops (reads the snapshot); the rest for
+// workers.
 #ifndef LATHE_MOD_ACCESS_H
 #define LATHE_MOD_ACCESS_H
 #include "res/app.h"
 #include "res/limiter.h"
 #include "res/snapshot.h"
 
-typedef struct KeyEntry {                        // a living key as the request path knows it
-    str id, name, org, project, owner, owner_name;           // project absent: an administrator's
+typedef struct KeyEntry {                          // a living key as the request path knows it
+    str id, name, org, project, owner, owner_name; // project absent: an administrator's
     WhoKind owner_kind;
-    const str *permissions;                      // owner's roles cut to the key's scopes
+    const str *permissions; // owner's roles cut to the key's scopes
     size_t permissions_n;
-    int64_t expires_ms;                          // 0: never
+    int64_t expires_ms; // 0: never
     Limits limits;
 } KeyEntry;
-// The key of `Authorization: Bearer …` or `x-api-key`, as this snapshot has it. ERR_UNAUTHENTICATED with R_KEY_MISSING, R_KEY_UNKNOWN,
-// R_KEY_EXPIRED; ERR_DENIED when it may not use the project asked for. *out_project: id of the project acted in. No blocking, no SQL.
-err access_key(Ctx *c, const Snapshot *s, const HttpRequest *r, const KeyEntry **out, str *out_project);
-void access_key_used(str key_id, int64_t now_ms);            // last use: kept in memory, written back twice a minute
+// The key of `Authorization: Bearer …` or `x-api-key`, as this snapshot has it. ERR_UNAUTHENTICATED
+// with R_KEY_MISSING, R_KEY_UNKNOWN, R_KEY_EXPIRED; ERR_DENIED when it may not use the project
+// asked for. *out_project: id of the project acted in. No blocking, no SQL.
+err access_key(Ctx *c, const Snapshot *s, const HttpRequest *r, const KeyEntry **out,
+               str *out_project);
+void access_key_used(str key_id,
+                     int64_t now_ms); // last use: kept in memory, written back twice a minute
 Identity access_identity(const KeyEntry *k);
-Limiter *access_limiter(void);                   // subjects are key ids
-extern const SnapshotPart access_part;           // keys and projects
+Limiter *access_limiter(void);         // subjects are key ids
+extern const SnapshotPart access_part; // keys and projects
 
-#define ACCESS_REASONS(X)                                                                                                            \
-    X(KEY_MISSING, "key_missing", "send your API key as `Authorization: Bearer KEY`", "请以 `Authorization: Bearer KEY` 提供 API 密钥")     \
-    X(KEY_UNKNOWN, "key_unknown", "this API key is not known here, or was revoked", "该 API 密钥不存在或已被吊销")                          \
-    X(KEY_EXPIRED, "key_expired", "API key {key} expired at {at}", "API 密钥 {key} 已于 {at} 过期")                                        \
-    X(PROJECT_DENIED, "project_denied", "API key {key} does not belong to project {project}", "API 密钥 {key} 不属于项目 {project}")          \
-    X(LIMITED, "limit_reached", "API key {key} has reached its limit {limit} of {value}; it frees in {ms} ms", "API 密钥 {key} 已达到限制 {limit}（{value}），{ms} 毫秒后恢复") \
-    X(PROJECT_UNKNOWN, "project_not_found", "there is no project {project} here", "此处没有项目 {project}")                                       \
-    X(PROJECT_FULL, "project_not_empty", "project {project} still has {kind}: delete them first", "项目 {project} 中仍有 {kind}：请先删除")          \
-    X(BUILTIN, "role_builtin", "role {role} comes with Lathe and cannot change", "角色 {role} 为内置角色，不能修改")                              \
-    X(LAST_ADMIN, "last_admin", "the last administrator's key cannot go", "不能移除最后一个管理员的密钥")
+#define ACCESS_REASONS(X)                                                                         \
+    X(KEY_MISSING, "key_missing", "send your API key as `Authorization: Bearer KEY`",             \
+      "请以 `Authorization: Bearer KEY` 提供 API 密钥")                                           \
+    X(KEY_UNKNOWN, "key_unknown", "this API key is not known here, or was revoked",               \
+      "该 API 密钥不存在或已被吊销")                                                              \
+    X(KEY_EXPIRED, "key_expired", "API key {key} expired at {at}",                                \
+      "API 密钥 {key} 已于 {at} 过期")                                                            \
+    X(PROJECT_DENIED, "project_denied", "API key {key} does not belong to project {project}",     \
+      "API 密钥 {key} 不属于项目 {project}")                                                      \
+    X(LIMITED, "limit_reached",                                                                   \
+      "API key {key} has reached its limit {limit} of {value}; it frees in {ms} ms",              \
+      "API 密钥 {key} 已达到限制 {limit}（{value}），{ms} 毫秒后恢复")                            \
+    X(PROJECT_UNKNOWN, "project_not_found", "there is no project {project} here",                 \
+      "此处没有项目 {project}")                                                                   \
+    X(PROJECT_FULL, "project_not_empty", "project {project} still has {kind}: delete them first", \
+      "项目 {project} 中仍有 {kind}：请先删除")                                                   \
+    X(BUILTIN, "role_builtin", "role {role} comes with Lathe and cannot change",                  \
+      "角色 {role} 为内置角色，不能修改")                                                         \
+    X(LAST_ADMIN, "last_admin", "the last administrator's key cannot go",                         \
+      "不能移除最后一个管理员的密钥")
 REASONS_DECLARE(ACCESS_REASONS)
 extern const Reason *const access_reasons[];
 extern const Module access_module;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// access_key.c - the request path's view of keys: a part of the snapshot, found by the key's hash; who is behind it and where it may act.
+// access_key.c - the request path's view of keys: a part of the snapshot, found by the key's hash;
+// who is behind it and where it may act.
 #include "mod/access/access_own.h"
 #include "base/id.h"
 #include "base/map.h"
@@ -22,22 +23,32 @@ void key_make(Ctx *c, str *out_key, str *out_hint, str *out_hash) {
     char secret[KEY_SECRET + 1] = "";
     str id = os_id(c, "k");
     os_random(c->os, random, sizeof random);
-    for (int i = 0; i < KEY_SECRET; i++) secret[i] = letters[random[i] & 31];            // 160 bits
+    for (int i = 0; i < KEY_SECRET; i++) secret[i] = letters[random[i] & 31]; // 160 bits
     *out_key = arena_printf(c->mem, "lathe_" STR_FMT "_%s", STR_ARG(str_sub(id, 2, id.n)), secret);
-    *out_hint = arena_printf(c->mem, "lathe_" STR_FMT "…%s", STR_ARG(str_sub(id, 2, 6)), secret + KEY_SECRET - 4);
+    *out_hint = arena_printf(c->mem, "lathe_" STR_FMT "…%s", STR_ARG(str_sub(id, 2, 6)),
+                             secret + KEY_SECRET - 4);
     *out_hash = key_hash(c, *out_key);
 }
 
 // ---- the part: {"projects": [...], "keys": [...]}
-typedef struct ProjectEntry { str id, name, org, org_name; } ProjectEntry;
+typedef struct ProjectEntry {
+    str id, name, org, org_name;
+} ProjectEntry;
 typedef struct AccessView {
-    Map keys, projects, orgs;                    // by hash; by id; organisation names to ids
+    Map keys, projects, orgs; // by hash; by id; organisation names to ids
     ProjectEntry *all;
     size_t all_n;
-    const ProjectEntry *first;                   // "default" of "default", else the oldest
+    const ProjectEntry *first; // "default" of "default", else the oldest
 } AccessView;
 
-typedef struct Loader { Ctx *c; Tx *tx; Map roles, accounts, users; Member *members; size_t members_n; Json *out; } Loader;
+typedef struct Loader {
+    Ctx *c;
+    Tx *tx;
+    Map roles, accounts, users;
+    Member *members;
+    size_t members_n;
+    Json *out;
+} Loader;
 
 static err each(Loader *l, const Resource *r, err (*fn)(Loader *, void *row)) {
     ListSpec spec = { .limit = LIST_MAX, .all_scopes = true };
@@ -50,11 +61,17 @@ static err each(Loader *l, const Resource *r, err (*fn)(Loader *, void *row)) {
     return ERR_OK;
 }
 
-static err keep_role(Loader *l, void *row) { return map_set(&l->roles, ((Head *)row)->id, row), ERR_OK; }
-static err keep_account(Loader *l, void *row) { return map_set(&l->accounts, ((Head *)row)->id, row), ERR_OK; }
-static err keep_user(Loader *l, void *row) { return map_set(&l->users, ((Head *)row)->id, row), ERR_OK; }
+static err keep_role(Loader *l, void *row) {
+    return map_set(&l->roles, ((Head *)row)->id, row), ERR_OK;
+}
+static err keep_account(Loader *l, void *row) {
+    return map_set(&l->accounts, ((Head *)row)->id, row), ERR_OK;
+}
+static err keep_user(Loader *l, void *row) {
+    return map_set(&l->users, ((Head *)row)->id, row), ERR_OK;
+}
 static err keep_member(Loader *l, void *row) {
-    if (!(l->members_n & (l->members_n - 1))) {  // doubles
+    if (!(l->members_n & (l->members_n - 1))) { // doubles
         Member *grown = new(l->c->mem, Member, l->members_n ? l->members_n * 2 : 1);
         if (l->members_n) memcpy(grown, l->members, l->members_n * sizeof *grown);
         l->members = grown;
@@ -66,13 +83,15 @@ static err keep_member(Loader *l, void *row) {
 static err write_project(Loader *l, void *row) {
     const Project *p = row;
     json_obj(l->out);
-    json_kv_str(l->out, "id", p->head.id), json_kv_str(l->out, "name", p->head.name), json_kv_str(l->out, "org", p->head.org);
+    json_kv_str(l->out, "id", p->head.id), json_kv_str(l->out, "name", p->head.name),
+        json_kv_str(l->out, "org", p->head.org);
     json_end_obj(l->out);
     return ERR_OK;
 }
 static err write_org(Loader *l, void *row) {
     const Head *h = row;
-    json_obj(l->out), json_kv_str(l->out, "id", h->id), json_kv_str(l->out, "name", h->name), json_end_obj(l->out);
+    json_obj(l->out), json_kv_str(l->out, "id", h->id), json_kv_str(l->out, "name", h->name),
+        json_end_obj(l->out);
     return ERR_OK;
 }
 
@@ -81,11 +100,14 @@ static void write_role(Loader *l, str role) {
     for (size_t i = 0; r && i < r->permissions_n; i++) json_put_str(l->out, r->permissions[i]);
 }
 
-static void write_head(Loader *l, const Head *h, str org, str hash, int64_t expires, const char *kind, str owner, str owner_name) {
+static void write_head(Loader *l, const Head *h, str org, str hash, int64_t expires,
+                       const char *kind, str owner, str owner_name) {
     Json *j = l->out;
     json_obj(j);
-    json_kv_str(j, "hash", hash), json_kv_str(j, "id", h->id), json_kv_str(j, "name", h->name), json_kv_str(j, "org", org);
-    json_kv_str(j, "project", h->project), json_kv_z(j, "kind", kind), json_kv_str(j, "owner", owner);
+    json_kv_str(j, "hash", hash), json_kv_str(j, "id", h->id), json_kv_str(j, "name", h->name),
+        json_kv_str(j, "org", org);
+    json_kv_str(j, "project", h->project), json_kv_z(j, "kind", kind),
+        json_kv_str(j, "owner", owner);
     json_kv_str(j, "owner_name", owner_name), json_kv_i64(j, "expires", expires);
 }
 
@@ -94,22 +116,28 @@ static err write_api_key(Loader *l, void *row) {
     const ServiceAccount *a = map_get(&l->accounts, k->owner);
     const User *u = map_get(&l->users, k->owner);
     bool system = str_is(k->owner, "system");
-    if (k->disabled || (a && a->disabled) || (u && u->disabled) || (!a && !u && !system)) return ERR_OK;
+    if (k->disabled || (a && a->disabled) || (u && u->disabled) || (!a && !u && !system))
+        return ERR_OK;
     Json *j = l->out;
     write_head(l, &k->head, k->head.org, k->hash, k->expires_at, a ? "service" : "user", k->owner,
-               a ? a->head.name : u ? u->head.name : k->owner);
+               a   ? a->head.name
+               : u ? u->head.name
+                   : k->owner);
     json_key(j, "rights"), json_arr(j);
     for (size_t i = 0; a && i < a->roles_n; i++) write_role(l, a->roles[i]);
     for (size_t i = 0; u && i < l->members_n; i++) {
         const Member *m = &l->members[i];
-        if (str_eq(m->user, u->head.id) && (!m->member_project.n || str_eq(m->member_project, k->head.project))) write_role(l, m->role);
+        if (str_eq(m->user, u->head.id)
+            && (!m->member_project.n || str_eq(m->member_project, k->head.project)))
+            write_role(l, m->role);
     }
     if (system) json_put_str(j, S("*"));
     json_end_arr(j);
     json_key(j, "scopes"), json_arr(j);
     for (size_t i = 0; i < k->scopes_n; i++) json_put_str(j, k->scopes[i]);
     json_end_arr(j);
-    json_kv_i64(j, "rpm", k->limits.requests_per_minute), json_kv_i64(j, "concurrency", k->limits.concurrency);
+    json_kv_i64(j, "rpm", k->limits.requests_per_minute),
+        json_kv_i64(j, "concurrency", k->limits.concurrency);
     json_kv_i64(j, "money", k->limits.money_per_day);
     json_end_obj(j);
     return ERR_OK;
@@ -119,8 +147,10 @@ static err write_admin_key(Loader *l, void *row) {
     const AdminKey *k = row;
     const User *u = map_get(&l->users, k->user);
     if (k->disabled || (u && u->disabled)) return ERR_OK;
-    write_head(l, &k->head, k->admin_org, k->hash, k->expires_at, "user", u ? u->head.id : k->head.id, u ? u->head.name : k->head.name);
-    json_key(l->out, "rights"), json_arr(l->out), json_put_str(l->out, S("*")), json_end_arr(l->out);
+    write_head(l, &k->head, k->admin_org, k->hash, k->expires_at, "user",
+               u ? u->head.id : k->head.id, u ? u->head.name : k->head.name);
+    json_key(l->out, "rights"), json_arr(l->out), json_put_str(l->out, S("*")),
+        json_end_arr(l->out);
     json_end_obj(l->out);
     return ERR_OK;
 }
@@ -155,11 +185,15 @@ static const str *texts(Arena *mem, yyjson_val *list, size_t *out_n) {
     return out;
 }
 
-// Rights cut to scopes: what both cover. A right wider than a scope gives the scope, a scope wider than a right gives the right.
+// Rights cut to scopes: what both cover. A right wider than a scope gives the scope, a scope wider
+// than a right gives the right.
 static void cut_rights(Arena *mem, KeyEntry *k, yyjson_val *rights, yyjson_val *scopes) {
     size_t rights_n, scopes_n, n = 0;
     const str *have = texts(mem, rights, &rights_n), *want = texts(mem, scopes, &scopes_n);
-    if (!scopes_n) { k->permissions = have, k->permissions_n = rights_n; return; }
+    if (!scopes_n) {
+        k->permissions = have, k->permissions_n = rights_n;
+        return;
+    }
     str *both = new(mem, str, rights_n * scopes_n + 1);
     for (size_t i = 0; i < rights_n; i++)
         for (size_t s = 0; s < scopes_n; s++) {
@@ -171,9 +205,14 @@ static void cut_rights(Arena *mem, KeyEntry *k, yyjson_val *rights, yyjson_val *
 
 static void compile_key(Arena *mem, AccessView *v, yyjson_val *in) {
     KeyEntry *k = new(mem, KeyEntry, 1);
-    *k = (KeyEntry){ .id = json_get_str(in, "id"), .name = json_get_str(in, "name"), .org = json_get_str(in, "org"),
-                     .project = json_get_str(in, "project"), .owner = json_get_str(in, "owner"), .owner_name = json_get_str(in, "owner_name"),
-                     .owner_kind = str_is(json_get_str(in, "kind"), "service") ? WHO_SERVICE : WHO_USER };
+    *k = (KeyEntry){ .id = json_get_str(in, "id"),
+                     .name = json_get_str(in, "name"),
+                     .org = json_get_str(in, "org"),
+                     .project = json_get_str(in, "project"),
+                     .owner = json_get_str(in, "owner"),
+                     .owner_name = json_get_str(in, "owner_name"),
+                     .owner_kind =
+                         str_is(json_get_str(in, "kind"), "service") ? WHO_SERVICE : WHO_USER };
     json_get_i64(in, "expires", &k->expires_ms);
     json_get_i64(in, "rpm", &k->limits.requests_per_minute);
     json_get_i64(in, "concurrency", &k->limits.concurrency);
@@ -188,9 +227,12 @@ static void compile_projects(Arena *mem, AccessView *v, yyjson_val *list) {
     v->all = new(mem, ProjectEntry, yyjson_arr_size(list) + 1);
     yyjson_arr_foreach(list, i, n, in) {
         ProjectEntry *p = &v->all[v->all_n++];
-        *p = (ProjectEntry){ json_get_str(in, "id"), json_get_str(in, "name"), json_get_str(in, "org"), { 0 } };
+        *p = (ProjectEntry){
+            json_get_str(in, "id"), json_get_str(in, "name"), json_get_str(in, "org"), { 0 }
+        };
         map_set(&v->projects, p->id, p);
-        if (!v->first || (str_is(p->name, "default") && !str_is(v->first->name, "default"))) v->first = p;
+        if (!v->first || (str_is(p->name, "default") && !str_is(v->first->name, "default")))
+            v->first = p;
     }
 }
 
@@ -222,7 +264,8 @@ const SnapshotPart access_part = { "access", part_query, part_compile };
 // ---- who is it
 static str sent_key(const HttpRequest *r) {
     str bearer = http_header(r, "authorization");
-    if (bearer.n > 7 && str_ieq(str_sub(bearer, 0, 7), S("bearer "))) return str_trim(str_sub(bearer, 7, bearer.n));
+    if (bearer.n > 7 && str_ieq(str_sub(bearer, 0, 7), S("bearer ")))
+        return str_trim(str_sub(bearer, 7, bearer.n));
     return http_header(r, "x-api-key");
 }
 
@@ -239,19 +282,21 @@ static const ProjectEntry *find_project(const AccessView *v, str org, str id_or_
     const ProjectEntry *found = NULL;
     for (size_t i = 0; i < v->all_n; i++) {
         if (!str_eq(v->all[i].name, id_or_name) || (org.n && !str_eq(v->all[i].org, org))) continue;
-        if (found) return NULL;                  // two organisations have one: the id says which
+        if (found) return NULL; // two organisations have one: the id says which
         found = &v->all[i];
     }
     return found;
 }
 
-static err choose_project(Ctx *c, const AccessView *v, const KeyEntry *k, const HttpRequest *r, str *out_org, str *out_project) {
+static err choose_project(Ctx *c, const AccessView *v, const KeyEntry *k, const HttpRequest *r,
+                          str *out_org, str *out_project) {
     str asked = request_project(r), org = k->org.n ? k->org : asked_org(v, r);
     const ProjectEntry *p = NULL;
     if (k->project.n) {
         p = map_get(&v->projects, k->project);
         if (asked.n && !str_eq(asked, k->project) && !(p && str_eq(asked, p->name)))
-            return fail(c, ERR_DENIED, R_PROJECT_DENIED, "key", say_str(c, k->name), "project", say_str(c, asked));
+            return fail(c, ERR_DENIED, R_PROJECT_DENIED, "key", say_str(c, k->name), "project",
+                        say_str(c, asked));
     } else if (asked.n) {
         p = find_project(v, org, asked);
         if (!p) return fail(c, ERR_NOTFOUND, R_PROJECT_UNKNOWN, "project", say_str(c, asked));
@@ -270,16 +315,18 @@ static err find_key(Ctx *c, const AccessView *v, const HttpRequest *r, const Key
     if (!text.n) return fail(c, ERR_UNAUTHENTICATED, R_KEY_MISSING);
     if (text.n > KEY_TEXT_MAX) return fail(c, ERR_UNAUTHENTICATED, R_KEY_UNKNOWN);
     char hex[BLOB_DIGEST_HEX + 1], at[TIME_TEXT];
-    sha256_hex(text, hex);                       // found by its hash: no comparison whose time tells of a prefix
+    sha256_hex(text, hex); // found by its hash: no comparison whose time tells of a prefix
     const KeyEntry *k = map_get(&v->keys, str_z(hex));
     if (!k) return fail(c, ERR_UNAUTHENTICATED, R_KEY_UNKNOWN);
     if (k->expires_ms && os_wall_ms(c->os) >= k->expires_ms)
-        return fail(c, ERR_UNAUTHENTICATED, R_KEY_EXPIRED, "key", say_str(c, k->name), "at", say_str(c, time_format(k->expires_ms, at)));
+        return fail(c, ERR_UNAUTHENTICATED, R_KEY_EXPIRED, "key", say_str(c, k->name), "at",
+                    say_str(c, time_format(k->expires_ms, at)));
     *out = k;
     return ERR_OK;
 }
 
-err access_key(Ctx *c, const Snapshot *s, const HttpRequest *r, const KeyEntry **out, str *out_project) {
+err access_key(Ctx *c, const Snapshot *s, const HttpRequest *r, const KeyEntry **out,
+               str *out_project) {
     const AccessView *v = snapshot_get(s, &access_part);
     const KeyEntry *k = NULL;
     str org;
@@ -296,13 +343,14 @@ err access_key(Ctx *c, const Snapshot *s, const HttpRequest *r, const KeyEntry *
 }
 
 Identity access_identity(const KeyEntry *k) {
-    return (Identity){ k->owner_kind, k->owner, k->owner_name, k->id, k->org, k->project, k->permissions, k->permissions_n };
+    return (Identity){ k->owner_kind, k->owner,   k->owner_name,  k->id,
+                       k->org,        k->project, k->permissions, k->permissions_n };
 }
 
 static void give(void *s) { snapshot_give(s); }
 
 err access_identify(Ctx *c, const HttpRequest *r, bool on_loop) {
-    const Snapshot *s = snapshot_take();         // the identity points into it: kept as long as the call
+    const Snapshot *s = snapshot_take(); // the identity points into it: kept as long as the call
     const KeyEntry *k;
     str project;
     (void)on_loop;

@@ -4,17 +4,39 @@
 #define LATHE_MOD_ACCESS_OWN_H
 #include "mod/access/access.h"
 
-typedef struct Organisation { Head head; str title; } Organisation;
+typedef struct Organisation {
+    Head head;
+    str title;
+} Organisation;
 typedef struct Project {
     Head head;
     str title;
-    int recording;                               // recordings[]: whether prompts and answers are kept
+    int recording; // recordings[]: whether prompts and answers are kept
     int64_t recording_percent, recording_days;
 } Project;
-typedef struct User { Head head; str email, title; bool disabled; } User;
-typedef struct Role { Head head; str title; str *permissions; size_t permissions_n; bool builtin; } Role;
-typedef struct Member { Head head; str user, role, member_project; } Member;
-typedef struct ServiceAccount { Head head; str title; str *roles; size_t roles_n; bool disabled; } ServiceAccount;
+typedef struct User {
+    Head head;
+    str email, title;
+    bool disabled;
+} User;
+typedef struct Role {
+    Head head;
+    str title;
+    str *permissions;
+    size_t permissions_n;
+    bool builtin;
+} Role;
+typedef struct Member {
+    Head head;
+    str user, role, member_project;
+} Member;
+typedef struct ServiceAccount {
+    Head head;
+    str title;
+    str *roles;
+    size_t roles_n;
+    bool disabled;
+} ServiceAccount;
 typedef struct ApiKey {
     Head head;
     str service_account, key, hint, hash, owner; // owner: the account, else who made it
@@ -26,13 +48,14 @@ typedef struct ApiKey {
 } ApiKey;
 typedef struct AdminKey {
     Head head;
-    str user, key, hint, hash, admin_org;        // admin_org: the organisation it rules; absent: the system
+    str user, key, hint, hash,
+        admin_org; // admin_org: the organisation it rules; absent: the system
     int64_t expires_at, last_used_at;
     bool disabled;
 } AdminKey;
 
-extern const Resource organisation_resource, project_resource, user_resource, role_resource, member_resource, service_account_resource,
-    api_key_resource, admin_key_resource;
+extern const Resource organisation_resource, project_resource, user_resource, role_resource,
+    member_resource, service_account_resource, api_key_resource, admin_key_resource;
 extern const Setting access_settings[];
 extern const RoleRow access_roles[];
 extern const Migration access_migrations[];
@@ -40,10 +63,10 @@ extern const size_t access_migrations_n;
 
 // A new key: text to show once, what to store. Text is in c->mem.
 void key_make(Ctx *c, str *out_key, str *out_hint, str *out_hash);
-str key_hash(Ctx *c, str key);                   // SHA-256, hex
-err first_start(Ctx *c);                         // organisation, project, admin, key file: when there is none
-err roles_seed(Ctx *c, Tx *tx, str org);         // the built-in ones of every module, as rows
-err may_give(Ctx *c, Tx *tx, str role);          // one may not give away what one does not have
+str key_hash(Ctx *c, str key); // SHA-256, hex
+err first_start(Ctx *c);       // organisation, project, admin, key file: when there is none
+err roles_seed(Ctx *c, Tx *tx, str org); // the built-in ones of every module, as rows
+err may_give(Ctx *c, Tx *tx, str role);  // one may not give away what one does not have
 err access_identify(Ctx *c, const HttpRequest *r, bool on_loop);
-err used_flush(Ctx *c, void *arg);               // worker: last uses into SQL
+err used_flush(Ctx *c, void *arg); // worker: last uses into SQL
 #endif

@@ -2,32 +2,43 @@
 // access_sql.c - migrations.
 #include "mod/access/access_own.h"
 
-#define TAIL "revision BIGINT NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, created_by TEXT);"
+#define TAIL                                                                             \
+    "revision BIGINT NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, " \
+    "created_by TEXT);"
 const Migration access_migrations[] = {
     { 1,
       "CREATE TABLE organisations (id TEXT PRIMARY KEY, name TEXT NOT NULL, title TEXT, " TAIL
       "CREATE UNIQUE INDEX organisations_name ON organisations (name);"
-      "CREATE TABLE projects (id TEXT PRIMARY KEY, name TEXT NOT NULL, org TEXT NOT NULL, title TEXT, recording TEXT NOT NULL, "
+      "CREATE TABLE projects (id TEXT PRIMARY KEY, name TEXT NOT NULL, org TEXT NOT NULL, title "
+      "TEXT, recording TEXT NOT NULL, "
       "recording_percent BIGINT, recording_days BIGINT, " TAIL
       "CREATE UNIQUE INDEX projects_name ON projects (org, name);"
-      "CREATE TABLE users (id TEXT PRIMARY KEY, name TEXT NOT NULL, org TEXT NOT NULL, email TEXT, title TEXT, "
-      "disabled BIGINT NOT NULL, " TAIL
-      "CREATE UNIQUE INDEX users_name ON users (org, name); CREATE INDEX users_email ON users (org, email);"
-      "CREATE TABLE roles (id TEXT PRIMARY KEY, name TEXT NOT NULL, org TEXT NOT NULL, title TEXT, permissions TEXT NOT NULL, "
-      "builtin BIGINT NOT NULL, " TAIL
-      "CREATE UNIQUE INDEX roles_name ON roles (org, name);"
-      "CREATE TABLE members (id TEXT PRIMARY KEY, org TEXT NOT NULL, \"user\" TEXT NOT NULL, role TEXT NOT NULL, member_project TEXT, " TAIL
+      "CREATE TABLE users (id TEXT PRIMARY KEY, name TEXT NOT NULL, org TEXT NOT NULL, email TEXT, "
+      "title TEXT, "
+      "disabled BIGINT NOT NULL, " TAIL "CREATE UNIQUE INDEX users_name ON users (org, name); "
+                                        "CREATE INDEX users_email ON users (org, email);"
+      "CREATE TABLE roles (id TEXT PRIMARY KEY, name TEXT NOT NULL, org TEXT NOT NULL, title TEXT, "
+      "permissions TEXT NOT NULL, "
+      "builtin BIGINT NOT NULL, " TAIL "CREATE UNIQUE INDEX roles_name ON roles (org, name);"
+      "CREATE TABLE members (id TEXT PRIMARY KEY, org TEXT NOT NULL, \"user\" TEXT NOT NULL, role "
+      "TEXT NOT NULL, member_project TEXT, " TAIL
       "CREATE INDEX members_user ON members (org, \"user\");"
-      "CREATE TABLE service_accounts (id TEXT PRIMARY KEY, name TEXT NOT NULL, org TEXT NOT NULL, project TEXT NOT NULL, title TEXT, "
+      "CREATE TABLE service_accounts (id TEXT PRIMARY KEY, name TEXT NOT NULL, org TEXT NOT NULL, "
+      "project TEXT NOT NULL, title TEXT, "
       "roles TEXT NOT NULL, disabled BIGINT NOT NULL, " TAIL
       "CREATE UNIQUE INDEX service_accounts_name ON service_accounts (project, name);"
-      "CREATE TABLE api_keys (id TEXT PRIMARY KEY, name TEXT NOT NULL, org TEXT NOT NULL, project TEXT NOT NULL, service_account TEXT, "
-      "scopes TEXT NOT NULL, limits TEXT NOT NULL, expires_at BIGINT, disabled BIGINT NOT NULL, hint TEXT, last_used_at BIGINT, "
+      "CREATE TABLE api_keys (id TEXT PRIMARY KEY, name TEXT NOT NULL, org TEXT NOT NULL, project "
+      "TEXT NOT NULL, service_account TEXT, "
+      "scopes TEXT NOT NULL, limits TEXT NOT NULL, expires_at BIGINT, disabled BIGINT NOT NULL, "
+      "hint TEXT, last_used_at BIGINT, "
       "owner TEXT, hash TEXT NOT NULL, " TAIL
-      "CREATE UNIQUE INDEX api_keys_name ON api_keys (project, name); CREATE UNIQUE INDEX api_keys_hash ON api_keys (hash);"
-      "CREATE TABLE admin_keys (id TEXT PRIMARY KEY, name TEXT NOT NULL, \"user\" TEXT, admin_org TEXT, expires_at BIGINT, "
+      "CREATE UNIQUE INDEX api_keys_name ON api_keys (project, name); CREATE UNIQUE INDEX "
+      "api_keys_hash ON api_keys (hash);"
+      "CREATE TABLE admin_keys (id TEXT PRIMARY KEY, name TEXT NOT NULL, \"user\" TEXT, admin_org "
+      "TEXT, expires_at BIGINT, "
       "disabled BIGINT NOT NULL, hint TEXT, last_used_at BIGINT, hash TEXT NOT NULL, " TAIL
-      "CREATE UNIQUE INDEX admin_keys_name ON admin_keys (name); CREATE UNIQUE INDEX admin_keys_hash ON admin_keys (hash);",
+      "CREATE UNIQUE INDEX admin_keys_name ON admin_keys (name); CREATE UNIQUE INDEX "
+      "admin_keys_hash ON admin_keys (hash);",
       NULL },
 };
 const size_t access_migrations_n = countof(access_migrations);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// access_table.c - rows only: organisations, projects, users, roles, members, service accounts, keys.
+// access_table.c - rows only: organisations, projects, users, roles, members, service accounts,
+// keys.
 #include "mod/access/access_own.h"
 
 static const char *const recordings[] = { "none", "all", "sampled", NULL };
@@ -13,8 +14,10 @@ static const Field project_rows[] = {
     TEXT(Project, title, COLUMN, 200, "Name for people", "显示名称"),
     ENUM(Project, recording, COLUMN, recordings, "Whether prompts and answers are kept in traces",
          "追踪是否保存提示词与应答", .fallback = "none"),
-    INT(Project, recording_percent, 0, 0, 100, "Share of requests kept when sampled", "抽样保存的百分比", .fallback = "10"),
-    INT(Project, recording_days, 0, 1, 3650, "Days that content is kept", "内容保留天数", .fallback = "30"),
+    INT(Project, recording_percent, 0, 0, 100, "Share of requests kept when sampled", "抽样保存的百分比",
+        .fallback = "10"),
+    INT(Project, recording_days, 0, 1, 3650, "Days that content is kept", "内容保留天数",
+        .fallback = "30"),
     { 0 }
 };
 static const Field user_rows[] = {
@@ -27,7 +30,8 @@ static const Field role_rows[] = {
     TEXT(Role, title, COLUMN, 200, "Name for people", "显示名称"),
     LIST(Role, permissions, str, SORTED_SET, text_item, 0, 500,
          "What it allows: models.read, models.*, *.read", "允许的权限：models.read、models.*、*.read"),
-    BOOL(Role, builtin, STATUS | INDEXED | COLUMN, "Comes with Lathe and cannot change", "内置角色，不可修改"),
+    BOOL(Role, builtin, STATUS | INDEXED | COLUMN, "Comes with Lathe and cannot change",
+        "内置角色，不可修改"),
     { 0 }
 };
 static const Field member_rows[] = {
@@ -43,15 +47,18 @@ static const Field role_item[] = {
 };
 static const Field service_account_rows[] = {
     TEXT(ServiceAccount, title, COLUMN, 200, "Name for people", "显示名称"),
-    LIST(ServiceAccount, roles, str, 0, role_item, 0, 20, "What it may do in this project", "在本项目中的角色"),
-    BOOL(ServiceAccount, disabled, INDEXED | COLUMN, "May not act; its keys do not work", "已停用；其密钥失效"),
+    LIST(ServiceAccount, roles, str, 0, role_item, 0, 20, "What it may do in this project",
+        "在本项目中的角色"),
+    BOOL(ServiceAccount, disabled, INDEXED | COLUMN, "May not act; its keys do not work",
+        "已停用；其密钥失效"),
     { 0 }
 };
 #define MONEY_MAX INT64_C(1000000000000000000)
 static const Field limit_rows[] = {
     INT(Limits, requests_per_minute, 0, 1, 1000000, "Requests a minute", "每分钟请求数"),
     INT(Limits, concurrency, 0, 1, 100000, "Requests at once", "并发请求数"),
-    ROW(Limits, money_per_day, T_MONEY, 0, "Money a day (UTC), reserved before each request", "每日费用（UTC），请求前预留",
+    ROW(Limits, money_per_day, T_MONEY, 0, "Money a day (UTC), reserved before each request",
+        "每日费用（UTC），请求前预留",
         .min = 1, .max = MONEY_MAX),
     { 0 }
 };
@@ -59,12 +66,15 @@ static const Field api_key_rows[] = {
     REF(ApiKey, service_account, IMMUTABLE | INDEXED | COLUMN, "service_account", REF_CASCADE,
         "Whose key; absent: yours", "所属服务账号；缺省为创建者本人"),
     LIST(ApiKey, scopes, str, SORTED_SET, text_item, 0, 100,
-         "Cuts what its owner may do: inference.use, models.read; empty: all of it", "限定权限范围：inference.use、models.read；空为不限"),
+         "Cuts what its owner may do: inference.use, models.read; empty: all of it",
+         "限定权限范围：inference.use、models.read；空为不限"),
     OBJECT(ApiKey, limits, 0, limit_rows, "Limits of this key", "密钥限额"),
-    ROW(ApiKey, expires_at, T_TIME, INDEXED | COLUMN, "Works until then; absent: for ever", "到期时间；缺省为永久"),
+    ROW(ApiKey, expires_at, T_TIME, INDEXED | COLUMN, "Works until then; absent: for ever",
+        "到期时间；缺省为永久"),
     BOOL(ApiKey, disabled, INDEXED | COLUMN, "Does not work for now", "暂停使用"),
     TEXT(ApiKey, hint, STATUS | COLUMN, 60, "Its first and last characters", "首尾字符"),
-    ROW(ApiKey, last_used_at, T_TIME, STATUS | COLUMN, "Last use, to about half a minute", "最近使用时间（约半分钟精度）"),
+    ROW(ApiKey, last_used_at, T_TIME, STATUS | COLUMN, "Last use, to about half a minute",
+        "最近使用时间（约半分钟精度）"),
     ROW(ApiKey, owner, T_ID, STATUS | INDEXED, "Whose rights it carries", "权限所属者"),
     TEXT(ApiKey, hash, STATUS | HIDDEN, 64, "SHA-256 of the key", "密钥的 SHA-256"),
     TEXT(ApiKey, key, STATUS | ONCE, 100, "The key itself: shown once", "密钥本身：仅显示一次"),
@@ -74,10 +84,12 @@ static const Field admin_key_rows[] = {
     REF(AdminKey, user, IMMUTABLE, "user", REF_SOFT, "Whose key", "所属用户"),
     REF(AdminKey, admin_org, IMMUTABLE | INDEXED | COLUMN, "organisation", REF_CASCADE,
         "The organisation it rules; absent: the whole system", "所管理的组织；缺省为整个系统"),
-    ROW(AdminKey, expires_at, T_TIME, INDEXED | COLUMN, "Works until then; absent: for ever", "到期时间；缺省为永久"),
+    ROW(AdminKey, expires_at, T_TIME, INDEXED | COLUMN, "Works until then; absent: for ever",
+        "到期时间；缺省为永久"),
     BOOL(AdminKey, disabled, INDEXED | COLUMN, "Does not work for now", "暂停使用"),
     TEXT(AdminKey, hint, STATUS | COLUMN, 60, "Its first and last characters", "首尾字符"),
-    ROW(AdminKey, last_used_at, T_TIME, STATUS | COLUMN, "Last use, to about half a minute", "最近使用时间（约半分钟精度）"),
+    ROW(AdminKey, last_used_at, T_TIME, STATUS | COLUMN, "Last use, to about half a minute",
+        "最近使用时间（约半分钟精度）"),
     TEXT(AdminKey, hash, STATUS | HIDDEN, 64, "SHA-256 of the key", "密钥的 SHA-256"),
     TEXT(AdminKey, key, STATUS | ONCE, 100, "The key itself: shown once", "密钥本身：仅显示一次"),
     { 0 }
@@ -90,8 +102,10 @@ static err role_check(Ctx *c, Tx *tx, const void *old, void *now) {
     (void)tx;
     bool system = c->who && c->who->kind == WHO_SYSTEM;
     if (system) return ERR_OK;
-    if ((was && was->builtin) || (is && is->builtin)) return fail(c, ERR_CONFLICT, R_BUILTIN, "role", say_str(c, (was ? was : is)->head.name));
-    for (size_t i = 0; is && i < is->permissions_n; i++) TRY(require(c, say_str(c, is->permissions[i]), S("")));
+    if ((was && was->builtin) || (is && is->builtin))
+        return fail(c, ERR_CONFLICT, R_BUILTIN, "role", say_str(c, (was ? was : is)->head.name));
+    for (size_t i = 0; is && i < is->permissions_n; i++)
+        TRY(require(c, say_str(c, is->permissions[i]), S("")));
     return ERR_OK;
 }
 
@@ -111,7 +125,7 @@ static err api_key_check(Ctx *c, Tx *tx, const void *old, void *now) {
     ApiKey *k = now;
     if (old || !k) return ERR_OK;
     k->owner = k->service_account.n ? k->service_account : c->who ? c->who->id : (str){ 0 };
-    if (k->service_account.n) {                  // its key gives what the account may do
+    if (k->service_account.n) { // its key gives what the account may do
         ServiceAccount account = { 0 };
         TRY(res_get(c, tx, &service_account_resource, k->service_account, &account));
         for (size_t i = 0; i < account.roles_n; i++) TRY(may_give(c, tx, account.roles[i]));
@@ -128,11 +142,16 @@ static err api_key_rotate(Ctx *c, Tx *tx, void *row, const void *input, str *out
 }
 
 static err admin_key_check(Ctx *c, Tx *tx, const void *old, void *now) {
-    static SQL(admin_keys_left, "SELECT COUNT(*) FROM admin_keys WHERE id <> $1 AND disabled = 0 AND admin_org IS NULL AND "
-                                "(expires_at IS NULL OR expires_at > $2)");
+    static SQL(
+        admin_keys_left,
+        "SELECT COUNT(*) FROM admin_keys WHERE id <> $1 AND disabled = 0 AND admin_org IS NULL AND "
+        "(expires_at IS NULL OR expires_at > $2)");
     AdminKey *k = now;
     const AdminKey *was = old;
-    if (!old) { key_make(c, &k->key, &k->hint, &k->hash); return ERR_OK; }
+    if (!old) {
+        key_make(c, &k->key, &k->hint, &k->hash);
+        return ERR_OK;
+    }
     bool ends = !k || k->disabled || k->expires_at;
     if (!ends || was->admin_org.n) return ERR_OK;
     Rows *rows;
@@ -158,7 +177,9 @@ static err project_check(Ctx *c, Tx *tx, const void *old, void *now) {
             void *rows;
             size_t n = 0;
             if ((*r)->scope == SCOPE_PROJECT) e = res_list(c, tx, *r, &spec, &rows, &n, NULL);
-            if (!e && n) e = fail(c, ERR_CONFLICT, R_PROJECT_FULL, "project", say_str(c, p->head.name), "kind", (*r)->plural);
+            if (!e && n)
+                e = fail(c, ERR_CONFLICT, R_PROJECT_FULL, "project", say_str(c, p->head.name),
+                         "kind", (*r)->plural);
         }
     c->project = was;
     return e;
@@ -166,50 +187,69 @@ static err project_check(Ctx *c, Tx *tx, const void *old, void *now) {
 
 // clang-format off
 const Resource organisation_resource = {
-    .name = "organisation", .plural = "organisations", .prefix = "org", .scope = SCOPE_SYSTEM, .flags = RES_IN_SNAPSHOT | RES_NO_DELETE,
-    .size = sizeof(Organisation), .fields = organisation_rows, .stage = organisation_stage, .notify = snapshot_wake,
-    .en = "A company or department with its own people, projects and bills", .zh = "组织：拥有各自的人员、项目与账单" };
+    .name = "organisation", .plural = "organisations", .prefix = "org", .scope = SCOPE_SYSTEM,
+        .flags = RES_IN_SNAPSHOT | RES_NO_DELETE,
+    .size = sizeof(Organisation), .fields = organisation_rows, .stage = organisation_stage,
+        .notify = snapshot_wake,
+    .en = "A company or department with its own people, projects and bills",
+        .zh = "组织：拥有各自的人员、项目与账单" };
 const Resource project_resource = {
-    .name = "project", .plural = "projects", .prefix = "project", .scope = SCOPE_ORG, .flags = RES_IN_SNAPSHOT,
-    .size = sizeof(Project), .fields = project_rows, .check = project_check, .notify = snapshot_wake,
-    .en = "Where models, deployments and keys live, apart from other projects", .zh = "项目：模型、部署与密钥所在，彼此隔离" };
+    .name = "project", .plural = "projects", .prefix = "project", .scope = SCOPE_ORG,
+        .flags = RES_IN_SNAPSHOT,
+    .size = sizeof(Project), .fields = project_rows, .check = project_check,
+        .notify = snapshot_wake,
+    .en = "Where models, deployments and keys live, apart from other projects",
+        .zh = "项目：模型、部署与密钥所在，彼此隔离" };
 const Resource user_resource = {
-    .name = "user", .plural = "users", .prefix = "user", .scope = SCOPE_ORG, .flags = RES_IN_SNAPSHOT,
-    .size = sizeof(User), .fields = user_rows, .notify = snapshot_wake, .en = "A person", .zh = "用户" };
+    .name = "user", .plural = "users", .prefix = "user", .scope = SCOPE_ORG,
+        .flags = RES_IN_SNAPSHOT,
+    .size = sizeof(User), .fields = user_rows, .notify = snapshot_wake, .en = "A person",
+        .zh = "用户" };
 const Resource role_resource = {
-    .name = "role", .plural = "roles", .prefix = "role", .scope = SCOPE_ORG, .flags = RES_IN_SNAPSHOT,
+    .name = "role", .plural = "roles", .prefix = "role", .scope = SCOPE_ORG,
+        .flags = RES_IN_SNAPSHOT,
     .size = sizeof(Role), .fields = role_rows, .check = role_check, .notify = snapshot_wake,
     .en = "A set of permissions", .zh = "角色：一组权限" };
 const Resource member_resource = {
-    .name = "member", .plural = "members", .prefix = "member", .scope = SCOPE_ORG, .flags = RES_UNNAMED | RES_IN_SNAPSHOT,
+    .name = "member", .plural = "members", .prefix = "member", .scope = SCOPE_ORG,
+        .flags = RES_UNNAMED | RES_IN_SNAPSHOT,
     .size = sizeof(Member), .fields = member_rows, .check = member_check, .notify = snapshot_wake,
     .en = "What a user may do, and where", .zh = "成员：用户在何处拥有何种角色" };
 const Resource service_account_resource = {
-    .name = "service_account", .plural = "service_accounts", .prefix = "sa", .scope = SCOPE_PROJECT, .flags = RES_IN_SNAPSHOT,
-    .size = sizeof(ServiceAccount), .fields = service_account_rows, .check = account_check, .notify = snapshot_wake,
+    .name = "service_account", .plural = "service_accounts", .prefix = "sa",
+        .scope = SCOPE_PROJECT, .flags = RES_IN_SNAPSHOT,
+    .size = sizeof(ServiceAccount), .fields = service_account_rows, .check = account_check,
+        .notify = snapshot_wake,
     .en = "An application that acts in a project", .zh = "服务账号：在项目中运行的应用" };
 static const Action api_key_actions[] = {
-    { "rotate", ACTION_SYNC, api_key_rotate, .en = "A new key in place of the old one, which stops at once", .zh = "轮换：旧密钥立即失效" },
+    { "rotate", ACTION_SYNC, api_key_rotate,
+        .en = "A new key in place of the old one, which stops at once", .zh = "轮换：旧密钥立即失效" },
     { 0 }
 };
 const Resource api_key_resource = {
-    .name = "api_key", .plural = "api_keys", .prefix = "key", .scope = SCOPE_PROJECT, .flags = RES_IN_SNAPSHOT,
-    .size = sizeof(ApiKey), .fields = api_key_rows, .actions = api_key_actions, .check = api_key_check, .notify = snapshot_wake,
+    .name = "api_key", .plural = "api_keys", .prefix = "key", .scope = SCOPE_PROJECT,
+        .flags = RES_IN_SNAPSHOT,
+    .size = sizeof(ApiKey), .fields = api_key_rows, .actions = api_key_actions,
+        .check = api_key_check, .notify = snapshot_wake,
     .en = "A key of a project's application, with scopes and limits", .zh = "API 密钥：带权限范围与限额" };
 const Resource admin_key_resource = {
-    .name = "admin_key", .plural = "admin_keys", .prefix = "adminkey", .scope = SCOPE_SYSTEM, .flags = RES_IN_SNAPSHOT,
-    .size = sizeof(AdminKey), .fields = admin_key_rows, .check = admin_key_check, .notify = snapshot_wake,
+    .name = "admin_key", .plural = "admin_keys", .prefix = "adminkey", .scope = SCOPE_SYSTEM,
+        .flags = RES_IN_SNAPSHOT,
+    .size = sizeof(AdminKey), .fields = admin_key_rows, .check = admin_key_check,
+        .notify = snapshot_wake,
     .en = "A key of an administrator", .zh = "管理员密钥" };
 
 static const char *const owner_permissions[] = { "*", NULL };
 static const char *const developer_permissions[] = {
-    "*.read", "inference.use", "models.*", "model_versions.*", "deployments.*", "jobs.*", "secrets.create", "secrets.update", "secrets.delete",
+    "*.read", "inference.use", "models.*", "model_versions.*", "deployments.*", "jobs.*",
+    "secrets.create", "secrets.update", "secrets.delete",
     NULL };
 static const char *const viewer_permissions[] = { "*.read", NULL };
 static const char *const application_permissions[] = { "inference.use", NULL };
 const RoleRow access_roles[] = {
     { "owner", owner_permissions, "May do everything here", "拥有全部权限" },
-    { "developer", developer_permissions, "Models, deployments, inference; reads everything", "管理模型与部署，使用推理，可读一切" },
+    { "developer", developer_permissions, "Models, deployments, inference; reads everything",
+        "管理模型与部署，使用推理，可读一切" },
     { "viewer", viewer_permissions, "Reads everything", "只读" },
     { "application", application_permissions, "Uses models, nothing else", "仅使用模型" },
     { 0 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// audit.c - descriptor; entries of changes and denials; the record of inferences. Chains are chain.c, proof is verify.c and checkpoint.c.
+// audit.c - descriptor; entries of changes and denials; the record of inferences. Chains are
+// chain.c, proof is verify.c and checkpoint.c.
 #include "mod/audit/audit_own.h"
 #include "base/map.h"
 #include "base/time.h"
@@ -9,12 +10,19 @@
 extern const Reason *const audit_reasons[];
 
 // ---- entries
-typedef struct Place { const char *table; str chain; bool org, project; } Place;
+typedef struct Place {
+    const char *table;
+    str chain;
+    bool org, project;
+} Place;
 
 static Place place_of(Ctx *c, Scope scope) {
     if (scope == SCOPE_PROJECT && c->project.n)
-        return (Place){ "audit_entries", arena_printf(c->mem, "project/" STR_FMT, STR_ARG(c->project)), true, true };
-    if (scope != SCOPE_SYSTEM && c->org.n) return (Place){ "org_audit_entries", arena_printf(c->mem, "org/" STR_FMT, STR_ARG(c->org)), true, false };
+        return (Place){ "audit_entries",
+                        arena_printf(c->mem, "project/" STR_FMT, STR_ARG(c->project)), true, true };
+    if (scope != SCOPE_SYSTEM && c->org.n)
+        return (Place){ "org_audit_entries", arena_printf(c->mem, "org/" STR_FMT, STR_ARG(c->org)),
+                        true, false };
     return (Place){ "system_audit_entries", S("system"), false, false };
 }
 
@@ -29,7 +37,7 @@ static str values_text(Ctx *c, const ChainKind *k, const Val *v) {
     for (int i = 0; k->columns[i]; i++) {
         json_key(&j, k->columns[i]);
         if (v[i].type == VAL_INT) json_put_i64(&j, v[i].i);
-        else json_put_str(&j, v[i].s);           // absent: null
+        else json_put_str(&j, v[i].s); // absent: null
     }
     json_end_obj(&j);
     assert(!b.full);
@@ -56,14 +64,18 @@ static err insert(Ctx *c, Tx *tx, const Place *p, const char *prefix, Val *v, st
     link.hash = arena_str(c->mem, str_z(hash));
     Buf sql;
     buf_init(&sql, 4096);
-    buf_printf(&sql, "INSERT INTO %s (id, %s%srevision, created_at, updated_at, created_by, previous, hash", p->table, p->org ? "org, " : "",
-               p->project ? "project, " : "");
+    buf_printf(
+        &sql,
+        "INSERT INTO %s (id, %s%srevision, created_at, updated_at, created_by, previous, hash",
+        p->table, p->org ? "org, " : "", p->project ? "project, " : "");
     args[n++] = id.n ? V(id) : V(os_id(c, prefix));
     if (p->org) args[n++] = V(c->org);
     if (p->project) args[n++] = V(c->project);
-    args[n++] = V(1), args[n++] = v[1], args[n++] = v[1], args[n++] = V(c->who ? c->who->id : (str){ 0 });
+    args[n++] = V(1), args[n++] = v[1], args[n++] = v[1],
+    args[n++] = V(c->who ? c->who->id : (str){ 0 });
     args[n++] = V(link.previous), args[n++] = V(link.hash);
-    for (; k->columns[columns]; columns++) buf_printf(&sql, ", %s", k->columns[columns]), args[n++] = v[columns];
+    for (; k->columns[columns]; columns++)
+        buf_printf(&sql, ", %s", k->columns[columns]), args[n++] = v[columns];
     buf_add(&sql, S(") VALUES ("));
     for (size_t i = 0; i < n; i++) buf_printf(&sql, "%s$%zu", i ? ", " : "", i + 1);
     buf_add_char(&sql, ')');
@@ -76,29 +88,63 @@ static err insert(Ctx *c, Tx *tx, const Place *p, const char *prefix, Val *v, st
 static err audit(Ctx *c, Tx *tx, const AuditEntry *e) {
     const Identity *who = c->who;
     Place p = place_of(c, e->scope);
-    Val v[ENTRY_VALUES] = { V(0), V(os_wall_ms(c->os)), V(who ? who->id : (str){ 0 }), V(who ? who->name : (str){ 0 }),
-                            V(who ? who->key_id : (str){ 0 }), V(e->verb), V(e->kind), V(e->id), V(e->name), V(e->permission),
-                            V(c->request_id), V(e->change) };
+    Val v[ENTRY_VALUES] = { V(0),
+                            V(os_wall_ms(c->os)),
+                            V(who ? who->id : (str){ 0 }),
+                            V(who ? who->name : (str){ 0 }),
+                            V(who ? who->key_id : (str){ 0 }),
+                            V(e->verb),
+                            V(e->kind),
+                            V(e->id),
+                            V(e->name),
+                            V(e->permission),
+                            V(c->request_id),
+                            V(e->change) };
     return insert(c, tx, &p, "audit", v, (str){ 0 });
 }
 
 err audit_inference(Ctx *c, Tx *tx, const InferenceAudit *a) {
     str org = c->org, project = c->project;
     c->org = a->org, c->project = a->project;
-    Place p = { "inference_audits", arena_printf(c->mem, "inference/" STR_FMT, STR_ARG(a->project)), true, true };
-    Val v[INFERENCE_VALUES] = { V(0), V(a->at_ms), V(a->request_id), V(a->key_id), V(a->owner), V(a->model), V(a->version),
-                                V(a->model_digest), V(a->deployment), V(a->prompt_digest), V(a->answer_digest), V(a->client_ip),
-                                V(a->operation), V(a->outcome), V(a->error_reason), V(a->status), V(a->prompt_tokens),
+    Place p = { "inference_audits", arena_printf(c->mem, "inference/" STR_FMT, STR_ARG(a->project)),
+                true, true };
+    Val v[INFERENCE_VALUES] = { V(0),
+                                V(a->at_ms),
+                                V(a->request_id),
+                                V(a->key_id),
+                                V(a->owner),
+                                V(a->model),
+                                V(a->version),
+                                V(a->model_digest),
+                                V(a->deployment),
+                                V(a->prompt_digest),
+                                V(a->answer_digest),
+                                V(a->client_ip),
+                                V(a->operation),
+                                V(a->outcome),
+                                V(a->error_reason),
+                                V(a->status),
+                                V(a->prompt_tokens),
                                 V(a->completion_tokens) };
     err e = insert(c, tx, &p, "infaudit", v, a->id);
     c->org = org, c->project = project;
     return e;
 }
 
-// ---- denials: counted, and written once a second, so that ten thousand of them a second are one row and not ten thousand
+// ---- denials: counted, and written once a second, so that ten thousand of them a second are one
+// row and not ten thousand
 enum { DENIALS_MAX = 1000, EVERY_MS = 1000 };
-typedef struct Denial { str org, project, who, who_name, permission, target; int64_t n; Scope scope; } Denial;
-static struct { pthread_mutex_t lock; Map seen; Arena *mem; Worker *writer, *checkpoints; } denials = { .lock = PTHREAD_MUTEX_INITIALIZER };
+typedef struct Denial {
+    str org, project, who, who_name, permission, target;
+    int64_t n;
+    Scope scope;
+} Denial;
+static struct {
+    pthread_mutex_t lock;
+    Map seen;
+    Arena *mem;
+    Worker *writer, *checkpoints;
+} denials = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static void denials_reset(void) {
     map_done(&denials.seen);
@@ -110,14 +156,22 @@ static void audit_denied(Ctx *c, const char *permission, str target) {
     const Identity *who = c->who;
     pthread_mutex_lock(&denials.lock);
     str id = who ? who->id : S("nobody");
-    str key = arena_printf(c->mem, STR_FMT "/" STR_FMT "/%s", STR_ARG(c->project), STR_ARG(id), permission);
+    str key = arena_printf(c->mem, STR_FMT "/" STR_FMT "/%s", STR_ARG(c->project), STR_ARG(id),
+                           permission);
     Denial *d = map_get(&denials.seen, key);
     if (!d && denials.seen.live >= DENIALS_MAX) d = map_get(&denials.seen, key = S("others"));
     if (!d) {
         d = new(denials.mem, Denial, 1);
-        *d = (Denial){ arena_str(denials.mem, c->org), arena_str(denials.mem, c->project), arena_str(denials.mem, id),
-                       arena_str(denials.mem, who ? who->name : S("nobody")), arena_str(denials.mem, str_z(permission)),
-                       { 0 }, 0, c->project.n ? SCOPE_PROJECT : c->org.n ? SCOPE_ORG : SCOPE_SYSTEM };
+        *d = (Denial){ arena_str(denials.mem, c->org),
+                       arena_str(denials.mem, c->project),
+                       arena_str(denials.mem, id),
+                       arena_str(denials.mem, who ? who->name : S("nobody")),
+                       arena_str(denials.mem, str_z(permission)),
+                       { 0 },
+                       0,
+                       c->project.n ? SCOPE_PROJECT
+                       : c->org.n   ? SCOPE_ORG
+                                    : SCOPE_SYSTEM };
         map_set(&denials.seen, arena_str(denials.mem, key), d);
     }
     if (!d->n++) d->target = arena_str(denials.mem, str_sub(target, 0, 200));
@@ -134,8 +188,11 @@ static err write_denials(Ctx *c, Tx *tx, void *arg) {
         Buf b;
         buf_init(&b, 4096);
         Json j = json_to(&b);
-        json_obj(&j), json_kv_i64(&j, "count", d->n), json_kv_str(&j, "first_target", d->target), json_end_obj(&j);
-        AuditEntry entry = { "denied", "permission", { 0 }, { 0 }, d->permission, arena_str(c->mem, buf_str(&b)), d->scope };
+        json_obj(&j), json_kv_i64(&j, "count", d->n), json_kv_str(&j, "first_target", d->target),
+            json_end_obj(&j);
+        AuditEntry entry = { "denied", "permission",  { 0 },
+                             { 0 },    d->permission, arena_str(c->mem, buf_str(&b)),
+                             d->scope };
         buf_done(&b);
         err failed = audit(c, tx, &entry);
         c->who = &identity_system;
@@ -165,12 +222,15 @@ static err serve_verify(Ctx *c, const HttpRequest *r, const HttpBody *body, Http
     TRY(audit_verify(c, &v));
     Json j = json_to(&out->body);
     json_obj(&j);
-    json_kv_bool(&j, "ok", v.faults_n == 0), json_kv_i64(&j, "chains", v.chains), json_kv_i64(&j, "rows", v.rows);
-    json_kv_bool(&j, "checkpoint_ok", v.checkpoint_ok), json_kv_i64(&j, "checkpoint_chains", v.checkpoint_chains);
+    json_kv_bool(&j, "ok", v.faults_n == 0), json_kv_i64(&j, "chains", v.chains),
+        json_kv_i64(&j, "rows", v.rows);
+    json_kv_bool(&j, "checkpoint_ok", v.checkpoint_ok),
+        json_kv_i64(&j, "checkpoint_chains", v.checkpoint_chains);
     json_key(&j, "faults"), json_arr(&j);
     for (size_t i = 0; i < v.faults_n; i++) {
         json_obj(&j);
-        json_kv_str(&j, "chain", v.faults[i].chain), json_kv_i64(&j, "seq", v.faults[i].seq), json_kv_str(&j, "what", v.faults[i].what);
+        json_kv_str(&j, "chain", v.faults[i].chain), json_kv_i64(&j, "seq", v.faults[i].seq),
+            json_kv_str(&j, "what", v.faults[i].what);
         json_end_obj(&j);
     }
     json_end_arr(&j), json_end_obj(&j);
@@ -179,12 +239,15 @@ static err serve_verify(Ctx *c, const HttpRequest *r, const HttpBody *body, Http
 
 // clang-format off
 static const Route routes[] = {
-    { HTTP_GET, "/lathe/v1/audit/verify", ROUTE_SYSTEM, "audit.verify", serve_verify, .cli = "audit verify", .timeout_ms = 600000,
-      .en = "Prove every audit chain: no row changed, missing or cut off", .zh = "校验所有审计链：无篡改、无缺失、无截断" },
+    { HTTP_GET, "/lathe/v1/audit/verify", ROUTE_SYSTEM, "audit.verify", serve_verify,
+        .cli = "audit verify", .timeout_ms = 600000,
+      .en = "Prove every audit chain: no row changed, missing or cut off",
+          .zh = "校验所有审计链：无篡改、无缺失、无截断" },
     { 0 }
 };
 // clang-format on
-static const Resource *const resources[] = { &audit_entry_resource, &org_audit_entry_resource, &system_audit_entry_resource,
+static const Resource *const resources[] = { &audit_entry_resource, &org_audit_entry_resource,
+                                             &system_audit_entry_resource,
                                              &inference_audit_resource, NULL };
 
 static err audit_init(Ctx *c) {
@@ -203,12 +266,22 @@ static err audit_start(Ctx *c) {
 static void audit_stop(void *app) {
     worker_stop(denials.writer), worker_stop(denials.checkpoints);
     Ctx *c = app_ctx_new(app);
-    if (flush_denials(c, NULL) || checkpoint_write(c, NULL)) {}          // a database that is away: the next start goes on
+    if (flush_denials(c, NULL) || checkpoint_write(c, NULL)) {
+    } // a database that is away: the next start goes on
     app_ctx_free(c);
 }
 
 const Module audit_module = {
-    .name = "audit", .needs = "", .resources = resources, .routes = routes, .migrations = audit_migrations, .migrations_n = 1,
-    .reasons = audit_reasons, .init = audit_init, .start = audit_start, .stop = audit_stop,
-    .en = "Who did what, in chains that tell when they were touched", .zh = "审计：可自证未被篡改的操作链",
+    .name = "audit",
+    .needs = "",
+    .resources = resources,
+    .routes = routes,
+    .migrations = audit_migrations,
+    .migrations_n = 1,
+    .reasons = audit_reasons,
+    .init = audit_init,
+    .start = audit_start,
+    .stop = audit_stop,
+    .en = "Who did what, in chains that tell when they were touched",
+    .zh = "审计：可自证未被篡改的操作链",
 };

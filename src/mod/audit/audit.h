@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// audit.h - who changed what, who was refused, and one record for each inference: rows in hash chains with signed checkpoints. It fills
-// App.audit and App.audit_denied; the record of inferences is written by whoever folds the journal. Threads: workers.
+// audit.h - who changed what, who was refused, and one record for each inference: rows in hash
+// chains with signed checkpoints. It fills App.audit and App.audit_denied; the record of inferences
+// is written by whoever folds the journal. Threads: workers.
 #ifndef LATHE_MOD_AUDIT_H
 #define LATHE_MOD_AUDIT_H
 #include "res/module.h"
 
 // One inference, as the chain keeps it. Digests, not content.
 typedef struct InferenceAudit {
-    str id, org, project, request_id, key_id, owner, model, version, model_digest, deployment, prompt_digest, answer_digest, client_ip;
+    str id, org, project, request_id, key_id, owner, model, version, model_digest, deployment,
+        prompt_digest, answer_digest, client_ip;
     str operation, outcome, error_reason;
     int64_t at_ms, status, prompt_tokens, completion_tokens;
 } InferenceAudit;

@@ -5,33 +5,54 @@
 #include "mod/audit/audit.h"
 #include "res/app.h"
 
-// A link of a chain: hash = SHA-256(previous hash, newline, text), both hex and UTF-8. text is the row's canonical JSON: its members in
-// the order of the columns, without seq's neighbours, hashes and the kit's bookkeeping.
+// A link of a chain: hash = SHA-256(previous hash, newline, text), both hex and UTF-8. text is the
+// row's canonical JSON: its members in the order of the columns, without seq's neighbours, hashes
+// and the kit's bookkeeping.
 enum { HASH_HEX = 64 };
 void chain_hash(str previous, str text, char out[HASH_HEX + 1]);
-typedef struct Link { int64_t seq; str previous, hash; } Link;
-// Takes the next place of a chain in this transaction: out->seq and out->previous; then chain_put stores what became of it.
+typedef struct Link {
+    int64_t seq;
+    str previous, hash;
+} Link;
+// Takes the next place of a chain in this transaction: out->seq and out->previous; then chain_put
+// stores what became of it.
 err chain_next(Ctx *c, Tx *tx, str chain, Link *out);
 err chain_put(Ctx *c, Tx *tx, str chain, const Link *l);
 
 // Kinds of chains: which table holds them, in which columns, and what they are called.
 typedef struct ChainKind {
-    const char *prefix;                          // of the chain's name: "project/", "inference/" …
-    const char *table, *scope;                   // scope: the column that the rest of the name selects; NULL: all rows
-    const char *const *columns;                  // what the hash covers, in order; NULL ends
+    const char *prefix; // of the chain's name: "project/", "inference/" …
+    const char *table,
+        *scope; // scope: the column that the rest of the name selects; NULL: all rows
+    const char *const *columns; // what the hash covers, in order; NULL ends
 } ChainKind;
 extern const ChainKind chain_kinds[];
-err chain_text(Ctx *c, const ChainKind *k, const Rows *row, str *out);   // canonical JSON of a row whose first columns are k's
+err chain_text(Ctx *c, const ChainKind *k, const Rows *row,
+               str *out); // canonical JSON of a row whose first columns are k's
 
 // Checkpoints: DIR/audit/checkpoint.json, signed with Ed25519 (RFC 8032) by DIR/audit/sign.key.
-err checkpoint_open(Ctx *c);                     // the key, made at the first start
-err checkpoint_write(Ctx *c, void *unused);      // worker: the heads of all chains, when one has moved
-typedef struct Head3 { str chain; int64_t seq; str hash; } Head3;
-err checkpoint_read(Ctx *c, Head3 **out, size_t *out_n);     // verified; none yet: 0
+err checkpoint_open(Ctx *c);                // the key, made at the first start
+err checkpoint_write(Ctx *c, void *unused); // worker: the heads of all chains, when one has moved
+typedef struct Head3 {
+    str chain;
+    int64_t seq;
+    str hash;
+} Head3;
+err checkpoint_read(Ctx *c, Head3 **out, size_t *out_n); // verified; none yet: 0
 
-typedef struct Fault { str chain, what; int64_t seq; } Fault;
-typedef struct VerifyReport { int64_t chains, rows; Fault *faults; size_t faults_n; int64_t checkpoint_chains; bool checkpoint_ok; } VerifyReport;
+typedef struct Fault {
+    str chain, what;
+    int64_t seq;
+} Fault;
+typedef struct VerifyReport {
+    int64_t chains, rows;
+    Fault *faults;
+    size_t faults_n;
+    int64_t checkpoint_chains;
+    bool checkpoint_ok;
+} VerifyReport;
 err audit_verify(Ctx *c, VerifyReport *out);
-extern const Resource audit_entry_resource, org_audit_entry_resource, system_audit_entry_resource, inference_audit_resource;
+extern const Resource audit_entry_resource, org_audit_entry_resource, system_audit_entry_resource,
+    inference_audit_resource;
 extern const Migration audit_migrations[];
 #endif

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// chain.c - hash chains in SQL: each row carries the hash of the one before it, so that a changed row breaks its own link and a missing one
-// the next. The head of each chain is a row of audit_head, written in the same transaction.
+// chain.c - hash chains in SQL: each row carries the hash of the one before it, so that a changed
+// row breaks its own link and a missing one the next. The head of each chain is a row of
+// audit_head, written in the same transaction.
 #include "mod/audit/audit_own.h"
 #include "blob/blob.h"
 
 static SQL(head_get, "SELECT seq, hash FROM audit_head WHERE chain = $1");
-static SQL(head_put, "INSERT INTO audit_head (chain, seq, hash) VALUES ($1, $2, $3) ON CONFLICT (chain) DO UPDATE SET seq = $2, hash = $3");
+static SQL(head_put, "INSERT INTO audit_head (chain, seq, hash) VALUES ($1, $2, $3) ON CONFLICT "
+                     "(chain) DO UPDATE SET seq = $2, hash = $3");
 
 void chain_hash(str previous, str text, char out[HASH_HEX + 1]) {
     Buf b;
@@ -27,13 +29,33 @@ err chain_next(Ctx *c, Tx *tx, str chain, Link *out) {
     return ERR_OK;
 }
 
-err chain_put(Ctx *c, Tx *tx, str chain, const Link *l) { return db_run(c, tx, &head_put, V(chain), V(l->seq), V(l->hash)); }
+err chain_put(Ctx *c, Tx *tx, str chain, const Link *l) {
+    return db_run(c, tx, &head_put, V(chain), V(l->seq), V(l->hash));
+}
 
-static const char *const entry_columns[] = { "seq", "at", "actor", "actor_name", "key_id", "verb", "kind", "subject", "subject_name",
-                                             "permission", "request_id", "change", NULL };
-static const char *const inference_columns[] = { "seq", "at", "request_id", "key_id", "owner", "model", "version", "model_digest",
-                                                 "deployment", "prompt_digest", "answer_digest", "client_ip", "operation", "outcome",
-                                                 "error_reason", "status", "prompt_tokens", "completion_tokens", NULL };
+static const char *const entry_columns[] = {
+    "seq",     "at",           "actor",      "actor_name", "key_id", "verb", "kind",
+    "subject", "subject_name", "permission", "request_id", "change", NULL
+};
+static const char *const inference_columns[] = { "seq",
+                                                 "at",
+                                                 "request_id",
+                                                 "key_id",
+                                                 "owner",
+                                                 "model",
+                                                 "version",
+                                                 "model_digest",
+                                                 "deployment",
+                                                 "prompt_digest",
+                                                 "answer_digest",
+                                                 "client_ip",
+                                                 "operation",
+                                                 "outcome",
+                                                 "error_reason",
+                                                 "status",
+                                                 "prompt_tokens",
+                                                 "completion_tokens",
+                                                 NULL };
 const ChainKind chain_kinds[] = {
     { "project/", "audit_entries", "project", entry_columns },
     { "org/", "org_audit_entries", "org", entry_columns },
@@ -43,7 +65,8 @@ const ChainKind chain_kinds[] = {
 };
 
 static bool is_number(const char *column) {
-    static const char *const numbers[] = { "seq", "at", "status", "prompt_tokens", "completion_tokens" };
+    static const char *const numbers[] = { "seq", "at", "status", "prompt_tokens",
+                                           "completion_tokens" };
     for (size_t i = 0; i < countof(numbers); i++)
         if (!strcmp(column, numbers[i])) return true;
     return false;
@@ -64,5 +87,6 @@ err chain_text(Ctx *c, const ChainKind *k, const Rows *row, str *out) {
     *out = arena_str(c->mem, buf_str(&b));
     bool full = b.full;
     buf_done(&b);
-    return full ? fail(c, ERR_TOOLARGE, R_TOO_LONG, "what", "an audit row", "limit", "2 MiB") : ERR_OK;
+    return full ? fail(c, ERR_TOOLARGE, R_TOO_LONG, "what", "an audit row", "limit", "2 MiB")
+                : ERR_OK;
 }

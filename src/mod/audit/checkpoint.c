@@ -1,21 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-// checkpoint.c - the heads of all chains, signed, in a file outside the database, at most a second behind. Who cuts rows off a table and
-// mends audit_head as well would have to forge an Ed25519 signature (RFC 8032). The public key is written beside it for others to check.
+// checkpoint.c - the heads of all chains, signed, in a file outside the database, at most a second
+// behind. Who cuts rows off a table and mends audit_head as well would have to forge an Ed25519
+// signature (RFC 8032). The public key is written beside it for others to check.
 #include "mod/audit/audit_own.h"
 #include "base/time.h"
 #include <openssl/evp.h>
 
 enum { SEED = 32, SIGNATURE = 64, CHECKPOINT_MAX = 16 << 20 };
 
-static struct { EVP_PKEY *key; uint64_t last; } state;
+static struct {
+    EVP_PKEY *key;
+    uint64_t last;
+} state;
 
-#define AUDIT_REASONS(X)                                                                                                          \
-    X(CHECKPOINT, "checkpoint_bad", "the audit checkpoint {path}: {why}", "审计检查点 {path}：{why}")
+#define AUDIT_REASONS(X)                                                  \
+    X(CHECKPOINT, "checkpoint_bad", "the audit checkpoint {path}: {why}", \
+      "审计检查点 {path}：{why}")
 REASONS_DECLARE(AUDIT_REASONS)
 extern const Reason *const audit_reasons[];
 REASONS_DEFINE(AUDIT_REASONS, audit_reasons)
 
-static str path_of(Ctx *c, const char *name) { return arena_printf(c->mem, STR_FMT "/audit/%s", STR_ARG(app_of(c)->data_dir), name); }
+static str path_of(Ctx *c, const char *name) {
+    return arena_printf(c->mem, STR_FMT "/audit/%s", STR_ARG(app_of(c)->data_dir), name);
+}
 
 static str hex_of(Ctx *c, const void *p, size_t n) {
     Buf b;
@@ -33,7 +40,8 @@ static err bad(Ctx *c, const char *file, const char *why) {
 static err write_public(Ctx *c) {
     unsigned char public_key[SEED];
     size_t n = sizeof public_key;
-    if (EVP_PKEY_get_raw_public_key(state.key, public_key, &n) != 1) return bad(c, "sign.key", "it has no public half");
+    if (EVP_PKEY_get_raw_public_key(state.key, public_key, &n) != 1)
+        return bad(c, "sign.key", "it has no public half");
     return file_write_all(c, path_of(c, "sign.pub"), hex_of(c, public_key, n), 0);
 }
 
@@ -50,7 +58,8 @@ err checkpoint_open(Ctx *c) {
     if (e) return e;
     if (seed.n != SEED) return bad(c, "sign.key", "it must have 32 bytes");
     EVP_PKEY_free(state.key);
-    state.key = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, (const unsigned char *)seed.p, seed.n);
+    state.key =
+        EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, (const unsigned char *)seed.p, seed.n);
     state.last = 0;
     return state.key ? write_public(c) : bad(c, "sign.key", "it is no Ed25519 key");
 }
@@ -68,7 +77,8 @@ static err heads_tx(Ctx *c, Tx *tx, void *arg) {
         TRY(rows_next(c, rows, &more));
         if (!more) break;
         json_obj(&j);
-        json_kv_str(&j, "chain", col_str(rows, 0)), json_kv_i64(&j, "seq", col_int(rows, 1)), json_kv_str(&j, "hash", col_str(rows, 2));
+        json_kv_str(&j, "chain", col_str(rows, 0)), json_kv_i64(&j, "seq", col_int(rows, 1)),
+            json_kv_str(&j, "hash", col_str(rows, 2));
         json_end_obj(&j);
     }
     json_end_arr(&j);
@@ -79,25 +89,29 @@ static err sign(Ctx *c, str text, str *out_hex) {
     unsigned char signature[SIGNATURE];
     size_t n = sizeof signature;
     EVP_MD_CTX *x = EVP_MD_CTX_new();
-    int ok = EVP_DigestSignInit(x, NULL, NULL, NULL, state.key) == 1 &&
-             EVP_DigestSign(x, signature, &n, (const unsigned char *)text.p, text.n) == 1;
+    int ok = EVP_DigestSignInit(x, NULL, NULL, NULL, state.key) == 1
+             && EVP_DigestSign(x, signature, &n, (const unsigned char *)text.p, text.n) == 1;
     EVP_MD_CTX_free(x);
     if (!ok) return bad(c, "sign.key", "it does not sign");
     *out_hex = hex_of(c, signature, n);
     return ERR_OK;
 }
 
-// {"signed": "<JSON text of heads and time>", "signature": hex}: the signature covers the bytes of the text.
+// {"signed": "<JSON text of heads and time>", "signature": hex}: the signature covers the bytes of
+// the text.
 static err save(Ctx *c, str heads) {
     char at[TIME_TEXT];
-    str text = arena_printf(c->mem, "{\"at\":\"" STR_FMT "\",\"heads\":" STR_FMT "}", STR_ARG(time_format(os_wall_ms(c->os), at)),
-                            STR_ARG(heads)), signature;
+    str text = arena_printf(c->mem, "{\"at\":\"" STR_FMT "\",\"heads\":" STR_FMT "}",
+                            STR_ARG(time_format(os_wall_ms(c->os), at)), STR_ARG(heads)),
+        signature;
     TRY(sign(c, text, &signature));
     Buf b;
     buf_init(&b, CHECKPOINT_MAX);
     Json j = json_to(&b);
-    json_obj(&j), json_kv_str(&j, "signed", text), json_kv_str(&j, "signature", signature), json_end_obj(&j);
-    err e = b.full ? bad(c, "checkpoint.json", "it is too large") : file_write_all(c, path_of(c, "checkpoint.json"), buf_str(&b), 0);
+    json_obj(&j), json_kv_str(&j, "signed", text), json_kv_str(&j, "signature", signature),
+        json_end_obj(&j);
+    err e = b.full ? bad(c, "checkpoint.json", "it is too large")
+                   : file_write_all(c, path_of(c, "checkpoint.json"), buf_str(&b), 0);
     buf_done(&b);
     return e;
 }
@@ -129,8 +143,10 @@ static bool genuine(str text, str signature_hex) {
     unsigned char signature[SIGNATURE];
     if (!unhex(signature_hex, signature, sizeof signature)) return false;
     EVP_MD_CTX *x = EVP_MD_CTX_new();
-    int ok = EVP_DigestVerifyInit(x, NULL, NULL, NULL, state.key) == 1 &&
-             EVP_DigestVerify(x, signature, sizeof signature, (const unsigned char *)text.p, text.n) == 1;
+    int ok =
+        EVP_DigestVerifyInit(x, NULL, NULL, NULL, state.key) == 1
+        && EVP_DigestVerify(x, signature, sizeof signature, (const unsigned char *)text.p, text.n)
+               == 1;
     EVP_MD_CTX_free(x);
     return ok;
 }
@@ -143,7 +159,8 @@ err checkpoint_read(Ctx *c, Head3 **out, size_t *out_n) {
     TRY(file_read_all(c, path_of(c, "checkpoint.json"), CHECKPOINT_MAX, &file));
     if (json_parse(c, file, &v)) return bad(c, "checkpoint.json", "it is not JSON");
     str text = json_get_str(v, "signed");
-    if (!text.n || !genuine(text, json_get_str(v, "signature"))) return bad(c, "checkpoint.json", "its signature is not ours");
+    if (!text.n || !genuine(text, json_get_str(v, "signature")))
+        return bad(c, "checkpoint.json", "its signature is not ours");
     if (json_parse(c, text, &v)) return bad(c, "checkpoint.json", "its text is not JSON");
     yyjson_val *heads = json_get(v, "heads");
     *out = new(c->mem, Head3, yyjson_arr_size(heads) + 1);

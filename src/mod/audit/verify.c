@@ -1,16 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-// verify.c - reads every chain from its first row on: a changed row no longer has its hash, a missing one leaves a gap in seq, a cut tail
-// ends before the last signed checkpoint. Chains are read in pages, so a long one costs time and not memory.
+// verify.c - reads every chain from its first row on: a changed row no longer has its hash, a
+// missing one leaves a gap in seq, a cut tail ends before the last signed checkpoint. Chains are
+// read in pages, so a long one costs time and not memory.
 #include "mod/audit/audit_own.h"
 #include <stdio.h>
 
 enum { PAGE = 1000, FAULTS_MAX = 100 };
 
-typedef struct Walk { const ChainKind *kind; str chain, scope, previous; int64_t seq; bool more; VerifyReport *report; } Walk;
+typedef struct Walk {
+    const ChainKind *kind;
+    str chain, scope, previous;
+    int64_t seq;
+    bool more;
+    VerifyReport *report;
+} Walk;
 
 static void fault(Ctx *c, VerifyReport *r, str chain, int64_t seq, const char *what) {
     if (!r->faults) r->faults = new(c->mem, Fault, FAULTS_MAX);
-    if (r->faults_n < FAULTS_MAX) r->faults[r->faults_n++] = (Fault){ arena_str(c->mem, chain), str_z(what), seq };
+    if (r->faults_n < FAULTS_MAX)
+        r->faults[r->faults_n++] = (Fault){ arena_str(c->mem, chain), str_z(what), seq };
 }
 
 static const char *columns_of(Ctx *c, const ChainKind *k) {
@@ -25,10 +33,12 @@ static void check_row(Ctx *c, Walk *w, const Rows *row, int columns) {
     str text = S("");
     int64_t seq = col_int(row, 0);
     if (seq != w->seq + 1) fault(c, w->report, w->chain, w->seq + 1, "the row is missing");
-    else if (!str_eq(col_str(row, columns), w->previous)) fault(c, w->report, w->chain, seq, "the row before it was replaced");
+    else if (!str_eq(col_str(row, columns), w->previous))
+        fault(c, w->report, w->chain, seq, "the row before it was replaced");
     if (chain_text(c, w->kind, row, &text)) text = S("");
     chain_hash(col_str(row, columns), text, hash);
-    if (!str_is(col_str(row, columns + 1), hash)) fault(c, w->report, w->chain, seq, "the row was changed");
+    if (!str_is(col_str(row, columns + 1), hash))
+        fault(c, w->report, w->chain, seq, "the row was changed");
     w->seq = seq, w->previous = col_str(row, columns + 1);
     w->report->rows++;
 }
@@ -38,9 +48,14 @@ static err page_tx(Ctx *c, Tx *tx, void *arg) {
     const ChainKind *k = w->kind;
     int columns = 0, n = 0;
     while (k->columns[columns]) columns++;
-    Sql sql = { "audit_walk", arena_printf(c->mem, "SELECT %s, previous, hash FROM %s WHERE seq > $1%s%s%s ORDER BY seq LIMIT %d",
-                                           columns_of(c, k), k->table, k->scope ? " AND " : "", k->scope ? k->scope : "",
-                                           k->scope ? " = $2" : "", PAGE).p, NULL };
+    Sql sql = { "audit_walk",
+                arena_printf(
+                    c->mem,
+                    "SELECT %s, previous, hash FROM %s WHERE seq > $1%s%s%s ORDER BY seq LIMIT %d",
+                    columns_of(c, k), k->table, k->scope ? " AND " : "", k->scope ? k->scope : "",
+                    k->scope ? " = $2" : "", PAGE)
+                    .p,
+                NULL };
     Rows *rows;
     TRY(db_query(c, tx, &sql, (Val[]){ V(w->seq), V(w->scope) }, k->scope ? 2 : 1, &rows));
     for (;; n++) {
@@ -62,8 +77,15 @@ static const ChainKind *kind_of(str chain) {
 // The walk keeps its place in memory of its own: pages give theirs back.
 static err walk(Ctx *c, str chain, const Head3 *checkpoint, VerifyReport *out) {
     const ChainKind *k = kind_of(chain);
-    if (!k) { fault(c, out, chain, 0, "no such kind of chain"); return ERR_OK; }
-    Walk w = { .kind = k, .chain = chain, .scope = str_sub(chain, strlen(k->prefix), chain.n), .previous = S(""), .report = out };
+    if (!k) {
+        fault(c, out, chain, 0, "no such kind of chain");
+        return ERR_OK;
+    }
+    Walk w = { .kind = k,
+               .chain = chain,
+               .scope = str_sub(chain, strlen(k->prefix), chain.n),
+               .previous = S(""),
+               .report = out };
     char last[HASH_HEX + 1] = "", at_checkpoint[HASH_HEX + 1] = "";
     do {
         ArenaMark mark = arena_mark(c->mem);
@@ -76,13 +98,18 @@ static err walk(Ctx *c, str chain, const Head3 *checkpoint, VerifyReport *out) {
         TRY(ctx_check(c));
     } while (w.more);
     out->chains++;
-    if (checkpoint && w.seq < checkpoint->seq) fault(c, out, chain, w.seq + 1, "the tail was cut: the signed checkpoint has more rows");
+    if (checkpoint && w.seq < checkpoint->seq)
+        fault(c, out, chain, w.seq + 1, "the tail was cut: the signed checkpoint has more rows");
     else if (checkpoint && w.seq == checkpoint->seq && !str_is(checkpoint->hash, at_checkpoint))
-        fault(c, out, chain, w.seq, "the chain was written anew: the signed checkpoint has another hash");
+        fault(c, out, chain, w.seq,
+              "the chain was written anew: the signed checkpoint has another hash");
     return ERR_OK;
 }
 
-typedef struct Chains { str *names; size_t n; } Chains;
+typedef struct Chains {
+    str *names;
+    size_t n;
+} Chains;
 
 static err chains_tx(Ctx *c, Tx *tx, void *arg) {
     static SQL(chains_all, "SELECT chain FROM audit_head ORDER BY chain");
@@ -117,9 +144,12 @@ err audit_verify(Ctx *c, VerifyReport *out) {
     *out = (VerifyReport){ .faults = new(c->mem, Fault, FAULTS_MAX) };
     err e = checkpoint_read(c, &heads, &heads_n);
     out->checkpoint_ok = !e, out->checkpoint_chains = (int64_t)heads_n;
-    if (e) fault(c, out, S("checkpoint"), 0, "the signed checkpoint is missing, damaged or not signed by this server's key");
+    if (e)
+        fault(c, out, S("checkpoint"), 0,
+              "the signed checkpoint is missing, damaged or not signed by this server's key");
     TRY(db_read(c, c->db, chains_tx, &all));
-    for (size_t i = 0; i < all.n; i++) TRY(walk(c, all.names[i], find_head(heads, heads_n, all.names[i]), out));
+    for (size_t i = 0; i < all.n; i++)
+        TRY(walk(c, all.names[i], find_head(heads, heads_n, all.names[i]), out));
     for (size_t i = 0; i < heads_n; i++) {
         bool there = false;
         for (size_t k = 0; k < all.n; k++) there |= str_eq(all.names[k], heads[i].chain);

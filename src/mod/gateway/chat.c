@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// chat.c - `lathe chat NAME`: talk to a model from the terminal, streamed; after each answer its TTFT, tokens and speed on stderr.
+// chat.c - `lathe chat NAME`: talk to a model from the terminal, streamed; after each answer its
+// TTFT, tokens and speed on stderr.
 #include "mod/gateway/chat.h"
 #include "res/cli.h"
 #include <stdio.h>
@@ -10,7 +11,7 @@ typedef struct Chat {
     Cli *cli;
     str model;
     int64_t max_tokens;
-    Buf history, answer;                         // history: JSON messages without the outer brackets
+    Buf history, answer; // history: JSON messages without the outer brackets
     int64_t sent_ns, first_ns, prompt_tokens, completion_tokens;
     bool failed;
 } Chat;
@@ -18,7 +19,8 @@ typedef struct Chat {
 static void add_message(Chat *c, const char *role, str content) {
     Json j = json_to(&c->history);
     if (c->history.n) buf_add_char(&c->history, ',');
-    json_obj(&j), json_kv_z(&j, "role", role), json_kv_str(&j, "content", content), json_end_obj(&j);
+    json_obj(&j), json_kv_z(&j, "role", role), json_kv_str(&j, "content", content),
+        json_end_obj(&j);
 }
 
 static bool on_event(void *arg, const char *event, str data) {
@@ -32,7 +34,8 @@ static bool on_event(void *arg, const char *event, str data) {
         c->failed = true;
         return false;
     }
-    str text = json_get_str(json_get(yyjson_arr_get_first(json_get(v, "choices")), "delta"), "content");
+    str text =
+        json_get_str(json_get(yyjson_arr_get_first(json_get(v, "choices")), "delta"), "content");
     if (text.n && !c->first_ns) c->first_ns = os_mono_ns(c->cli->c->os);
     fwrite(text.p ? text.p : "", 1, text.n, stdout);
     fflush(stdout);
@@ -47,9 +50,12 @@ static void say_speed(Chat *c) {
     int64_t end = os_mono_ns(c->cli->c->os);
     double stream_s = (double)(end - c->first_ns) / 1e9;
     if (!c->first_ns) return;
-    fprintf(stderr, "  [TTFT %.0f ms, %lld + %lld tokens, %.1f tokens/s, request " STR_FMT "]\n", (double)(c->first_ns - c->sent_ns) / 1e6,
-            (long long)c->prompt_tokens, (long long)c->completion_tokens,
-            stream_s > 0 && c->completion_tokens > 1 ? (double)(c->completion_tokens - 1) / stream_s : 0.0, STR_ARG(c->cli->c->request_id));
+    fprintf(stderr, "  [TTFT %.0f ms, %lld + %lld tokens, %.1f tokens/s, request " STR_FMT "]\n",
+            (double)(c->first_ns - c->sent_ns) / 1e6, (long long)c->prompt_tokens,
+            (long long)c->completion_tokens,
+            stream_s > 0 && c->completion_tokens > 1 ? (double)(c->completion_tokens - 1) / stream_s
+                                                     : 0.0,
+            STR_ARG(c->cli->c->request_id));
 }
 
 static err ask(Chat *c, str text) {
@@ -61,18 +67,23 @@ static err ask(Chat *c, str text) {
     json_kv_str(&j, "model", c->model), json_kv_bool(&j, "stream", true);
     json_kv_raw(&j, "stream_options", S("{\"include_usage\":true}"));
     if (c->max_tokens) json_kv_i64(&j, "max_tokens", c->max_tokens);
-    json_key(&j, "messages"), buf_add_char(&body, '['), buf_add(&body, buf_str(&c->history)), buf_add_char(&body, ']');
+    json_key(&j, "messages"), buf_add_char(&body, '['), buf_add(&body, buf_str(&c->history)),
+        buf_add_char(&body, ']');
     json_end_obj(&j);
     buf_clear(&c->answer);
     c->first_ns = 0, c->sent_ns = os_mono_ns(c->cli->c->os);
-    err e = body.full ? fail(c->cli->c, ERR_TOOLARGE, R_TOO_LONG, "what", "the conversation", "limit", "4 MiB")
-                      : cli_events(c->cli, HTTP_POST, S("/v1/chat/completions"), buf_str(&body), on_event, c);
+    err e = body.full ? fail(c->cli->c, ERR_TOOLARGE, R_TOO_LONG, "what", "the conversation",
+                             "limit", "4 MiB")
+                      : cli_events(c->cli, HTTP_POST, S("/v1/chat/completions"), buf_str(&body),
+                                   on_event, c);
     buf_done(&body);
     if (e) return e;
     printf("\n");
     say_speed(c);
     add_message(c, "assistant", buf_str(&c->answer));
-    return c->failed ? fail(c->cli->c, ERR_UPSTREAM, R_CLI_ANSWER, "message", "the answer is not complete") : ERR_OK;
+    return c->failed ? fail(c->cli->c, ERR_UPSTREAM, R_CLI_ANSWER, "message",
+                            "the answer is not complete")
+                     : ERR_OK;
 }
 
 static err talk(Chat *c) {
@@ -85,7 +96,7 @@ static err talk(Chat *c) {
         if (str_is(text, "/exit")) break;
         ArenaMark mark = arena_mark(c->cli->c->mem);
         if (text.n) e = ask(c, text);
-        if (!e) arena_restore(c->cli->c->mem, mark);         // a failure's words are still wanted
+        if (!e) arena_restore(c->cli->c->mem, mark); // a failure's words are still wanted
     }
     mem_free(line);
     return e;
@@ -96,7 +107,8 @@ static err run(Cli *cli, Chat *c) {
     c->model = cli_word(cli);
     if (!c->model.n) return fail(cli->c, ERR_INVALID, R_CLI_MISSING, "what", "NAME");
     if (most.p && !str_to_i64(most, &c->max_tokens))
-        return fail(cli->c, ERR_INVALID, R_FIELD_TYPE, "field", "--max-tokens", "want", "an integer", "got", say_str(cli->c, most));
+        return fail(cli->c, ERR_INVALID, R_FIELD_TYPE, "field", "--max-tokens", "want",
+                    "an integer", "got", say_str(cli->c, most));
     str message = cli_word(cli);
     TRY(cli_done(cli));
     TRY(cli_connect(cli));
@@ -115,7 +127,8 @@ static int chat(Cli *cli, int argc, char **argv) {
 
 // clang-format off
 const CliVerb gateway_verbs[] = {
-    { "chat", NULL, "NAME [MESSAGE] [--system TEXT] [--max-tokens N]", chat, "Talk to a model; without MESSAGE line by line", "与模型对话；不带消息时逐行交互" },
+    { "chat", NULL, "NAME [MESSAGE] [--system TEXT] [--max-tokens N]", chat,
+        "Talk to a model; without MESSAGE line by line", "与模型对话；不带消息时逐行交互" },
     { 0 }
 };
 // clang-format on

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// flow.c - walks a request through the stages. A failure, or a client that leaves, skips to the stages that run always: what was begun is
-// settled and recorded in every case, exactly once.
+// flow.c - walks a request through the stages. A failure, or a client that leaves, skips to the
+// stages that run always: what was begun is settled and recorded in every case, exactly once.
 #include "mod/gateway/flow.h"
 #include "mod/gateway/gateway.h"
 #include "base/time.h"
@@ -9,7 +9,10 @@
 static void walk(Flow *f) {
     while (f->stage->name) {
         const FlowStage *at = f->stage;
-        if ((f->failed || f->gone) && !at->always) { f->stage++; continue; }
+        if ((f->failed || f->gone) && !at->always) {
+            f->stage++;
+            continue;
+        }
         Verdict v = at->run(f);
         if (v == VERDICT_WAIT) return;
         if (v == VERDICT_FAIL) f->failed = true;
@@ -34,7 +37,8 @@ Verdict flow_denied(Flow *f, err e) {
     return e ? VERDICT_FAIL : VERDICT_NEXT;
 }
 
-// The client left while a stage waited: that stage gives back what it holds, then the rest is settled.
+// The client left while a stage waited: that stage gives back what it holds, then the rest is
+// settled.
 static void gone(void *arg) {
     Flow *f = arg;
     f->gone = true;
@@ -76,11 +80,13 @@ size_t flow_headers(Flow *f, HttpHeader *out) {
     if (r->limit) {
         add(out, &n, f->c, "x-ratelimit-limit-requests", r->limit);
         add(out, &n, f->c, "x-ratelimit-remaining-requests", r->remaining);
-        out[n++] = (HttpHeader){ S("x-ratelimit-reset-requests"), arena_printf(f->c->mem, "%lldms", (long long)r->reset_ms) };
+        out[n++] = (HttpHeader){ S("x-ratelimit-reset-requests"),
+                                 arena_printf(f->c->mem, "%lldms", (long long)r->reset_ms) };
     }
     if (m->limit) {
         out[n++] = (HttpHeader){ S("x-ratelimit-limit-money"), money_format(f->c->mem, m->limit) };
-        out[n++] = (HttpHeader){ S("x-ratelimit-remaining-money"), money_format(f->c->mem, m->remaining) };
+        out[n++] =
+            (HttpHeader){ S("x-ratelimit-remaining-money"), money_format(f->c->mem, m->remaining) };
     }
     if (f->queue_position) add(out, &n, f->c, "x-lathe-queue-position", f->queue_position);
     if (f->attempt > 1) add(out, &n, f->c, "x-lathe-attempts", f->attempt);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// flow.h - one inference request on its way through the stages. A stage is one row of gateway_stages: run() returns a verdict; one that
-// WAITs calls flow_resume or flow_fail later, and its cancel() gives back what it waits for when the client leaves.
-// Owner: the flow, whose memory is its exchange's. Threads: the exchange's loop.
+// flow.h - one inference request on its way through the stages. A stage is one row of
+// gateway_stages: run() returns a verdict; one that WAITs calls flow_resume or flow_fail later, and
+// its cancel() gives back what it waits for when the client leaves. Owner: the flow, whose memory
+// is its exchange's. Threads: the exchange's loop.
 #ifndef LATHE_MOD_GATEWAY_FLOW_H
 #define LATHE_MOD_GATEWAY_FLOW_H
 #include "mod/access/access.h"
@@ -15,30 +16,30 @@ typedef struct Flow Flow;
 typedef struct FlowStage {
     const char *name;
     Verdict (*run)(Flow *f);
-    void (*cancel)(Flow *f);                     // NULL: it never waits
-    bool always;                                 // also after a failure and after the client left
+    void (*cancel)(Flow *f); // NULL: it never waits
+    bool always;             // also after a failure and after the client left
     const char *en, *zh;
 } FlowStage;
-extern const FlowStage gateway_stages[];         // gateway_table.c; ends with a zero name
+extern const FlowStage gateway_stages[]; // gateway_table.c; ends with a zero name
 
-typedef struct ParsedBody {                      // what the stages need of the request
+typedef struct ParsedBody { // what the stages need of the request
     yyjson_val *root;
     str text, model, user;
-    int64_t output_max;                          // tokens the client asked for at most; UNSET_INT: not said
+    int64_t output_max; // tokens the client asked for at most; UNSET_INT: not said
     int64_t choices;
     bool stream, wants_usage;
 } ParsedBody;
 
-typedef struct Answer {                          // what comes from the engine
-    Buf whole;                                   // not streamed: the body
+typedef struct Answer { // what comes from the engine
+    Buf whole;          // not streamed: the body
     Sse sse;
     int status;
-    str message;                                 // of an error
-    bool began, finished, usage_seen, cut;       // cut: broken after bytes were sent
-    int64_t chunks, marked;                      // content chunks seen; tokens the journal knows of
+    str message;                           // of an error
+    bool began, finished, usage_seen, cut; // cut: broken after bytes were sent
+    int64_t chunks, marked;                // content chunks seen; tokens the journal knows of
     int64_t first_ns, last_ns, tbt_sum_us, tbt_max_us;
     EVP_MD_CTX *digest;
-    Buf content;                                 // recorded answer
+    Buf content; // recorded answer
 } Answer;
 
 struct Flow {
@@ -57,19 +58,19 @@ struct Flow {
     LimitAnswer limits;
     bool admitted, failed, gone, has_room, sse_begun, record_content;
     Ticket *ticket;
-    int64_t queue_position;                      // when it joined; 0: did not wait
+    int64_t queue_position; // when it joined; 0: did not wait
     Timer *timer;
-    int64_t start_ms, start_ns, queue_ns, sent_ns;           // sent: this attempt's request
+    int64_t start_ms, start_ns, queue_ns, sent_ns; // sent: this attempt's request
     int attempt;
     Call *call;
     Answer out;
-    RequestRecord r;                             // grows on the way
+    RequestRecord r; // grows on the way
 };
 
-void flow_start(Exchange *x, Operation op);      // the routes' stream function
-void flow_resume(Flow *f);                       // the waiting stage is over: on with the next
-void flow_fail(Flow *f);                         // the waiting stage failed: c->failure says why
-Verdict flow_denied(Flow *f, err e);             // NEXT for ERR_OK, else FAIL
+void flow_start(Exchange *x, Operation op); // the routes' stream function
+void flow_resume(Flow *f);                  // the waiting stage is over: on with the next
+void flow_fail(Flow *f);                    // the waiting stage failed: c->failure says why
+Verdict flow_denied(Flow *f, err e);        // NEXT for ERR_OK, else FAIL
 
 // stages, one file each
 Verdict stage_identify(Flow *f);
@@ -85,32 +86,56 @@ Verdict stage_record(Flow *f);
 Verdict stage_answer(Flow *f);
 
 // between them
-void attempt_close(Flow *f, Outcome o);          // settles this attempt and gives its slot back
-size_t flow_headers(Flow *f, HttpHeader *out);   // x-ratelimit-*, x-lathe-*: at most FLOW_HEADERS
+void attempt_close(Flow *f, Outcome o);        // settles this attempt and gives its slot back
+size_t flow_headers(Flow *f, HttpHeader *out); // x-ratelimit-*, x-lathe-*: at most FLOW_HEADERS
 enum { FLOW_HEADERS = 16 };
-void flow_sse_begin(Flow *f);                    // once
+void flow_sse_begin(Flow *f); // once
 err body_for_engine(Flow *f, struct evbuffer *out);
 // What of one streamed event the client gets: absent: nothing.
 str stream_event(Flow *f, str data);
-err answer_read(Flow *f, yyjson_val *root);      // figures of a whole answer
-void flow_describe(Flow *f);                     // what the record says before the attempt
-void flow_drained(Flow *f);                      // the client took what was held back
-void stream_close(Flow *f);                      // frees what Answer holds
-void gateway_models(Exchange *x);                // models.c
+err answer_read(Flow *f, yyjson_val *root); // figures of a whole answer
+void flow_describe(Flow *f);                // what the record says before the attempt
+void flow_drained(Flow *f);                 // the client took what was held back
+void stream_close(Flow *f);                 // frees what Answer holds
+void gateway_models(Exchange *x);           // models.c
 
-#define GATEWAY_REASONS(X)                                                                                                              \
-    X(MODEL_UNKNOWN, "model_not_found", "there is no model {model} in this project; it has: {known}", "此项目中没有模型 {model}；现有：{known}")  \
-    X(MODEL_TASK, "model_task", "model {model} is deployed for {task}, not for {wanted}", "模型 {model} 的部署任务是 {task}，不是 {wanted}")     \
-    X(MODEL_DOWN, "model_not_ready", "model {model} cannot answer now: {why}", "模型 {model} 目前无法应答：{why}")                              \
-    X(QUEUE_FULL, "queue_full", "{waiting} requests already wait for model {model}; try again in {ms} ms", "模型 {model} 已有 {waiting} 个请求在排队；请 {ms} 毫秒后重试") \
-    X(QUEUE_LATE, "queue_timeout", "no slot of model {model} became free within {ms} ms", "{ms} 毫秒内模型 {model} 没有空闲槽位")                \
-    X(CONTEXT, "context_length_exceeded", "the prompt has {tokens} tokens, the context of model {model} is {context}", "提示词有 {tokens} 个 token，模型 {model} 的上下文为 {context}") \
-    X(ENGINE_REFUSED, "engine_refused", "the engine refused the request: {why}", "推理引擎拒绝了请求：{why}")                                  \
-    X(ENGINE_FAILED, "engine_failed", "the engine of model {model} failed: {why}", "模型 {model} 的推理引擎出错：{why}")                        \
-    X(ENGINE_SLOW, "engine_timeout", "model {model} gave no {what} within {ms} ms", "模型 {model} 在 {ms} 毫秒内没有给出 {what}")               \
-    X(NO_SPACE, "storage_full", "the disk has no room to record this request, so it is not served", "磁盘空间不足以记录该请求，因此不予处理")
+#define GATEWAY_REASONS(X)                                                                \
+    X(MODEL_UNKNOWN, "model_not_found",                                                   \
+      "there is no model {model} in this project; it has: {known}",                       \
+      "此项目中没有模型 {model}；现有：{known}")                                          \
+    X(MODEL_TASK, "model_task", "model {model} is deployed for {task}, not for {wanted}", \
+      "模型 {model} 的部署任务是 {task}，不是 {wanted}")                                  \
+    X(MODEL_DOWN, "model_not_ready", "model {model} cannot answer now: {why}",            \
+      "模型 {model} 目前无法应答：{why}")                                                 \
+    X(QUEUE_FULL, "queue_full",                                                           \
+      "{waiting} requests already wait for model {model}; try again in {ms} ms",          \
+      "模型 {model} 已有 {waiting} 个请求在排队；请 {ms} 毫秒后重试")                     \
+    X(QUEUE_LATE, "queue_timeout", "no slot of model {model} became free within {ms} ms", \
+      "{ms} 毫秒内模型 {model} 没有空闲槽位")                                             \
+    X(CONTEXT, "context_length_exceeded",                                                 \
+      "the prompt has {tokens} tokens, the context of model {model} is {context}",        \
+      "提示词有 {tokens} 个 token，模型 {model} 的上下文为 {context}")                    \
+    X(ENGINE_REFUSED, "engine_refused", "the engine refused the request: {why}",          \
+      "推理引擎拒绝了请求：{why}")                                                        \
+    X(ENGINE_FAILED, "engine_failed", "the engine of model {model} failed: {why}",        \
+      "模型 {model} 的推理引擎出错：{why}")                                               \
+    X(ENGINE_SLOW, "engine_timeout", "model {model} gave no {what} within {ms} ms",       \
+      "模型 {model} 在 {ms} 毫秒内没有给出 {what}")                                       \
+    X(NO_SPACE, "storage_full",                                                           \
+      "the disk has no room to record this request, so it is not served",                 \
+      "磁盘空间不足以记录该请求，因此不予处理")
 REASONS_DECLARE(GATEWAY_REASONS)
 extern const Reason *const gateway_reasons[];
-enum { GW_BODY_MAX, GW_ANSWER_MAX, GW_CONNECT, GW_FIRST, GW_IDLE, GW_HEARTBEAT, GW_QUEUE_SAY, GW_STALE, GW_SETTINGS };
+enum {
+    GW_BODY_MAX,
+    GW_ANSWER_MAX,
+    GW_CONNECT,
+    GW_FIRST,
+    GW_IDLE,
+    GW_HEARTBEAT,
+    GW_QUEUE_SAY,
+    GW_STALE,
+    GW_SETTINGS
+};
 extern const Setting gateway_settings[GW_SETTINGS + 1];
 #endif

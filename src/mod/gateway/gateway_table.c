@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// gateway_table.c - the rows: the stages in the order a request passes them, routes, settings, metrics.
+// gateway_table.c - the rows: the stages in the order a request passes them, routes, settings,
+// metrics.
 #include "mod/gateway/chat.h"
 #include "mod/gateway/flow.h"
 #include "mod/gateway/gateway.h"
@@ -10,8 +11,10 @@ const FlowStage gateway_stages[] = {
     { "parse", stage_parse, NULL, false, "Read and check the body", "读取并检查请求体" },
     { "resolve", stage_resolve, NULL, false, "From the model's name to a deployment", "由模型名找到部署" },
     { "admit", stage_admit, NULL, false, "Limits; reserve what it may cost", "限额检查与费用预留" },
-    { "pick", stage_pick, stage_pick_cancel, false, "A slot of a replica, after a fair queue", "经公平排队取得副本槽位" },
-    { "attempt", stage_attempt, stage_attempt_cancel, false, "The engine's answer, streamed on", "请求引擎并转发应答" },
+    { "pick", stage_pick, stage_pick_cancel, false, "A slot of a replica, after a fair queue",
+        "经公平排队取得副本槽位" },
+    { "attempt", stage_attempt, stage_attempt_cancel, false, "The engine's answer, streamed on",
+        "请求引擎并转发应答" },
     { "settle", stage_settle, NULL, true, "What was used and what it cost", "结算用量与费用" },
     { "record", stage_record, NULL, true, "The wide record: trace and audit", "记录追踪与审计" },
     { "answer", stage_answer, NULL, true, "The end of the answer", "结束应答" },
@@ -30,18 +33,22 @@ const Setting gateway_settings[GW_SETTINGS + 1] = {
     [GW_IDLE] = { "gateway.idle_timeout", SET_SPAN, "2m", 100, 86400000, .live = true,
         .en = "Longest pause within an answer", .zh = "应答中的最长停顿" },
     [GW_HEARTBEAT] = { "gateway.heartbeat", SET_SPAN, "15s", 0, 3600000, .live = true,
-        .en = "A comment is sent in a silent stream after this; 0: never", .zh = "流静默多久后发送注释心跳；0 为不发送" },
+        .en = "A comment is sent in a silent stream after this; 0: never",
+            .zh = "流静默多久后发送注释心跳；0 为不发送" },
     [GW_QUEUE_SAY] = { "gateway.queue_report", SET_SPAN, "1s", 10, 3600000, .live = true,
         .en = "How often a waiting stream is told its place", .zh = "排队中的流多久获知一次位置" },
     [GW_STALE] = { "gateway.stale_max", SET_SPAN, "15m", 0, 86400000, .live = true,
-        .en = "How long requests are served from the last snapshot while the database is away; 0: for ever",
+        .en = "How long requests are served from the last snapshot while the database is away; 0: "
+            "for ever",
         .zh = "数据库不可用时，凭最近快照提供服务的最长时间；0 为不限" },
     { 0 }
 };
 
-static const Metric metric_waiting = { "lathe.gateway.queue.waiting", "", METRIC_GAUGE, { "deployment" }, NULL,
+static const Metric metric_waiting = { "lathe.gateway.queue.waiting", "", METRIC_GAUGE,
+    { "deployment" }, NULL,
     "Requests that wait for a slot", "等待槽位的请求数" };
-static const Metric metric_running = { "lathe.gateway.requests.running", "", METRIC_GAUGE, { "deployment" }, NULL,
+static const Metric metric_running = { "lathe.gateway.requests.running", "", METRIC_GAUGE,
+    { "deployment" }, NULL,
     "Requests at an engine", "引擎处理中的请求数" };
 static const Metric *const metrics[] = { &metric_waiting, &metric_running, NULL };
 
@@ -55,11 +62,14 @@ static const Route routes[] = {
       .en = "Models that this project's keys may name", .zh = "本项目密钥可用的模型" },
     { HTTP_GET, "/v1/models/{model}", STREAMS, "inference.use", .stream = gateway_models,
       .en = "One model", .zh = "单个模型" },
-    { HTTP_POST, "/v1/chat/completions", STREAMS, "inference.use", .stream = chat, .body_max = BODY_MAX, .errors = "413 502 504 507",
+    { HTTP_POST, "/v1/chat/completions", STREAMS, "inference.use", .stream = chat,
+        .body_max = BODY_MAX, .errors = "413 502 504 507",
       .en = "Answer a conversation (OpenAI)", .zh = "对话补全（OpenAI）" },
-    { HTTP_POST, "/v1/completions", STREAMS, "inference.use", .stream = completions, .body_max = BODY_MAX, .errors = "413 502 504 507",
+    { HTTP_POST, "/v1/completions", STREAMS, "inference.use", .stream = completions,
+        .body_max = BODY_MAX, .errors = "413 502 504 507",
       .en = "Complete a text (OpenAI)", .zh = "文本补全（OpenAI）" },
-    { HTTP_POST, "/v1/embeddings", STREAMS, "inference.use", .stream = embeddings, .body_max = BODY_MAX, .errors = "413 502 504 507",
+    { HTTP_POST, "/v1/embeddings", STREAMS, "inference.use", .stream = embeddings,
+        .body_max = BODY_MAX, .errors = "413 502 504 507",
       .en = "Embed texts (OpenAI)", .zh = "文本向量（OpenAI）" },
     { 0 }
 };
@@ -83,7 +93,15 @@ static err gateway_init(Ctx *c) {
 }
 
 const Module gateway_module = {
-    .name = "gateway", .needs = "access deployment trace usage", .routes = routes, .settings = gateway_settings, .metrics = metrics,
-    .reasons = gateway_reasons, .verbs = gateway_verbs, .init = gateway_init, .en = "Every model behind one endpoint", .zh = "统一的模型入口",
+    .name = "gateway",
+    .needs = "access deployment trace usage",
+    .routes = routes,
+    .settings = gateway_settings,
+    .metrics = metrics,
+    .reasons = gateway_reasons,
+    .verbs = gateway_verbs,
+    .init = gateway_init,
+    .en = "Every model behind one endpoint",
+    .zh = "统一的模型入口",
 };
 REASONS_DEFINE(GATEWAY_REASONS, gateway_reasons)

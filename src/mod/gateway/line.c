@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// line.c - see line.h. Turns are handed out whenever a slot frees or replicas change: the replica with the least in flight is taken from the
-// snapshot of that moment, so a replica that drains or died gets nothing new. A turn that is on its way to a loop when its flow leaves
-// comes back as a freed slot.
+// line.c - see line.h. Turns are handed out whenever a slot frees or replicas change: the replica
+// with the least in flight is taken from the snapshot of that moment, so a replica that drains or
+// died gets nothing new. A turn that is on its way to a loop when its flow leaves comes back as a
+// freed slot.
 #include "mod/gateway/line.h"
 #include "base/map.h"
 #include <assert.h>
@@ -9,30 +10,49 @@
 enum { LINES_MAX = 4096, REPLICAS_MAX = 256, SERVICE_FIRST_MS = 1000 };
 
 typedef enum { TICKET_WAITING, TICKET_CALLED, TICKET_HOLDING, TICKET_LEFT } TicketState;
-typedef struct KeyLine { struct KeyLine *next; Ticket *first, *last; int64_t n; str key; } KeyLine;
-typedef struct ProjectLine { struct ProjectLine *next; KeyLine *turn; int64_t keys, n; str project; } ProjectLine;   // turn: last served; circular
+typedef struct KeyLine {
+    struct KeyLine *next;
+    Ticket *first, *last;
+    int64_t n;
+    str key;
+} KeyLine;
+typedef struct ProjectLine {
+    struct ProjectLine *next;
+    KeyLine *turn;
+    int64_t keys, n;
+    str project;
+} ProjectLine; // turn: last served; circular
 
 struct Ticket {
     Line *line;
     LineCall call;
     TicketState state;
-    Ticket *next, *prev;                         // within its key
+    Ticket *next, *prev; // within its key
     KeyLine *key;
     ProjectLine *project;
     str replica;
-    char *text;                                  // behind project, key
+    char *text; // behind project, key
 };
-typedef struct Slot { char *replica; int64_t in_flight; bool shunned; } Slot;       // shunned: failed since the last refresh
+typedef struct Slot {
+    char *replica;
+    int64_t in_flight;
+    bool shunned;
+} Slot; // shunned: failed since the last refresh
 struct Line {
     pthread_mutex_t lock;
     char *deployment;
     Slot slots[REPLICAS_MAX];
     size_t slots_n;
-    ProjectLine *turn;                           // last served; circular
+    ProjectLine *turn; // last served; circular
     int64_t waiting, running, service_ms;
 };
 
-static struct { pthread_mutex_t lock; Map by_id; Line *all[LINES_MAX]; size_t n; } lines = { .lock = PTHREAD_MUTEX_INITIALIZER };
+static struct {
+    pthread_mutex_t lock;
+    Map by_id;
+    Line *all[LINES_MAX];
+    size_t n;
+} lines = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static Line *line_of(str deployment) {
     pthread_mutex_lock(&lines.lock);
@@ -69,7 +89,9 @@ static Slot *least_busy(Line *l, const DeploymentEntry *d) {
         const Replica *r = &d->replicas[i];
         if (!r->ready || r->draining) continue;
         Slot *s = slot_of(l, r->id);
-        if (s && !s->shunned && s->in_flight < d->slots && (!best || s->in_flight < best->in_flight)) best = s;
+        if (s && !s->shunned && s->in_flight < d->slots
+            && (!best || s->in_flight < best->in_flight))
+            best = s;
     }
     return best;
 }
@@ -92,10 +114,12 @@ static void let_go(Ticket *t) {
 // ---- the circular lists
 static ProjectLine *project_line(Line *l, str project) {
     ProjectLine *p = l->turn;
-    if (p) do if (str_eq(p->project, project)) return p; while ((p = p->next) != l->turn);
+    if (p) do
+            if (str_eq(p->project, project)) return p;
+        while ((p = p->next) != l->turn);
     p = mem_new(sizeof *p);
     p->project = str_z(mem_strdup(project));
-    p->next = l->turn ? l->turn->next : p;       // right after the last served: next in turn
+    p->next = l->turn ? l->turn->next : p; // right after the last served: next in turn
     if (l->turn) l->turn->next = p;
     else l->turn = p;
     return p;
@@ -103,7 +127,9 @@ static ProjectLine *project_line(Line *l, str project) {
 
 static KeyLine *key_line(ProjectLine *p, str key) {
     KeyLine *k = p->turn;
-    if (k) do if (str_eq(k->key, key)) return k; while ((k = k->next) != p->turn);
+    if (k) do
+            if (str_eq(k->key, key)) return k;
+        while ((k = k->next) != p->turn);
     k = mem_new(sizeof *k);
     k->key = str_z(mem_strdup(key));
     k->next = p->turn ? p->turn->next : k;
@@ -170,7 +196,7 @@ static void called(void *arg) {
     bool left = t->state == TICKET_LEFT;
     if (!left) t->state = TICKET_HOLDING;
     pthread_mutex_unlock(&l->lock);
-    if (left || loop_stopping(t->call.loop)) ticket_free(t);             // its slot went back when it left
+    if (left || loop_stopping(t->call.loop)) ticket_free(t); // its slot went back when it left
     else t->call.turn(t->call.arg);
 }
 
@@ -194,7 +220,7 @@ static void serve_now(Line *l) {
 // ---- for flows
 static bool could_serve(const DeploymentEntry *d) {
     for (size_t i = 0; i < d->replicas_n; i++)
-        if (!d->replicas[i].draining) return true;           // one that is loading will be ready
+        if (!d->replicas[i].draining) return true; // one that is loading will be ready
     return str_is(d->state, "starting") || str_is(d->state, "updating");
 }
 
@@ -204,7 +230,8 @@ static Ticket *ticket_new(Line *l, const LineCall *call) {
     t->text = mem_new(call->project.n + call->key.n + 1);
     memcpy(t->text, call->project.p, call->project.n);
     if (call->key.n) memcpy(t->text + call->project.n, call->key.p, call->key.n);
-    t->call.project = str_n(t->text, call->project.n), t->call.key = str_n(t->text + call->project.n, call->key.n);
+    t->call.project = str_n(t->text, call->project.n),
+    t->call.key = str_n(t->text + call->project.n, call->key.n);
     return t;
 }
 
@@ -255,7 +282,8 @@ LineAnswer line_other(Ticket *t) {
 
 str ticket_replica(const Ticket *t) { return t->replica; }
 
-// Turns before this one: its key's turn comes once a round of its project's keys, its project's once a round of projects.
+// Turns before this one: its key's turn comes once a round of its project's keys, its project's
+// once a round of projects.
 int64_t ticket_position(const Ticket *t) {
     Line *l = t->line;
     pthread_mutex_lock(&l->lock);
@@ -263,9 +291,11 @@ int64_t ticket_position(const Ticket *t) {
     if (t->state == TICKET_WAITING) {
         for (const Ticket *p = t->prev; p; p = p->prev) ahead++;
         KeyLine *k = t->project->turn;
-        do in_project += k->n < ahead + 1 ? k->n : ahead + 1; while ((k = k->next) != t->project->turn);
+        do in_project += k->n < ahead + 1 ? k->n : ahead + 1;
+        while ((k = k->next) != t->project->turn);
         ProjectLine *p = l->turn;
-        do total += p->n < in_project ? p->n : in_project; while ((p = p->next) != l->turn);
+        do total += p->n < in_project ? p->n : in_project;
+        while ((p = p->next) != l->turn);
     }
     pthread_mutex_unlock(&l->lock);
     return total;
@@ -286,7 +316,7 @@ void lines_refresh(void *unused) {
     pthread_mutex_lock(&lines.lock);
     size_t n = lines.n;
     pthread_mutex_unlock(&lines.lock);
-    for (size_t i = 0; i < n; i++) {             // lines are never removed
+    for (size_t i = 0; i < n; i++) { // lines are never removed
         Line *l = lines.all[i];
         pthread_mutex_lock(&l->lock);
         for (size_t s = 0; s < l->slots_n; s++) l->slots[s].shunned = false;

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// models.c - GET /v1/models and /v1/models/{model}: what this project's keys may name, in OpenAI's shape.
+// models.c - GET /v1/models and /v1/models/{model}: what this project's keys may name, in OpenAI's
+// shape.
 #include "base/id.h"
 #include "mod/gateway/flow.h"
 
 static void write_model(const DeploymentEntry *d, Json *j) {
     json_obj(j);
     json_kv_str(j, "id", d->name), json_kv_z(j, "object", "model");
-    json_kv_i64(j, "created", id_time_ms(d->id) / 1000);     // OpenAI's times are seconds
+    json_kv_i64(j, "created", id_time_ms(d->id) / 1000); // OpenAI's times are seconds
     json_kv_str(j, "owned_by", S("lathe"));
     json_kv_str(j, "state", d->state), json_kv_i64(j, "context_length", d->context);
     json_end_obj(j);
@@ -16,7 +17,9 @@ static err write_models(Ctx *c, const Snapshot *s, str project, str name, Json *
     const DeploymentEntry *const *all;
     if (name.p) {
         const DeploymentEntry *d = deployment_find(s, project, name);
-        if (!d) return fail(c, ERR_NOTFOUND, R_MODEL_UNKNOWN, "field", "model", "model", say_str(c, name), "known", "GET /v1/models");
+        if (!d)
+            return fail(c, ERR_NOTFOUND, R_MODEL_UNKNOWN, "field", "model", "model",
+                        say_str(c, name), "known", "GET /v1/models");
         write_model(d, j);
         return ERR_OK;
     }

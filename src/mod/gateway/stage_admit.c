@@ -1,25 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-// stage_admit.c - the key's limits, and the money that this request may cost at most reserved before it runs. Room in the journal is taken
-// here too: what could not be recorded is not served.
+// stage_admit.c - the key's limits, and the money that this request may cost at most reserved
+// before it runs. Room in the journal is taken here too: what could not be recorded is not served.
 #include "mod/gateway/flow.h"
 #include "base/time.h"
 
-// A token is at least one byte of the body; the output is what the client allows, else what the context leaves.
+// A token is at least one byte of the body; the output is what the client allows, else what the
+// context leaves.
 static int64_t worst_cost(Flow *f) {
     const DeploymentEntry *d = f->deployment;
     int64_t prompt = (int64_t)f->in.text.n < d->context ? (int64_t)f->in.text.n : d->context;
-    int64_t output = f->in.output_max == UNSET_INT || f->in.output_max > d->context ? d->context : f->in.output_max;
-    if (f->operation == OP_EMBEDDING) output = 0, prompt = (int64_t)f->in.text.n;        // each input may fill a context
+    int64_t output = f->in.output_max == UNSET_INT || f->in.output_max > d->context
+                         ? d->context
+                         : f->in.output_max;
+    if (f->operation == OP_EMBEDDING)
+        output = 0, prompt = (int64_t)f->in.text.n; // each input may fill a context
     int64_t longest_us = setting_int(&gateway_settings[GW_FIRST]) * 1000;
-    return f->price ? usage_cost(f->price, prompt, 0, output * f->in.choices, f->price->machine_second_nano ? longest_us : 0) : 0;
+    return f->price ? usage_cost(f->price, prompt, 0, output * f->in.choices,
+                                 f->price->machine_second_nano ? longest_us : 0)
+                    : 0;
 }
 
 static err refuse(Flow *f) {
     Ctx *c = f->c;
     const LimitAnswer *a = &f->limits;
-    const LimitState *s = a->refused == LIMIT_MONEY ? &a->money : a->refused == LIMIT_REQUESTS ? &a->requests : &a->concurrency;
-    str value = a->refused == LIMIT_MONEY ? money_format(c->mem, s->limit) : arena_printf(c->mem, "%lld", (long long)s->limit);
-    err e = fail(c, ERR_LIMITED, R_LIMITED, "key", say_str(c, f->key->name), "limit", limit_name(a->refused), "value", value.p, "ms",
+    const LimitState *s = a->refused == LIMIT_MONEY      ? &a->money
+                          : a->refused == LIMIT_REQUESTS ? &a->requests
+                                                         : &a->concurrency;
+    str value = a->refused == LIMIT_MONEY ? money_format(c->mem, s->limit)
+                                          : arena_printf(c->mem, "%lld", (long long)s->limit);
+    err e = fail(c, ERR_LIMITED, R_LIMITED, "key", say_str(c, f->key->name), "limit",
+                 limit_name(a->refused), "value", value.p, "ms",
                  say(c, "%lld", (long long)a->retry_after_ms));
     c->failure.retry_after_ms = a->retry_after_ms;
     return e;
@@ -27,7 +37,8 @@ static err refuse(Flow *f) {
 
 static err admit(Flow *f) {
     int64_t reserve = worst_cost(f);
-    f->limits = limiter_admit(access_limiter(), f->key->id, &f->key->limits, reserve, f->start_ms, loop_now_ns(exchange_loop(f->x)));
+    f->limits = limiter_admit(access_limiter(), f->key->id, &f->key->limits, reserve, f->start_ms,
+                              loop_now_ns(exchange_loop(f->x)));
     if (f->limits.refused) return refuse(f);
     f->admitted = true, f->r.reserved_nano = reserve;
     f->has_room = usage_room(f->app);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// stage_attempt.c - the request at an engine. The journal knows of an attempt before it is sent, of streamed tokens before the client sees
-// them, and of its end before the last bytes leave. A replica that fails before the first byte is answered by another one.
+// stage_attempt.c - the request at an engine. The journal knows of an attempt before it is sent, of
+// streamed tokens before the client sees them, and of its end before the last bytes leave. A
+// replica that fails before the first byte is answered by another one.
 #include "mod/gateway/flow.h"
 #include <assert.h>
 
@@ -24,7 +25,7 @@ static void open_record(Flow *f) {
     r->replica = ticket_replica(f->ticket);
     r->start_ms = os_wall_ms(f->c->os);
     r->prompt_tokens = r->completion_tokens = r->cached_tokens = 0;
-    f->out.marked = r->completion_tokens = MARK_EVERY;       // `open` stands for the first ones
+    f->out.marked = r->completion_tokens = MARK_EVERY; // `open` stands for the first ones
     usage_open(f->app, r);
     r->completion_tokens = 0;
 }
@@ -41,7 +42,9 @@ void attempt_close(Flow *f, Outcome o) {
     r->tbt_max_us = a->chunks > 1 ? a->tbt_max_us : -1;
     r->tokens_exact = a->usage_seen;
     if (!a->usage_seen) r->completion_tokens = a->chunks;
-    r->cost_nano = f->price ? usage_cost(f->price, r->prompt_tokens, r->cached_tokens, r->completion_tokens, r->machine_us) : 0;
+    r->cost_nano = f->price ? usage_cost(f->price, r->prompt_tokens, r->cached_tokens,
+                                         r->completion_tokens, r->machine_us)
+                            : 0;
     r->stage_us[STAGE_TOTAL] = (end_ns - f->start_ns) / 1000;
 }
 
@@ -90,7 +93,8 @@ void flow_drained(Flow *f) {
 static const char *what_ended(CallEnd e) {
     switch (e) {
     case CALL_RESET: return "it ended the connection before the answer was complete";
-    case CALL_PROTOCOL: case CALL_TOOLARGE: return "its answer is not HTTP as we know it";
+    case CALL_PROTOCOL:
+    case CALL_TOOLARGE: return "its answer is not HTTP as we know it";
     default: return "it cannot be reached";
     }
 }
@@ -101,12 +105,14 @@ static err call_failure(Flow *f, CallEnd why) {
     if (why == CALL_TIMEOUT_FIRST || why == CALL_TIMEOUT_IDLE) {
         bool first = why == CALL_TIMEOUT_FIRST;
         int64_t ms = setting_int(&gateway_settings[first ? GW_FIRST : GW_IDLE]);
-        return fail(c, ERR_TIMEOUT, R_ENGINE_SLOW, "model", model, "what", first ? "first byte" : "further byte", "ms", say(c, "%lld", (long long)ms));
+        return fail(c, ERR_TIMEOUT, R_ENGINE_SLOW, "model", model, "what",
+                    first ? "first byte" : "further byte", "ms", say(c, "%lld", (long long)ms));
     }
     return fail(c, ERR_UPSTREAM, R_ENGINE_FAILED, "model", model, "why", what_ended(why));
 }
 
-// {"error": {"message", "type", "n_prompt_tokens", "n_ctx"}} as llama-server and OpenAI write it; anything else is shown shortened.
+// {"error": {"message", "type", "n_prompt_tokens", "n_ctx"}} as llama-server and OpenAI write it;
+// anything else is shown shortened.
 static err engine_refusal(Flow *f) {
     Ctx *c = f->c;
     yyjson_val *root = NULL, *e;
@@ -116,19 +122,25 @@ static err engine_refusal(Flow *f) {
     str message = json_get_str(e, "message");
     if (!message.p) message = buf_str(&f->out.whole);
     if (json_get_i64(e, "n_prompt_tokens", &tokens) && json_get_i64(e, "n_ctx", &context))
-        return fail(c, ERR_INVALID, R_CONTEXT, "field", "messages", "tokens", say(c, "%lld", (long long)tokens), "context",
+        return fail(c, ERR_INVALID, R_CONTEXT, "field", "messages", "tokens",
+                    say(c, "%lld", (long long)tokens), "context",
                     say(c, "%lld", (long long)context), "model", say_str(c, f->deployment->name));
     if (f->out.status >= 500)
-        return fail(c, ERR_UPSTREAM, R_ENGINE_FAILED, "model", say_str(c, f->deployment->name), "why", say_str(c, message));
-    return fail(c, f->out.status == 429 ? ERR_LIMITED : ERR_INVALID, R_ENGINE_REFUSED, "why", say_str(c, message));
+        return fail(c, ERR_UPSTREAM, R_ENGINE_FAILED, "model", say_str(c, f->deployment->name),
+                    "why", say_str(c, message));
+    return fail(c, f->out.status == 429 ? ERR_LIMITED : ERR_INVALID, R_ENGINE_REFUSED, "why",
+                say_str(c, message));
 }
 
 static err read_whole(Flow *f) {
     Ctx *c = f->c;
     yyjson_val *root;
-    if (f->out.whole.full) return fail(c, ERR_UPSTREAM, R_ENGINE_FAILED, "model", say_str(c, f->deployment->name), "why", "its answer is too large");
+    if (f->out.whole.full)
+        return fail(c, ERR_UPSTREAM, R_ENGINE_FAILED, "model", say_str(c, f->deployment->name),
+                    "why", "its answer is too large");
     if (json_parse(c, buf_str(&f->out.whole), &root))
-        return fail(c, ERR_UPSTREAM, R_ENGINE_FAILED, "model", say_str(c, f->deployment->name), "why", "its answer is not JSON");
+        return fail(c, ERR_UPSTREAM, R_ENGINE_FAILED, "model", say_str(c, f->deployment->name),
+                    "why", "its answer is not JSON");
     return answer_read(f, root);
 }
 
@@ -141,7 +153,8 @@ static err judge(Flow *f, CallEnd why) {
 }
 
 static bool may_retry(const Flow *f, CallEnd why) {
-    bool unreached = why == CALL_CONNECT || why == CALL_REFUSED || why == CALL_TIMEOUT_CONNECT || why == CALL_RESET;
+    bool unreached = why == CALL_CONNECT || why == CALL_REFUSED || why == CALL_TIMEOUT_CONNECT
+                     || why == CALL_RESET;
     bool loading = why == CALL_OK && f->out.status == 503;
     return (unreached || loading) && !f->out.chunks && f->attempt < ATTEMPTS_MAX;
 }
@@ -156,7 +169,8 @@ static void settle_attempt(Flow *f, Outcome o) {
 static bool retry(Flow *f, CallEnd why) {
     if (!may_retry(f, why)) return false;
     deployment_failed(ticket_replica(f->ticket));
-    f->r.error_class = S("upstream"), f->r.error_reason = str_z(call_end_name(why)), f->r.status = 502;
+    f->r.error_class = S("upstream"), f->r.error_reason = str_z(call_end_name(why)),
+    f->r.status = 502;
     settle_attempt(f, OUTCOME_ERROR);
     f->has_room = usage_room(f->app);
     if (!f->has_room || line_other(f->ticket) != LINE_GO) return false;
@@ -173,7 +187,8 @@ static void on_end(void *arg, CallEnd why) {
     int attempts = f->attempt;
     err e = judge(f, why);
     if (e && retry(f, why)) return;
-    if (e && (why == CALL_RESET || why == CALL_REFUSED || why == CALL_CONNECT) && attempts == f->attempt)
+    if (e && (why == CALL_RESET || why == CALL_REFUSED || why == CALL_CONNECT)
+        && attempts == f->attempt)
         deployment_failed(ticket_replica(f->ticket));
     if (e) flow_fail(f);
     else flow_resume(f);
@@ -182,26 +197,41 @@ static void on_end(void *arg, CallEnd why) {
 static const CallEvents call_events = { .head = on_head, .data = on_data, .end = on_end };
 
 static str target_of(Flow *f, const Replica *r) {
-    static const char *const paths[] = { [OP_CHAT] = "/chat/completions", [OP_COMPLETION] = "/completions", [OP_EMBEDDING] = "/embeddings" };
-    return arena_printf(f->c->mem, STR_FMT "%s", STR_ARG(r->base_path.n ? r->base_path : S("/v1")), paths[f->operation]);
+    static const char *const paths[] = { [OP_CHAT] = "/chat/completions",
+                                         [OP_COMPLETION] = "/completions",
+                                         [OP_EMBEDDING] = "/embeddings" };
+    return arena_printf(f->c->mem, STR_FMT "%s", STR_ARG(r->base_path.n ? r->base_path : S("/v1")),
+                        paths[f->operation]);
 }
 
 static void send_attempt(Flow *f) {
-    const Snapshot *now = snapshot_take();       // the replica was picked from a picture at least this new
-    const Replica *r = replica_of(deployment_by_id(now, f->deployment->id), ticket_replica(f->ticket));
-    HttpHeader headers[4] = { { S("Content-Type"), S("application/json") }, { S("X-Request-Id"), f->c->request_id } };
+    const Snapshot *now =
+        snapshot_take(); // the replica was picked from a picture at least this new
+    const Replica *r =
+        replica_of(deployment_by_id(now, f->deployment->id), ticket_replica(f->ticket));
+    HttpHeader headers[4] = { { S("Content-Type"), S("application/json") },
+                              { S("X-Request-Id"), f->c->request_id } };
     size_t n = 2;
-    if (r && r->authorization.n) headers[n++] = (HttpHeader){ S("Authorization"), r->authorization };
+    if (r && r->authorization.n)
+        headers[n++] = (HttpHeader){ S("Authorization"), r->authorization };
     struct evbuffer *body = evbuffer_new();
     err e = r ? body_for_engine(f, body) : ERR_OK;
-    assert(!e);                                  // what was parsed can be written
-    CallSpec spec = { .to = r ? r->addr : (Addr){ "unix:/nowhere" }, .method = HTTP_POST, .target = r ? target_of(f, r) : S("/"),
-                      .host = r ? r->host : (str){ 0 }, .headers = headers, .headers_n = n, .body = body, .repeatable = true,
-                      .connect_ms = setting_int(&gateway_settings[GW_CONNECT]), .first_byte_ms = setting_int(&gateway_settings[GW_FIRST]),
+    assert(!e); // what was parsed can be written
+    CallSpec spec = { .to = r ? r->addr : (Addr){ "unix:/nowhere" },
+                      .method = HTTP_POST,
+                      .target = r ? target_of(f, r) : S("/"),
+                      .host = r ? r->host : (str){ 0 },
+                      .headers = headers,
+                      .headers_n = n,
+                      .body = body,
+                      .repeatable = true,
+                      .connect_ms = setting_int(&gateway_settings[GW_CONNECT]),
+                      .first_byte_ms = setting_int(&gateway_settings[GW_FIRST]),
                       .idle_ms = setting_int(&gateway_settings[GW_IDLE]) };
     open_record(f);
     f->sent_ns = now_ns(f);
-    f->call = call_start(f->app->clients[app_loop_index(f->app, exchange_loop(f->x))], &spec, &call_events, f);
+    f->call = call_start(f->app->clients[app_loop_index(f->app, exchange_loop(f->x))], &spec,
+                         &call_events, f);
     evbuffer_free(body);
     snapshot_give(now);
 }

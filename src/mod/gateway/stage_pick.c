@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// stage_pick.c - a slot of a replica, now or after a wait in the deployment's fair queue. Who waits is told its place: in a header, and in
-// SSE comments once the wait has lasted for a while.
+// stage_pick.c - a slot of a replica, now or after a wait in the deployment's fair queue. Who waits
+// is told its place: in a header, and in SSE comments once the wait has lasted for a while.
 #include "mod/gateway/flow.h"
 
 static void stop_timer(Flow *f) {
@@ -25,8 +25,9 @@ static err none(Flow *f) {
 static err full(Flow *f) {
     const DeploymentEntry *d = f->deployment;
     int64_t ms = line_retry_after_ms(d);
-    err e = fail(f->c, ERR_LIMITED, R_QUEUE_FULL, "model", say_str(f->c, d->name), "waiting",
-                 say(f->c, "%lld", (long long)d->queue_max), "ms", say(f->c, "%lld", (long long)ms));
+    err e =
+        fail(f->c, ERR_LIMITED, R_QUEUE_FULL, "model", say_str(f->c, d->name), "waiting",
+             say(f->c, "%lld", (long long)d->queue_max), "ms", say(f->c, "%lld", (long long)ms));
     f->c->failure.retry_after_ms = ms;
     return e;
 }
@@ -36,8 +37,8 @@ static void late(Flow *f) {
     line_leave(f->ticket);
     f->ticket = NULL;
     stop_timer(f);
-    err e = fail(f->c, ERR_UNAVAILABLE, R_QUEUE_LATE, "model", say_str(f->c, f->deployment->name), "ms",
-                 say(f->c, "%lld", (long long)f->deployment->queue_ms));
+    err e = fail(f->c, ERR_UNAVAILABLE, R_QUEUE_LATE, "model", say_str(f->c, f->deployment->name),
+                 "ms", say(f->c, "%lld", (long long)f->deployment->queue_ms));
     f->c->failure.retry_after_ms = ms;
     (void)e;
     flow_fail(f);
@@ -45,11 +46,16 @@ static void late(Flow *f) {
 
 static void still_waiting(void *arg) {
     Flow *f = arg;
-    int64_t waited_ms = (loop_now_ns(exchange_loop(f->x)) - f->queue_ns) / 1000000, left_ms = f->deployment->queue_ms - waited_ms;
-    if (left_ms <= 0) { late(f); return; }
+    int64_t waited_ms = (loop_now_ns(exchange_loop(f->x)) - f->queue_ns) / 1000000,
+            left_ms = f->deployment->queue_ms - waited_ms;
+    if (left_ms <= 0) {
+        late(f);
+        return;
+    }
     if (f->in.stream) {
         flow_sse_begin(f);
-        exchange_sse_comment(f->x, arena_printf(f->c->mem, "queue position %lld", (long long)ticket_position(f->ticket)));
+        exchange_sse_comment(f->x, arena_printf(f->c->mem, "queue position %lld",
+                                                (long long)ticket_position(f->ticket)));
     }
     int64_t say_ms = setting_int(&gateway_settings[GW_QUEUE_SAY]);
     timer_start(f->timer, say_ms < left_ms ? say_ms : left_ms);
@@ -65,7 +71,8 @@ Verdict stage_pick(Flow *f) {
     case LINE_WAIT: break;
     }
     f->queue_position = ticket_position(f->ticket);
-    int64_t say_ms = setting_int(&gateway_settings[GW_QUEUE_SAY]), most_ms = f->deployment->queue_ms;
+    int64_t say_ms = setting_int(&gateway_settings[GW_QUEUE_SAY]),
+            most_ms = f->deployment->queue_ms;
     f->timer = timer_new(exchange_loop(f->x), still_waiting, f);
     timer_start(f->timer, say_ms < most_ms ? say_ms : most_ms);
     return VERDICT_WAIT;

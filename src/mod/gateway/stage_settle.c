@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// stage_settle.c - runs always: what the request used is settled in the journal, its reservation turned into what it cost, its slot given to
-// the next one; then its wide record is kept, and last the end of the answer leaves.
+// stage_settle.c - runs always: what the request used is settled in the journal, its reservation
+// turned into what it cost, its slot given to the next one; then its wide record is kept, and last
+// the end of the answer leaves.
 #include "mod/gateway/flow.h"
 #include "blob/blob.h"
 
@@ -8,7 +9,8 @@ static void describe(Flow *f) {
     RequestRecord *r = &f->r;
     const HttpRequest *q = exchange_request(f->x);
     r->request_id = f->c->request_id, r->client_ip = q->peer, r->operation = f->operation;
-    r->streamed = f->in.stream, r->end_user = f->in.user, r->model = f->in.model, r->project = f->project;
+    r->streamed = f->in.stream, r->end_user = f->in.user, r->model = f->in.model,
+    r->project = f->project;
     if (f->key) r->org = f->key->org, r->key_id = f->key->id, r->owner = f->key->owner;
     const DeploymentEntry *d = f->deployment;
     if (d) r->deployment = d->id, r->version = d->version, r->model_digest = d->model_digest;
@@ -37,7 +39,9 @@ static void close_digest(Flow *f) {
     if (f->record_content) f->r.answer = buf_str(&f->out.content);
 }
 
-static Outcome outcome(const Flow *f) { return f->gone ? OUTCOME_CANCELLED : f->failed ? OUTCOME_ERROR : OUTCOME_OK; }
+static Outcome outcome(const Flow *f) {
+    return f->gone ? OUTCOME_CANCELLED : f->failed ? OUTCOME_ERROR : OUTCOME_OK;
+}
 
 Verdict stage_settle(Flow *f) {
     RequestRecord *r = &f->r;
@@ -60,12 +64,14 @@ Verdict stage_settle(Flow *f) {
     int64_t served_ms = f->sent_ns ? (loop_now_ns(exchange_loop(f->x)) - f->sent_ns) / 1000000 : 0;
     if (f->ticket) line_done(f->ticket, served_ms);
     f->ticket = NULL;
-    if (f->admitted) limiter_settle(access_limiter(), f->key->id, r->reserved_nano, f->attempt ? r->cost_nano : 0, f->start_ms);
+    if (f->admitted)
+        limiter_settle(access_limiter(), f->key->id, r->reserved_nano,
+                       f->attempt ? r->cost_nano : 0, f->start_ms);
     return VERDICT_NEXT;
 }
 
 Verdict stage_record(Flow *f) {
-    if (!f->key) return VERDICT_NEXT;            // nobody: access counts such
+    if (!f->key) return VERDICT_NEXT; // nobody: access counts such
     if (!f->attempt) {
         describe(f);
         f->r.outcome = outcome(f), f->r.end_ms = os_wall_ms(f->c->os), f->r.start_ms = f->start_ms;
@@ -91,7 +97,7 @@ static void end_stream(Flow *f) {
 }
 
 Verdict stage_answer(Flow *f) {
-    if (f->gone) return VERDICT_WAIT;            // nobody is there to hear it
+    if (f->gone) return VERDICT_WAIT; // nobody is there to hear it
     if (f->sse_begun || (f->in.stream && !f->failed)) {
         end_stream(f);
         return VERDICT_WAIT;
@@ -106,5 +112,5 @@ Verdict stage_answer(Flow *f) {
     exchange_begin(f->x, 200, headers, n, (int64_t)f->out.whole.n);
     exchange_write(f->x, buf_str(&f->out.whole));
     exchange_end(f->x);
-    return VERDICT_WAIT;                         // f went with its exchange
+    return VERDICT_WAIT; // f went with its exchange
 }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// stream.c - what passes between client and engine in OpenAI's shape (platform documentation, "Streaming" and "Usage"): the body on its way
-// there, events and the whole answer on their way back, and the figures read off them.
+// stream.c - what passes between client and engine in OpenAI's shape (platform documentation,
+// "Streaming" and "Usage"): the body on its way there, events and the whole answer on their way
+// back, and the figures read off them.
 #include "mod/gateway/flow.h"
 #include <assert.h>
 
-// The engine's own name of the model, and usage asked for in every stream; all else as the client sent it.
+// The engine's own name of the model, and usage asked for in every stream; all else as the client
+// sent it.
 err body_for_engine(Flow *f, struct evbuffer *out) {
     bool rename = !str_eq(f->deployment->upstream_model, f->in.model);
     bool ask = f->in.stream && !f->in.wants_usage && f->deployment->engine->streams_usage;
@@ -13,7 +15,7 @@ err body_for_engine(Flow *f, struct evbuffer *out) {
         return ERR_OK;
     }
     Buf b;
-    buf_init(&b, f->in.text.n * 6 + 4096);       // an escape takes at most six bytes for one
+    buf_init(&b, f->in.text.n * 6 + 4096); // an escape takes at most six bytes for one
     Json j = json_to(&b);
     json_obj(&j);
     size_t i, n;
@@ -66,11 +68,13 @@ static void note_token(Flow *f) {
     a->last_ns = now;
 }
 
-// Text of one choice: chat's delta or message (content, reasoning, tool calls), or completion's text.
+// Text of one choice: chat's delta or message (content, reasoning, tool calls), or completion's
+// text.
 static bool read_choice(Flow *f, yyjson_val *choice) {
     yyjson_val *part = json_get(choice, "delta");
     if (!part) part = json_get(choice, "message");
-    str texts[] = { json_get_str(part, "content"), json_get_str(part, "reasoning_content"), json_get_str(choice, "text") };
+    str texts[] = { json_get_str(part, "content"), json_get_str(part, "reasoning_content"),
+                    json_get_str(choice, "text") };
     bool any = false;
     for (size_t i = 0; i < countof(texts); i++)
         if (texts[i].n) note_content(f, texts[i]), any = true;
@@ -99,7 +103,7 @@ err answer_read(Flow *f, yyjson_val *root) {
 str stream_event(Flow *f, str data) {
     Ctx *c = f->c;
     if (str_is(data, "[DONE]")) {
-        f->out.finished = true;                  // sent again when the attempt is settled
+        f->out.finished = true; // sent again when the attempt is settled
         return (str){ 0 };
     }
     ArenaMark mark = arena_mark(c->mem);
@@ -114,7 +118,7 @@ str stream_event(Flow *f, str data) {
     read_usage(f, usage);
     if (read_choices(f, root)) note_token(f);
     bool kept = first || !finish_before != !f->r.finish_reason.p;
-    if (!kept) arena_restore(c->mem, mark);      // a long stream must not grow the arena
+    if (!kept) arena_restore(c->mem, mark); // a long stream must not grow the arena
     return only_usage && !f->in.wants_usage ? (str){ 0 } : data;
 }
 

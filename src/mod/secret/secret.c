@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// secret.c - secrets of a project, write-only through the API, and the sealing of every SECRET field. It fills App.seal and App.unseal.
+// secret.c - secrets of a project, write-only through the API, and the sealing of every SECRET
+// field. It fills App.seal and App.unseal.
 //
-// A sealed text is  \1 1 : suite : key id : wrapped : box   where `box` is the value under a fresh data key, `wrapped` that data key under
-// the master key, both nonce + ciphertext + tag in hex, with the row (aad) as additional data. The master key comes from LATHE_MASTER_KEY
-// (64 hex digits) or a file, made at the first start (DIR/master.key, mode 0600); further lines of the file are older keys, which still
-// open what they sealed. A suite is a row: what seals, and how long its keys are. AES-256-GCM: NIST SP 800-38D.
+// A sealed text is \1 1 : suite : key id : wrapped : box where `box` is the value under a fresh
+// data key, `wrapped` that data key under the master key, both nonce + ciphertext + tag in hex,
+// with the row (aad) as additional data. The master key comes from LATHE_MASTER_KEY
+// (64 hex digits) or a file, made at the first start (DIR/master.key, mode 0600); further lines of
+// the file are older keys, which still open what they sealed. A suite is a row: what seals, and how
+// long its keys are. AES-256-GCM: NIST SP 800-38D.
 #include "mod/secret/secret.h"
 #include "res/app.h"
 #include <assert.h>
@@ -12,33 +15,52 @@
 
 enum { KEY = 32, NONCE = 12, TAG = 16, KEYS_MAX = 16, KEY_ID = 8 };
 
-typedef struct CryptoSuite { const char *name; const EVP_CIPHER *(*cipher)(void); const char *en, *zh; } CryptoSuite;
+typedef struct CryptoSuite {
+    const char *name;
+    const EVP_CIPHER *(*cipher)(void);
+    const char *en, *zh;
+} CryptoSuite;
 static const CryptoSuite suites[] = {
-    { "aes-256-gcm", EVP_aes_256_gcm, "AES-256-GCM", "AES-256-GCM" },
-    { 0 }
+    { "aes-256-gcm", EVP_aes_256_gcm, "AES-256-GCM", "AES-256-GCM" }, { 0 }
 };
 
-typedef struct MasterKey { char id[2 * KEY_ID + 1]; unsigned char bytes[KEY]; } MasterKey;
-static struct { MasterKey keys[KEYS_MAX]; size_t n; } masters;           // the first seals; all open
+typedef struct MasterKey {
+    char id[2 * KEY_ID + 1];
+    unsigned char bytes[KEY];
+} MasterKey;
+static struct {
+    MasterKey keys[KEYS_MAX];
+    size_t n;
+} masters; // the first seals; all open
 
-typedef struct Secret { Head head; str description, value; int64_t length; } Secret;
+typedef struct Secret {
+    Head head;
+    str description, value;
+    int64_t length;
+} Secret;
 
-#define SECRET_REASONS(X)                                                                                                            \
-    X(MASTER_KEY, "bad_master_key", "{source}: a master key is 64 hex digits", "{source}：主密钥应为 64 位十六进制数")                      \
-    X(SEALED_BAD, "sealed_damaged", "a sealed value cannot be opened: {why}", "密封的值无法打开：{why}")
+#define SECRET_REASONS(X)                                                      \
+    X(MASTER_KEY, "bad_master_key", "{source}: a master key is 64 hex digits", \
+      "{source}：主密钥应为 64 位十六进制数")                                  \
+    X(SEALED_BAD, "sealed_damaged", "a sealed value cannot be opened: {why}",  \
+      "密封的值无法打开：{why}")
 REASONS_DECLARE(SECRET_REASONS)
 REASONS_DEFINE(SECRET_REASONS, secret_reasons)
 
 // ---- one box
-static err crypto(Ctx *c, int ok, const char *why) { return ok == 1 ? ERR_OK : fail(c, ERR_INTERNAL, R_SEALED_BAD, "why", why); }
+static err crypto(Ctx *c, int ok, const char *why) {
+    return ok == 1 ? ERR_OK : fail(c, ERR_INTERNAL, R_SEALED_BAD, "why", why);
+}
 
-static err box_shut(Ctx *c, const CryptoSuite *s, const unsigned char key[KEY], str plain, str aad, str *out) {
+static err box_shut(Ctx *c, const CryptoSuite *s, const unsigned char key[KEY], str plain, str aad,
+                    str *out) {
     unsigned char *p = new(c->mem, unsigned char, NONCE + plain.n + TAG);
     os_random(c->os, p, NONCE);
     EVP_CIPHER_CTX *x = EVP_CIPHER_CTX_new();
     int n = 0, last = 0, ok = EVP_EncryptInit_ex(x, s->cipher(), NULL, key, p);
     ok = ok == 1 && EVP_EncryptUpdate(x, NULL, &n, (const unsigned char *)aad.p, (int)aad.n) == 1;
-    ok = ok && EVP_EncryptUpdate(x, p + NONCE, &n, (const unsigned char *)plain.p, (int)plain.n) == 1;
+    ok = ok
+         && EVP_EncryptUpdate(x, p + NONCE, &n, (const unsigned char *)plain.p, (int)plain.n) == 1;
     ok = ok && EVP_EncryptFinal_ex(x, p + NONCE + n, &last) == 1;
     ok = ok && EVP_CIPHER_CTX_ctrl(x, EVP_CTRL_AEAD_GET_TAG, TAG, p + NONCE + plain.n) == 1;
     EVP_CIPHER_CTX_free(x);
@@ -46,7 +68,8 @@ static err box_shut(Ctx *c, const CryptoSuite *s, const unsigned char key[KEY], 
     return crypto(c, ok, "the cipher failed");
 }
 
-static err box_open(Ctx *c, const CryptoSuite *s, const unsigned char key[KEY], str box, str aad, str *out) {
+static err box_open(Ctx *c, const CryptoSuite *s, const unsigned char key[KEY], str box, str aad,
+                    str *out) {
     if (box.n < NONCE + TAG) return crypto(c, 0, "it is too short");
     size_t size = box.n - NONCE - TAG;
     const unsigned char *p = (const unsigned char *)box.p;
@@ -55,7 +78,10 @@ static err box_open(Ctx *c, const CryptoSuite *s, const unsigned char key[KEY], 
     int n = 0, last = 0, ok = EVP_DecryptInit_ex(x, s->cipher(), NULL, key, p);
     ok = ok == 1 && EVP_DecryptUpdate(x, NULL, &n, (const unsigned char *)aad.p, (int)aad.n) == 1;
     ok = ok && EVP_DecryptUpdate(x, plain, &n, p + NONCE, (int)size) == 1;
-    ok = ok && EVP_CIPHER_CTX_ctrl(x, EVP_CTRL_AEAD_SET_TAG, TAG, (void *)(uintptr_t)(p + NONCE + size)) == 1;
+    ok =
+        ok
+        && EVP_CIPHER_CTX_ctrl(x, EVP_CTRL_AEAD_SET_TAG, TAG, (void *)(uintptr_t)(p + NONCE + size))
+               == 1;
     ok = ok && EVP_DecryptFinal_ex(x, plain + n, &last) == 1;
     EVP_CIPHER_CTX_free(x);
     *out = str_n(plain, size);
@@ -116,7 +142,8 @@ static err unseal(Ctx *c, str sealed, str aad, str *out) {
         if (!str_cut(&rest, ':', &part[i])) return crypto(c, 0, "it is not a sealed value");
     const CryptoSuite *s = suite_find(part[1]);
     const MasterKey *m = master_find(part[2]);
-    if (part[0].n != 2 || *part[0].p != SEALED_MARK || !s) return crypto(c, 0, "its suite is not known here");
+    if (part[0].n != 2 || *part[0].p != SEALED_MARK || !s)
+        return crypto(c, 0, "its suite is not known here");
     if (!m) return crypto(c, 0, "its master key is not here: add it to the key file");
     TRY(box_open(c, s, m->bytes, bytes_of(c, part[3]), aad, &data_key));
     if (data_key.n != KEY) return crypto(c, 0, "its data key has another length");
@@ -127,7 +154,8 @@ static err unseal(Ctx *c, str sealed, str aad, str *out) {
 static err master_add(Ctx *c, str hex, const char *source) {
     if (masters.n == KEYS_MAX) return ERR_OK;
     MasterKey *m = &masters.keys[masters.n];
-    if (hex.n != 2 * KEY || !unhex(hex, m->bytes)) return fail(c, ERR_INVALID, R_MASTER_KEY, "source", source);
+    if (hex.n != 2 * KEY || !unhex(hex, m->bytes))
+        return fail(c, ERR_INVALID, R_MASTER_KEY, "source", source);
     char digest[BLOB_DIGEST_HEX + 1];
     sha256_hex(str_n(m->bytes, KEY), digest);
     memcpy(m->id, digest, 2 * KEY_ID);
@@ -149,7 +177,8 @@ static err master_make(Ctx *c, str path, str *out) {
 
 static const Setting settings[] = {
     { "secret.master_key_file", SET_TEXT, "", 0, 1000,
-      .en = "File of master keys, one a line, the first in use; empty: DIR/master.key. LATHE_MASTER_KEY goes before it",
+      .en = "File of master keys, one a line, the first in use; empty: DIR/master.key. "
+            "LATHE_MASTER_KEY goes before it",
       .zh = "主密钥文件，每行一个，首行为当前密钥；空为 DIR/master.key。LATHE_MASTER_KEY 优先" },
     { 0 }
 };
@@ -182,23 +211,30 @@ static err secret_check(Ctx *c, Tx *tx, const void *old, void *now) {
 // clang-format off
 static const Field secret_rows[] = {
     TEXT(Secret, description, COLUMN, 500, "What it opens", "用途说明"),
-    ROW(Secret, value, T_SECRET, REQUIRED, "The secret: can be set, never read back", "密文内容：只写不读", .min = 1, .max = 8192),
+    ROW(Secret, value, T_SECRET, REQUIRED, "The secret: can be set, never read back", "密文内容：只写不读",
+        .min = 1, .max = 8192),
     INT(Secret, length, STATUS | COLUMN, 0, 8192, "Its length in bytes", "长度（字节）"),
     { 0 }
 };
 const Resource secret_resource = {
-    .name = "secret", .plural = "secrets", .prefix = "secret", .scope = SCOPE_PROJECT, .size = sizeof(Secret),
-    .fields = secret_rows, .check = secret_check, .en = "A password or token that the project's objects use", .zh = "项目对象使用的口令或令牌",
+    .name = "secret", .plural = "secrets", .prefix = "secret", .scope = SCOPE_PROJECT,
+        .size = sizeof(Secret),
+    .fields = secret_rows, .check = secret_check,
+        .en = "A password or token that the project's objects use", .zh = "项目对象使用的口令或令牌",
 };
 static const Resource *const resources[] = { &secret_resource, NULL };
 static const Migration migrations[] = {
     { 1,
-      "CREATE TABLE secrets (id TEXT PRIMARY KEY, name TEXT NOT NULL, org TEXT NOT NULL, project TEXT NOT NULL, description TEXT, "
-      "value TEXT NOT NULL, length BIGINT, revision BIGINT NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, "
+      "CREATE TABLE secrets (id TEXT PRIMARY KEY, name TEXT NOT NULL, org TEXT NOT NULL, project "
+      "TEXT NOT NULL, description TEXT, "
+      "value TEXT NOT NULL, length BIGINT, revision BIGINT NOT NULL, created_at BIGINT NOT NULL, "
+      "updated_at BIGINT NOT NULL, "
       "created_by TEXT); CREATE UNIQUE INDEX secrets_name ON secrets (project, name);", NULL },
 };
 const Module secret_module = {
-    .name = "secret", .needs = "", .resources = resources, .settings = settings, .migrations = migrations, .migrations_n = 1,
-    .reasons = secret_reasons, .init = secret_init, .en = "Secrets, sealed with a master key", .zh = "以主密钥密封的机密",
+    .name = "secret", .needs = "", .resources = resources, .settings = settings,
+        .migrations = migrations, .migrations_n = 1,
+    .reasons = secret_reasons, .init = secret_init, .en = "Secrets, sealed with a master key",
+        .zh = "以主密钥密封的机密",
 };
 // clang-format on

@@ -6,12 +6,12 @@
 
 typedef struct TraceRow {
     Head head;
-    str request_id, key_id, owner, model, deployment, replica, version, response_id, finish_reason, error_class, error_reason, client_ip,
-        end_user, currency, prompt_digest, answer_digest;
+    str request_id, key_id, owner, model, deployment, replica, version, response_id, finish_reason,
+        error_class, error_reason, client_ip, end_user, currency, prompt_digest, answer_digest;
     int operation, outcome;
     bool streamed, tokens_exact, content;
-    int64_t status, attempts, started_at, ended_at, queue_us, first_us, stream_us, total_us, ttft_us, tbt_mean_us, tbt_max_us, prompt_tokens,
-        cached_tokens, completion_tokens, cost;
+    int64_t status, attempts, started_at, ended_at, queue_us, first_us, stream_us, total_us,
+        ttft_us, tbt_mean_us, tbt_max_us, prompt_tokens, cached_tokens, completion_tokens, cost;
 } TraceRow;
 extern const Resource trace_resource;
 extern const Setting trace_settings[];
@@ -23,11 +23,12 @@ extern const Route trace_routes[];
 err trace_fold(Ctx *c, Tx *tx, const RequestRecord *r);
 err rollup_fold(Ctx *c, Tx *tx, const RequestRecord *r);
 err trace_trim(Ctx *c, int64_t before_ms, int64_t *out_removed);
-err content_trim(Ctx *c, int64_t before_ms, int64_t *out_removed);       // by each project's own days; before_ms is not used
+err content_trim(Ctx *c, int64_t before_ms,
+                 int64_t *out_removed); // by each project's own days; before_ms is not used
 err rollup_trim(Ctx *c, int64_t before_ms, int64_t *out_removed);
 err serve_rollups(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out);
 err serve_content(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out);
 extern const Field rollup_query[];
 enum { ROLLUP_BOUNDS = 8 };
-extern const int64_t rollup_bounds_us[ROLLUP_BOUNDS];        // of TTFT, cumulative
+extern const int64_t rollup_bounds_us[ROLLUP_BOUNDS]; // of TTFT, cumulative
 #endif

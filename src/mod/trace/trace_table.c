@@ -10,7 +10,8 @@ static const Field trace_rows[] = {
     TEXT(TraceRow, request_id, STATUS | INDEXED | COLUMN, 100, "Request", "请求标识"),
     ROW(TraceRow, key_id, T_ID, STATUS | INDEXED, "API key", "API 密钥"),
     ROW(TraceRow, owner, T_ID, STATUS, "Who", "使用者"),
-    TEXT(TraceRow, model, STATUS | INDEXED | COLUMN, 300, "Model as the client named it", "客户端所用模型名"),
+    TEXT(TraceRow, model, STATUS | INDEXED | COLUMN, 300, "Model as the client named it",
+        "客户端所用模型名"),
     ROW(TraceRow, deployment, T_ID, STATUS | INDEXED, "Deployment", "部署"),
     TEXT(TraceRow, replica, STATUS, 200, "Replica", "副本"),
     ROW(TraceRow, version, T_ID, STATUS, "Model version", "模型版本"),
@@ -33,61 +34,89 @@ static const Field trace_rows[] = {
     ROW(TraceRow, started_at, T_TIME, STATUS | INDEXED | COLUMN, "Start", "开始时间"),
     ROW(TraceRow, ended_at, T_TIME, STATUS, "End", "结束时间"),
     INT(TraceRow, queue_us, STATUS, -1, INT64_MAX, "Waited for a slot, microseconds", "排队（微秒）"),
-    INT(TraceRow, first_us, STATUS, -1, INT64_MAX, "At the engine until its first byte", "引擎首字节（微秒）"),
-    INT(TraceRow, stream_us, STATUS, -1, INT64_MAX, "From the first byte to the last", "首字节到末字节（微秒）"),
-    INT(TraceRow, total_us, STATUS, -1, INT64_MAX, "From the request's first byte to the answer's end", "总耗时（微秒）"),
-    INT(TraceRow, ttft_us, STATUS | COLUMN, -1, INT64_MAX, "Time to first token (TTFT), microseconds", "首 Token 延迟（微秒）"),
-    INT(TraceRow, tbt_mean_us, STATUS, -1, INT64_MAX, "Mean time between tokens (TBT)", "平均 Token 间隔（微秒）"),
-    INT(TraceRow, tbt_max_us, STATUS, -1, INT64_MAX, "Longest time between tokens", "最长 Token 间隔（微秒）"),
+    INT(TraceRow, first_us, STATUS, -1, INT64_MAX, "At the engine until its first byte",
+        "引擎首字节（微秒）"),
+    INT(TraceRow, stream_us, STATUS, -1, INT64_MAX, "From the first byte to the last",
+        "首字节到末字节（微秒）"),
+    INT(TraceRow, total_us, STATUS, -1, INT64_MAX,
+        "From the request's first byte to the answer's end", "总耗时（微秒）"),
+    INT(TraceRow, ttft_us, STATUS | COLUMN, -1, INT64_MAX,
+        "Time to first token (TTFT), microseconds", "首 Token 延迟（微秒）"),
+    INT(TraceRow, tbt_mean_us, STATUS, -1, INT64_MAX, "Mean time between tokens (TBT)",
+        "平均 Token 间隔（微秒）"),
+    INT(TraceRow, tbt_max_us, STATUS, -1, INT64_MAX, "Longest time between tokens",
+        "最长 Token 间隔（微秒）"),
     INT(TraceRow, prompt_tokens, STATUS | COLUMN, 0, INT64_MAX, "Tokens read", "输入 token 数"),
-    INT(TraceRow, cached_tokens, STATUS, 0, INT64_MAX, "Of these, from the prefix cache", "其中命中缓存的 token 数"),
+    INT(TraceRow, cached_tokens, STATUS, 0, INT64_MAX, "Of these, from the prefix cache",
+        "其中命中缓存的 token 数"),
     INT(TraceRow, completion_tokens, STATUS | COLUMN, 0, INT64_MAX, "Tokens written", "输出 token 数"),
     ROW(TraceRow, cost, T_MONEY, STATUS | COLUMN, "Cost", "费用"),
     { 0 }
 };
 const Resource trace_resource = {
     .name = "trace", .plural = "traces", .prefix = "trace", .scope = SCOPE_PROJECT,
-    .flags = RES_UNNAMED | RES_NO_CREATE | RES_NO_UPDATE | RES_NO_DELETE, .size = sizeof(TraceRow), .fields = trace_rows,
+    .flags = RES_UNNAMED | RES_NO_CREATE | RES_NO_UPDATE | RES_NO_DELETE, .size = sizeof(TraceRow),
+        .fields = trace_rows,
     .en = "One wide record for each request", .zh = "每个请求一条宽记录",
 };
-#define TAIL "revision BIGINT NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, created_by TEXT);"
+#define TAIL "revision BIGINT NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, " \
+    "created_by TEXT);"
 const Migration trace_migrations[] = {
     { 1,
-      "CREATE TABLE traces (id TEXT PRIMARY KEY, org TEXT NOT NULL, project TEXT NOT NULL, request_id TEXT, key_id TEXT, owner TEXT, "
-      "model TEXT, deployment TEXT, replica TEXT, version TEXT, response_id TEXT, finish_reason TEXT, error_class TEXT, "
-      "error_reason TEXT, client_ip TEXT, end_user TEXT, currency TEXT, prompt_digest TEXT, answer_digest TEXT, operation TEXT, "
-      "outcome TEXT, streamed BIGINT NOT NULL, tokens_exact BIGINT NOT NULL, content BIGINT NOT NULL, status BIGINT, attempts BIGINT, "
-      "started_at BIGINT, ended_at BIGINT, queue_us BIGINT, first_us BIGINT, stream_us BIGINT, total_us BIGINT, ttft_us BIGINT, "
-      "tbt_mean_us BIGINT, tbt_max_us BIGINT, prompt_tokens BIGINT, cached_tokens BIGINT, completion_tokens BIGINT, cost BIGINT, " TAIL
-      "CREATE INDEX traces_project ON traces (project, id); CREATE INDEX traces_request ON traces (request_id);"
+      "CREATE TABLE traces (id TEXT PRIMARY KEY, org TEXT NOT NULL, project TEXT NOT NULL, "
+      "request_id TEXT, key_id TEXT, owner TEXT, "
+      "model TEXT, deployment TEXT, replica TEXT, version TEXT, response_id TEXT, finish_reason "
+      "TEXT, error_class TEXT, "
+      "error_reason TEXT, client_ip TEXT, end_user TEXT, currency TEXT, prompt_digest TEXT, "
+      "answer_digest TEXT, operation TEXT, "
+      "outcome TEXT, streamed BIGINT NOT NULL, tokens_exact BIGINT NOT NULL, content BIGINT NOT "
+      "NULL, status BIGINT, attempts BIGINT, "
+      "started_at BIGINT, ended_at BIGINT, queue_us BIGINT, first_us BIGINT, stream_us BIGINT, "
+      "total_us BIGINT, ttft_us BIGINT, "
+      "tbt_mean_us BIGINT, tbt_max_us BIGINT, prompt_tokens BIGINT, cached_tokens BIGINT, "
+      "completion_tokens BIGINT, cost BIGINT, " TAIL
+      "CREATE INDEX traces_project ON traces (project, id); CREATE INDEX traces_request ON traces "
+      "(request_id);"
       "CREATE INDEX traces_age ON traces (created_at);"
-      "CREATE TABLE trace_content (id TEXT PRIMARY KEY, project TEXT NOT NULL, at BIGINT NOT NULL, prompt TEXT, answer TEXT);"
+      "CREATE TABLE trace_content (id TEXT PRIMARY KEY, project TEXT NOT NULL, at BIGINT NOT "
+      "NULL, prompt TEXT, answer TEXT);"
       "CREATE INDEX trace_content_age ON trace_content (project, at);"
-      "CREATE TABLE rollups (project TEXT NOT NULL, minute BIGINT NOT NULL, deployment TEXT NOT NULL, model TEXT NOT NULL, "
-      "key_id TEXT NOT NULL, requests BIGINT NOT NULL, errors BIGINT NOT NULL, prompt_tokens BIGINT NOT NULL, "
-      "completion_tokens BIGINT NOT NULL, cost BIGINT NOT NULL, total_us BIGINT NOT NULL, ttft_n BIGINT NOT NULL, ttft_us BIGINT NOT NULL, "
-      "b1 BIGINT NOT NULL, b2 BIGINT NOT NULL, b3 BIGINT NOT NULL, b4 BIGINT NOT NULL, b5 BIGINT NOT NULL, b6 BIGINT NOT NULL, "
-      "b7 BIGINT NOT NULL, b8 BIGINT NOT NULL, PRIMARY KEY (project, minute, deployment, model, key_id));"
+      "CREATE TABLE rollups (project TEXT NOT NULL, minute BIGINT NOT NULL, deployment TEXT NOT "
+      "NULL, model TEXT NOT NULL, "
+      "key_id TEXT NOT NULL, requests BIGINT NOT NULL, errors BIGINT NOT NULL, prompt_tokens "
+      "BIGINT NOT NULL, "
+      "completion_tokens BIGINT NOT NULL, cost BIGINT NOT NULL, total_us BIGINT NOT NULL, ttft_n "
+      "BIGINT NOT NULL, ttft_us BIGINT NOT NULL, "
+      "b1 BIGINT NOT NULL, b2 BIGINT NOT NULL, b3 BIGINT NOT NULL, b4 BIGINT NOT NULL, b5 BIGINT "
+      "NOT NULL, b6 BIGINT NOT NULL, "
+      "b7 BIGINT NOT NULL, b8 BIGINT NOT NULL, PRIMARY KEY (project, minute, deployment, model, "
+      "key_id));"
       "CREATE INDEX rollups_age ON rollups (minute);", NULL },
 };
 
 const Setting trace_settings[] = {
-    { "retain.traces", SET_SPAN, "30d", 0, INT64_MAX, .live = true, .en = "Traces", .zh = "追踪的保留时间" },
-    { "retain.rollups", SET_SPAN, "30d", 0, INT64_MAX, .live = true, .en = "Roll-ups per minute", .zh = "每分钟汇总的保留时间" },
+    { "retain.traces", SET_SPAN, "30d", 0, INT64_MAX, .live = true, .en = "Traces",
+        .zh = "追踪的保留时间" },
+    { "retain.rollups", SET_SPAN, "30d", 0, INT64_MAX, .live = true, .en = "Roll-ups per minute",
+        .zh = "每分钟汇总的保留时间" },
     { "retain.content", SET_SPAN, "1d", 1, INT64_MAX, .live = true,
-      .en = "Not used as a span: recorded content goes after its project's own days", .zh = "内容按项目自身的天数清除" },
+      .en = "Not used as a span: recorded content goes after its project's own days",
+          .zh = "内容按项目自身的天数清除" },
     { 0 }
 };
 const Retention trace_retentions[] = {
     { "traces", &trace_settings[0], trace_trim, "Traces", "追踪" },
     { "rollups", &trace_settings[1], rollup_trim, "Roll-ups per minute", "每分钟汇总" },
-    { "content", &trace_settings[2], content_trim, "Recorded prompts and answers, by each project's days", "已记录的提示词与应答" },
+    { "content", &trace_settings[2], content_trim,
+        "Recorded prompts and answers, by each project's days", "已记录的提示词与应答" },
     { 0 }
 };
 const Route trace_routes[] = {
-    { HTTP_GET, "/lathe/v1/rollups", 0, "traces.read", serve_rollups, .query = rollup_query, .cli = "rollup list",
+    { HTTP_GET, "/lathe/v1/rollups", 0, "traces.read", serve_rollups, .query = rollup_query,
+        .cli = "rollup list",
       .en = "Requests, tokens, cost and TTFT per minute", .zh = "每分钟的请求、token、费用与首 Token 延迟" },
-    { HTTP_GET, "/lathe/v1/traces/{id}/content", 0, "traces.content", serve_content, .cli = "trace content",
+    { HTTP_GET, "/lathe/v1/traces/{id}/content", 0, "traces.content", serve_content,
+        .cli = "trace content",
       .en = "The recorded request and answer; reading it is audited", .zh = "已记录的请求与应答；读取会被审计" },
     { 0 }
 };

@@ -3,13 +3,19 @@
 #include "mod/usage/usage_own.h"
 #include "base/map.h"
 
-typedef struct PriceView { Map by_name; } PriceView;         // "<project>/<model>"
+typedef struct PriceView {
+    Map by_name;
+} PriceView; // "<project>/<model>"
 
 static err part_query(Ctx *c, Tx *tx, Json *out) {
-    static SQL(prices_all, "SELECT p.id, r.id, r.model, r.currency, r.input, r.cached, r.output, r.machine_second FROM prices r "
-                           "JOIN projects p ON p.org = r.org AND (r.price_project IS NULL OR r.price_project = p.id) "
-                           "ORDER BY p.id, r.model, CASE WHEN r.price_project IS NULL THEN 0 ELSE 1 END, r.id");
-    static const char *const names[] = { "project", "id", "model", "currency", "input", "cached", "output", "machine_second" };
+    static SQL(
+        prices_all,
+        "SELECT p.id, r.id, r.model, r.currency, r.input, r.cached, r.output, r.machine_second "
+        "FROM prices r "
+        "JOIN projects p ON p.org = r.org AND (r.price_project IS NULL OR r.price_project = p.id) "
+        "ORDER BY p.id, r.model, CASE WHEN r.price_project IS NULL THEN 0 ELSE 1 END, r.id");
+    static const char *const names[] = { "project", "id",     "model",  "currency",
+                                         "input",   "cached", "output", "machine_second" };
     Rows *rows;
     bool more;
     json_arr(out);
@@ -47,7 +53,9 @@ static err part_compile(Ctx *c, Arena *mem, yyjson_val *in, void **out) {
         json_get_i64(row, "machine_second", &p->machine_second_nano);
         if (json_get_bool(row, "uncached", false)) p->cached_nano = p->input_nano;
         else json_get_i64(row, "cached", &p->cached_nano);
-        map_set(&v->by_name, price_key(mem, json_get_str(row, "project"), json_get_str(row, "model")), p);   // a project's own comes last
+        map_set(&v->by_name,
+                price_key(mem, json_get_str(row, "project"), json_get_str(row, "model")),
+                p); // a project's own comes last
     }
     *out = v;
     return ERR_OK;
@@ -64,11 +72,13 @@ const Price *usage_price(const Snapshot *s, str project, str model) {
     return map_get(&v->by_name, str_n(name, project.n + model.n + 1));
 }
 
-int64_t usage_cost(const Price *p, int64_t prompt, int64_t cached, int64_t completion, int64_t machine_us) {
+int64_t usage_cost(const Price *p, int64_t prompt, int64_t cached, int64_t completion,
+                   int64_t machine_us) {
     if (cached > prompt) cached = prompt;
-    __int128 millionths = (__int128)(prompt - cached) * p->input_nano + (__int128)cached * p->cached_nano +
-                          (__int128)completion * p->output_nano + (__int128)machine_us * p->machine_second_nano;
+    __int128 millionths =
+        (__int128)(prompt - cached) * p->input_nano + (__int128)cached * p->cached_nano
+        + (__int128)completion * p->output_nano + (__int128)machine_us * p->machine_second_nano;
     __int128 nano = millionths / 1000000, rest = millionths % 1000000;
-    if (rest > 500000 || (rest == 500000 && nano & 1)) nano++;           // half to even
+    if (rest > 500000 || (rest == 500000 && nano & 1)) nano++; // half to even
     return nano > INT64_MAX ? INT64_MAX : (int64_t)nano;
 }

@@ -1,24 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
-// record.c - the packed form of a RequestRecord, and the writers that loops call. A record is one version byte, then its members in the
-// order of the rows below; what a record ends before is unset, so later releases may append rows.
+// record.c - the packed form of a RequestRecord, and the writers that loops call. A record is one
+// version byte, then its members in the order of the rows below; what a record ends before is
+// unset, so later releases may append rows.
 #include "mod/usage/usage_own.h"
 #include <assert.h>
 
 typedef enum { P_STR, P_INT, P_I64, P_BOOL } PackType;
-typedef struct PackRow { PackType type; size_t offset; } PackRow;
-#define P(type, member) { type, offsetof(RequestRecord, member) }
+typedef struct PackRow {
+    PackType type;
+    size_t offset;
+} PackRow;
+#define P(type, member) \
+    { type, offsetof(RequestRecord, member) }
 static const PackRow pack_rows[] = {
-    P(P_STR, attempt_id), P(P_I64, completion_tokens), P(P_I64, prompt_tokens), P(P_I64, cached_tokens), P(P_STR, request_id), P(P_STR, org),
-    P(P_STR, project), P(P_STR, key_id), P(P_STR, owner), P(P_STR, model), P(P_STR, deployment), P(P_STR, replica), P(P_STR, version),
-    P(P_STR, model_digest), P(P_STR, response_id), P(P_STR, finish_reason), P(P_STR, error_class), P(P_STR, error_reason),
-    P(P_STR, client_ip), P(P_STR, end_user), P(P_INT, operation), P(P_INT, outcome), P(P_INT, status), P(P_INT, attempt),
-    P(P_BOOL, streamed), P(P_I64, start_ms), P(P_I64, end_ms), P(P_I64, stage_us[0]), P(P_I64, stage_us[1]), P(P_I64, stage_us[2]),
-    P(P_I64, stage_us[3]), P(P_I64, stage_us[4]), P(P_I64, ttft_us), P(P_I64, tbt_mean_us), P(P_I64, tbt_max_us), P(P_I64, reserved_nano),
-    P(P_I64, cost_nano), P(P_I64, machine_us), P(P_BOOL, tokens_exact), P(P_BOOL, final), P(P_STR, currency), P(P_STR, price_id), P(P_STR, prompt_digest),
-    P(P_STR, answer_digest), P(P_STR, prompt), P(P_STR, answer),
+    P(P_STR, attempt_id),    P(P_I64, completion_tokens),
+    P(P_I64, prompt_tokens), P(P_I64, cached_tokens),
+    P(P_STR, request_id),    P(P_STR, org),
+    P(P_STR, project),       P(P_STR, key_id),
+    P(P_STR, owner),         P(P_STR, model),
+    P(P_STR, deployment),    P(P_STR, replica),
+    P(P_STR, version),       P(P_STR, model_digest),
+    P(P_STR, response_id),   P(P_STR, finish_reason),
+    P(P_STR, error_class),   P(P_STR, error_reason),
+    P(P_STR, client_ip),     P(P_STR, end_user),
+    P(P_INT, operation),     P(P_INT, outcome),
+    P(P_INT, status),        P(P_INT, attempt),
+    P(P_BOOL, streamed),     P(P_I64, start_ms),
+    P(P_I64, end_ms),        P(P_I64, stage_us[0]),
+    P(P_I64, stage_us[1]),   P(P_I64, stage_us[2]),
+    P(P_I64, stage_us[3]),   P(P_I64, stage_us[4]),
+    P(P_I64, ttft_us),       P(P_I64, tbt_mean_us),
+    P(P_I64, tbt_max_us),    P(P_I64, reserved_nano),
+    P(P_I64, cost_nano),     P(P_I64, machine_us),
+    P(P_BOOL, tokens_exact), P(P_BOOL, final),
+    P(P_STR, currency),      P(P_STR, price_id),
+    P(P_STR, prompt_digest), P(P_STR, answer_digest),
+    P(P_STR, prompt),        P(P_STR, answer),
 };
-enum { RECORD_VERSION = 1, TEXT_CLIP = 256, CONTENT_CLIP = 256 << 10, CONTENT_ROWS = 2, MARK_ROWS = 4,
-       ROOM_OPEN = 8192, ROOM_SETTLE = 8192, RECORD_MAX = 2 * CONTENT_CLIP + 16384 };
+enum {
+    RECORD_VERSION = 1,
+    TEXT_CLIP = 256,
+    CONTENT_CLIP = 256 << 10,
+    CONTENT_ROWS = 2,
+    MARK_ROWS = 4,
+    ROOM_OPEN = 8192,
+    ROOM_SETTLE = 8192,
+    RECORD_MAX = 2 * CONTENT_CLIP + 16384
+};
 static_assert(STAGE__COUNT == 5, "every stage has its row above");
 
 // ---- varints (LEB128 of the zigzag form)
@@ -33,14 +61,20 @@ static bool take_number(str *in, int64_t *out) {
         uint8_t byte = (uint8_t)*in->p;
         *in = str_n(in->p + 1, in->n - 1);
         z |= (uint64_t)(byte & 127) << shift;
-        if (byte < 128) { *out = (int64_t)(z >> 1) ^ -(int64_t)(z & 1); return true; }
+        if (byte < 128) {
+            *out = (int64_t)(z >> 1) ^ -(int64_t)(z & 1);
+            return true;
+        }
     }
     return false;
 }
 
 // An absent text is -1; a long one is cut at a character.
 static void put_text(Buf *out, str s, size_t most) {
-    if (!s.p) { put_number(out, -1); return; }
+    if (!s.p) {
+        put_number(out, -1);
+        return;
+    }
     size_t n = s.n < most ? s.n : most;
     while (n < s.n && n && ((uint8_t)s.p[n] & 0xc0) == 0x80) n--;
     put_number(out, (int64_t)n);
@@ -59,7 +93,10 @@ static void pack_rows_to(const RequestRecord *r, size_t n, Buf *out) {
     for (size_t i = 0; i < n; i++) {
         const void *at = (const char *)r + pack_rows[i].offset;
         switch (pack_rows[i].type) {
-        case P_STR: put_text(out, *(const str *)at, i + CONTENT_ROWS >= countof(pack_rows) ? CONTENT_CLIP : TEXT_CLIP); break;
+        case P_STR:
+            put_text(out, *(const str *)at,
+                     i + CONTENT_ROWS >= countof(pack_rows) ? CONTENT_CLIP : TEXT_CLIP);
+            break;
         case P_INT: put_number(out, *(const int *)at); break;
         case P_I64: put_number(out, *(const int64_t *)at); break;
         case P_BOOL: put_number(out, *(const bool *)at); break;
@@ -105,7 +142,9 @@ void usage_room_back(App *app) {
 }
 
 static err append(App *app, int kind, str bytes, size_t reserved) {
-    JournalEntry e = { .cl = JOURNAL_A, .kind = (uint16_t)kind, .bytes = bytes, .reserved = reserved };
+    JournalEntry e = {
+        .cl = JOURNAL_A, .kind = (uint16_t)kind, .bytes = bytes, .reserved = reserved
+    };
     return journal_append(app->journal, &e);
 }
 
@@ -113,7 +152,7 @@ void usage_open(App *app, const RequestRecord *r) {
     Buf b;
     buf_init(&b, ROOM_OPEN);
     bool fits = record_pack(r, false, &b);
-    assert(fits);                                // every text is clipped: 24 texts of 256 bytes and 21 numbers
+    assert(fits); // every text is clipped: 24 texts of 256 bytes and 21 numbers
     err e = append(app, USAGE_OPEN, buf_str(&b), ROOM_OPEN);
     assert(!e);
     buf_done(&b);
@@ -125,7 +164,7 @@ void usage_mark(App *app, const RequestRecord *r, int64_t completion_tokens) {
     m.completion_tokens = completion_tokens;
     buf_init(&b, 1024);
     pack_rows_to(&m, MARK_ROWS, &b);
-    if (append(app, USAGE_MARK, buf_str(&b), 0)) {}          // a full disk: the settle to come has its room
+    if (append(app, USAGE_MARK, buf_str(&b), 0)) {} // a full disk: the settle to come has its room
     buf_done(&b);
 }
 
@@ -136,7 +175,8 @@ static void append_record(App *app, int kind, const RequestRecord *r, size_t res
     bool fits = record_pack(r, content, &b);
     assert(fits);
     err e = append(app, kind, buf_str(&b), content && b.n > reserved ? 0 : reserved);
-    if (content && b.n > reserved && reserved) {             // content has no room of its own: without it there is
+    if (content && b.n > reserved
+        && reserved) { // content has no room of its own: without it there is
         if (!e) journal_release(app->journal, reserved);
         else {
             buf_clear(&b);
@@ -147,5 +187,7 @@ static void append_record(App *app, int kind, const RequestRecord *r, size_t res
     assert(!e || !reserved);
     buf_done(&b);
 }
-void usage_settle(App *app, const RequestRecord *r) { append_record(app, USAGE_SETTLE, r, ROOM_SETTLE); }
+void usage_settle(App *app, const RequestRecord *r) {
+    append_record(app, USAGE_SETTLE, r, ROOM_SETTLE);
+}
 void usage_refused(App *app, const RequestRecord *r) { append_record(app, USAGE_REFUSED, r, 0); }

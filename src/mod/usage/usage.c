@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// usage.c - the ledger: descriptor, totals. Writing is record.c, reading the journal is fold.c, prices are price.c.
+// usage.c - the ledger: descriptor, totals. Writing is record.c, reading the journal is fold.c,
+// prices are price.c.
 #include "mod/usage/usage_own.h"
 #include "base/time.h"
 #include "mod/audit/audit.h"
-
 
 const char *outcome_name(Outcome o) { return outcomes[o]; }
 const char *operation_name(Operation o) { return operations[o]; }
@@ -21,14 +21,20 @@ err usage_trim(Ctx *c, int64_t before_ms, int64_t *out_removed) {
 }
 
 // ---- totals: GET /lathe/v1/usage_totals?by=day,model&from=2026-11-01&to=2026-11-30
-typedef struct Totals { str by, from, to; int64_t from_day, to_day; bool day, key, model; HttpReply *out; } Totals;
+typedef struct Totals {
+    str by, from, to;
+    int64_t from_day, to_day;
+    bool day, key, model;
+    HttpReply *out;
+} Totals;
 
 static err read_day(Ctx *c, const char *name, str text, int64_t *out) {
     if (!text.p) return ERR_OK;
     int64_t ms;
     str full = arena_printf(c->mem, STR_FMT "T00:00:00Z", STR_ARG(text));
     if (!time_parse(text.n == 10 ? full : text, &ms))
-        return fail(c, ERR_INVALID, R_FIELD_TYPE, "field", name, "want", "a day such as 2026-11-22", "got", say_str(c, text));
+        return fail(c, ERR_INVALID, R_FIELD_TYPE, "field", name, "want", "a day such as 2026-11-22",
+                    "got", say_str(c, text));
     *out = time_day(ms);
     return ERR_OK;
 }
@@ -41,17 +47,21 @@ static err read_by(Ctx *c, Totals *t) {
         else if (str_is(part, "key")) t->key = true;
         else if (str_is(part, "model")) t->model = true;
         else if (!str_is(part, "project"))
-            return fail(c, ERR_INVALID, R_FIELD_ENUM, "field", "by", "names", "day, key, model, project", "got", say_str(c, part));
+            return fail(c, ERR_INVALID, R_FIELD_ENUM, "field", "by", "names",
+                        "day, key, model, project", "got", say_str(c, part));
     }
     return ERR_OK;
 }
 
 static void write_total(Totals *t, const Rows *rows, Json *j) {
-    static const char *const sums[] = { "requests", "failed", "prompt_tokens", "cached_tokens", "completion_tokens", "machine_us" };
+    static const char *const sums[] = { "requests",          "failed",
+                                        "prompt_tokens",     "cached_tokens",
+                                        "completion_tokens", "machine_us" };
     char text[TIME_TEXT];
     Arena *a = arena_new();
     json_obj(j);
-    if (t->day) json_kv_str(j, "day", str_sub(time_format(col_int(rows, 0) * 86400000, text), 0, 10));
+    if (t->day)
+        json_kv_str(j, "day", str_sub(time_format(col_int(rows, 0) * 86400000, text), 0, 10));
     if (t->key) json_kv_str(j, "key", col_str(rows, 1));
     if (t->model) json_kv_str(j, "model", col_str(rows, 2));
     for (int i = 0; i < 6; i++) json_kv_i64(j, sums[i], col_int(rows, 4 + i));
@@ -63,16 +73,22 @@ static void write_total(Totals *t, const Rows *rows, Json *j) {
 
 static err totals_tx(Ctx *c, Tx *tx, void *arg) {
     Totals *t = arg;
-    const char *day = t->day ? "day" : "CAST(0 AS BIGINT)", *key = t->key ? "key_id" : "CAST('' AS TEXT)",
+    const char *day = t->day ? "day" : "CAST(0 AS BIGINT)",
+               *key = t->key ? "key_id" : "CAST('' AS TEXT)",
                *model = t->model ? "model" : "CAST('' AS TEXT)";
     Sql *sql = new(c->mem, Sql, 1);
     *sql = (Sql){ "usage_totals",
-                  arena_printf(c->mem,
-                               "SELECT %s AS a, %s AS b, %s AS d, currency, CAST(SUM(requests) AS BIGINT), CAST(SUM(failed) AS BIGINT), "
-                               "CAST(SUM(prompt_tokens) AS BIGINT), CAST(SUM(cached_tokens) AS BIGINT), CAST(SUM(completion_tokens) AS "
-                               "BIGINT), CAST(SUM(machine_us) AS BIGINT), CAST(SUM(cost) AS BIGINT) FROM usage_day WHERE project = $1 AND "
-                               "day BETWEEN $2 AND $3 GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4 LIMIT 10000",
-                               day, key, model).p,
+                  arena_printf(
+                      c->mem,
+                      "SELECT %s AS a, %s AS b, %s AS d, currency, CAST(SUM(requests) AS BIGINT), "
+                      "CAST(SUM(failed) AS BIGINT), "
+                      "CAST(SUM(prompt_tokens) AS BIGINT), CAST(SUM(cached_tokens) AS BIGINT), "
+                      "CAST(SUM(completion_tokens) AS "
+                      "BIGINT), CAST(SUM(machine_us) AS BIGINT), CAST(SUM(cost) AS BIGINT) FROM "
+                      "usage_day WHERE project = $1 AND "
+                      "day BETWEEN $2 AND $3 GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4 LIMIT 10000",
+                      day, key, model)
+                      .p,
                   NULL };
     Rows *rows;
     bool more;
@@ -90,25 +106,28 @@ static err totals_tx(Ctx *c, Tx *tx, void *arg) {
 }
 
 static err serve_totals(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
-    Totals t = { http_query(c->mem, r, "by", NULL), http_query(c->mem, r, "from", NULL), http_query(c->mem, r, "to", NULL), .out = out };
+    Totals t = { http_query(c->mem, r, "by", NULL), http_query(c->mem, r, "from", NULL),
+                 http_query(c->mem, r, "to", NULL), .out = out };
     (void)body;
     t.to_day = time_day(os_wall_ms(c->os)), t.from_day = t.to_day - 30;
     TRY(read_by(c, &t));
     TRY(read_day(c, "from", t.from, &t.from_day));
     TRY(read_day(c, "to", t.to, &t.to_day));
-    TRY(usage_flush(c));                         // a total that one asks for right after a request counts it
+    TRY(usage_flush(c)); // a total that one asks for right after a request counts it
     return db_read(c, c->db, totals_tx, &t);
 }
 
 // clang-format off
 static const Field totals_query[] = {
-    TEXT(Totals, by, 0, 60, "day, key, model, project: comma separated", "分组：day、key、model、project"),
+    TEXT(Totals, by, 0, 60, "day, key, model, project: comma separated",
+        "分组：day、key、model、project"),
     TEXT(Totals, from, 0, 40, "First day; 30 days ago", "起始日；默认 30 天前"),
     TEXT(Totals, to, 0, 40, "Last day; today", "结束日；默认今天"),
     { 0 }
 };
 const Route usage_routes[] = {
-    { HTTP_GET, "/lathe/v1/usage_totals", 0, "usage.read", serve_totals, .query = totals_query, .cli = "usage total",
+    { HTTP_GET, "/lathe/v1/usage_totals", 0, "usage.read", serve_totals, .query = totals_query,
+        .cli = "usage total",
       .en = "Sums of usage and cost", .zh = "用量与费用汇总" },
     { 0 }
 };
@@ -116,14 +135,28 @@ const Route usage_routes[] = {
 
 static const Resource *const resources[] = { &usage_resource, &price_resource, NULL };
 
-// One audit record for each inference, written where its usage is: the ledger and the chain cannot differ.
+// One audit record for each inference, written where its usage is: the ledger and the chain cannot
+// differ.
 static err audit_view(Ctx *c, Tx *tx, const RequestRecord *r) {
     if (!r->final || !r->project.n) return ERR_OK;
-    InferenceAudit a = { .org = r->org, .project = r->project, .request_id = r->request_id, .key_id = r->key_id, .owner = r->owner,
-                         .model = r->model, .version = r->version, .model_digest = r->model_digest, .deployment = r->deployment,
-                         .prompt_digest = r->prompt_digest, .answer_digest = r->answer_digest, .client_ip = r->client_ip,
-                         .operation = str_z(operation_name(r->operation)), .outcome = str_z(outcome_name(r->outcome)),
-                         .error_reason = r->error_reason, .at_ms = r->start_ms, .status = r->status, .prompt_tokens = r->prompt_tokens,
+    InferenceAudit a = { .org = r->org,
+                         .project = r->project,
+                         .request_id = r->request_id,
+                         .key_id = r->key_id,
+                         .owner = r->owner,
+                         .model = r->model,
+                         .version = r->version,
+                         .model_digest = r->model_digest,
+                         .deployment = r->deployment,
+                         .prompt_digest = r->prompt_digest,
+                         .answer_digest = r->answer_digest,
+                         .client_ip = r->client_ip,
+                         .operation = str_z(operation_name(r->operation)),
+                         .outcome = str_z(outcome_name(r->outcome)),
+                         .error_reason = r->error_reason,
+                         .at_ms = r->start_ms,
+                         .status = r->status,
+                         .prompt_tokens = r->prompt_tokens,
                          .completion_tokens = r->completion_tokens };
     return audit_inference(c, tx, &a);
 }
@@ -138,7 +171,17 @@ static err usage_init(Ctx *c) {
 }
 
 const Module usage_module = {
-    .name = "usage", .needs = "access audit", .resources = resources, .routes = usage_routes, .settings = usage_settings,
-    .migrations = usage_migrations, .migrations_n = 1, .retentions = usage_retentions, .init = usage_init, .start = fold_start,
-    .stop = fold_stop, .en = "What was used and what it cost", .zh = "用量与费用",
+    .name = "usage",
+    .needs = "access audit",
+    .resources = resources,
+    .routes = usage_routes,
+    .settings = usage_settings,
+    .migrations = usage_migrations,
+    .migrations_n = 1,
+    .retentions = usage_retentions,
+    .init = usage_init,
+    .start = fold_start,
+    .stop = fold_stop,
+    .en = "What was used and what it cost",
+    .zh = "用量与费用",
 };

@@ -4,11 +4,13 @@
 #define LATHE_MOD_USAGE_OWN_H
 #include "mod/usage/usage.h"
 
-typedef struct UsageRow {                        // one attempt, as the API shows it
-    Head head;                                   // id: the attempt's
-    str request_id, key_id, owner, model, deployment, replica, version, end_user, error_class, currency, price_id;
+typedef struct UsageRow { // one attempt, as the API shows it
+    Head head;            // id: the attempt's
+    str request_id, key_id, owner, model, deployment, replica, version, end_user, error_class,
+        currency, price_id;
     int operation, outcome;
-    int64_t status, attempt, started_at, ended_at, prompt_tokens, cached_tokens, completion_tokens, machine_us, cost;
+    int64_t status, attempt, started_at, ended_at, prompt_tokens, cached_tokens, completion_tokens,
+        machine_us, cost;
     bool streamed, tokens_exact;
 } UsageRow;
 typedef struct PriceRow {
@@ -23,13 +25,14 @@ extern const Retention usage_retentions[];
 extern const Migration usage_migrations[];
 extern const char *const operations[], *const outcomes[];
 
-// Members of a record in a fixed order; later releases append. Integers as zigzag varints, text with its length; content last.
+// Members of a record in a fixed order; later releases append. Integers as zigzag varints, text
+// with its length; content last.
 bool record_pack(const RequestRecord *r, bool with_content, Buf *out);
 
-void fold_init(void);                             // registers the ledger
-err fold_start(Ctx *c);                          // catches up with the journal, settles what a crash left, then follows it
+void fold_init(void);   // registers the ledger
+err fold_start(Ctx *c); // catches up with the journal, settles what a crash left, then follows it
 void fold_stop(void *app);
-err fold_settle(Ctx *c, Tx *tx, const RequestRecord *r);     // one usage row, its day's sum, the views
-err fold_refused(Ctx *c, Tx *tx, const RequestRecord *r);    // views only
+err fold_settle(Ctx *c, Tx *tx, const RequestRecord *r);  // one usage row, its day's sum, the views
+err fold_refused(Ctx *c, Tx *tx, const RequestRecord *r); // views only
 err usage_trim(Ctx *c, int64_t before_ms, int64_t *out_removed);
 #endif

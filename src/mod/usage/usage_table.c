@@ -11,7 +11,8 @@ static const Field usage_rows[] = {
     ROW(UsageRow, request_id, T_TEXT, STATUS | INDEXED, "Request", "请求标识"),
     ROW(UsageRow, key_id, T_ID, STATUS | INDEXED, "API key", "API 密钥"),
     ROW(UsageRow, owner, T_ID, STATUS, "Who", "使用者"),
-    TEXT(UsageRow, model, STATUS | INDEXED | COLUMN, 300, "Model as the client named it", "客户端所用模型名"),
+    TEXT(UsageRow, model, STATUS | INDEXED | COLUMN, 300, "Model as the client named it",
+        "客户端所用模型名"),
     ROW(UsageRow, deployment, T_ID, STATUS | INDEXED, "Deployment", "部署"),
     ROW(UsageRow, replica, T_TEXT, STATUS, "Replica", "副本"),
     ROW(UsageRow, version, T_ID, STATUS, "Model version", "模型版本"),
@@ -26,7 +27,8 @@ static const Field usage_rows[] = {
     ROW(UsageRow, started_at, T_TIME, STATUS | INDEXED | COLUMN, "Start", "开始时间"),
     ROW(UsageRow, ended_at, T_TIME, STATUS, "End", "结束时间"),
     INT(UsageRow, prompt_tokens, STATUS | COLUMN, 0, INT64_MAX, "Tokens read", "输入 token 数"),
-    INT(UsageRow, cached_tokens, STATUS, 0, INT64_MAX, "Of these, from the prefix cache", "其中命中缓存的 token 数"),
+    INT(UsageRow, cached_tokens, STATUS, 0, INT64_MAX, "Of these, from the prefix cache",
+        "其中命中缓存的 token 数"),
     INT(UsageRow, completion_tokens, STATUS | COLUMN, 0, INT64_MAX, "Tokens written", "输出 token 数"),
     INT(UsageRow, machine_us, STATUS, 0, INT64_MAX, "Time at the engine, microseconds", "引擎耗时（微秒）"),
     ROW(UsageRow, cost, T_MONEY, STATUS | COLUMN, "Cost", "费用"),
@@ -36,49 +38,74 @@ static const Field usage_rows[] = {
 };
 const Resource usage_resource = {
     .name = "usage", .plural = "usage", .prefix = "attempt", .scope = SCOPE_PROJECT,
-    .flags = RES_UNNAMED | RES_NO_CREATE | RES_NO_UPDATE | RES_NO_DELETE, .size = sizeof(UsageRow), .fields = usage_rows,
+    .flags = RES_UNNAMED | RES_NO_CREATE | RES_NO_UPDATE | RES_NO_DELETE, .size = sizeof(UsageRow),
+        .fields = usage_rows,
     .en = "What each attempt used and cost", .zh = "每次推理尝试的用量与费用",
 };
 static const Field price_rows[] = {
     TEXT(PriceRow, model, REQUIRED | INDEXED | COLUMN, 300, "Model", "模型"),
-    REF(PriceRow, price_project, IMMUTABLE | COLUMN, "project", REF_CASCADE, "Only in this project", "仅用于此项目"),
-    TEXT(PriceRow, currency, COLUMN, 3, "ISO 4217 code", "币种（ISO 4217）", .min = 3, .fallback = "USD"),
-    ROW(PriceRow, input, T_MONEY, COLUMN, "A million tokens read", "每百万输入 token", .min = 0, .max = MONEY_MAX, .fallback = "0"),
-    ROW(PriceRow, cached, T_MONEY, 0, "A million of them from the cache; absent: as input", "每百万缓存命中 token；缺省同输入",
+    REF(PriceRow, price_project, IMMUTABLE | COLUMN, "project", REF_CASCADE,
+        "Only in this project", "仅用于此项目"),
+    TEXT(PriceRow, currency, COLUMN, 3, "ISO 4217 code", "币种（ISO 4217）", .min = 3,
+        .fallback = "USD"),
+    ROW(PriceRow, input, T_MONEY, COLUMN, "A million tokens read", "每百万输入 token", .min = 0,
+        .max = MONEY_MAX, .fallback = "0"),
+    ROW(PriceRow, cached, T_MONEY, 0, "A million of them from the cache; absent: as input",
+        "每百万缓存命中 token；缺省同输入",
         .min = 0, .max = MONEY_MAX),
-    ROW(PriceRow, output, T_MONEY, COLUMN, "A million tokens written", "每百万输出 token", .min = 0, .max = MONEY_MAX, .fallback = "0"),
-    ROW(PriceRow, machine_second, T_MONEY, COLUMN, "A second at the engine", "每秒机器时间", .min = 0, .max = MONEY_MAX, .fallback = "0"),
+    ROW(PriceRow, output, T_MONEY, COLUMN, "A million tokens written", "每百万输出 token", .min = 0,
+        .max = MONEY_MAX, .fallback = "0"),
+    ROW(PriceRow, machine_second, T_MONEY, COLUMN, "A second at the engine", "每秒机器时间", .min = 0,
+        .max = MONEY_MAX, .fallback = "0"),
     { 0 }
 };
 const Resource price_resource = {
-    .name = "price", .plural = "prices", .prefix = "price", .scope = SCOPE_ORG, .flags = RES_IN_SNAPSHOT, .size = sizeof(PriceRow),
-    .fields = price_rows, .notify = snapshot_wake, .en = "What a model costs: by tokens, by machine time, or both", .zh = "模型价格：按 token、按机器时间或两者",
+    .name = "price", .plural = "prices", .prefix = "price", .scope = SCOPE_ORG,
+        .flags = RES_IN_SNAPSHOT, .size = sizeof(PriceRow),
+    .fields = price_rows, .notify = snapshot_wake,
+        .en = "What a model costs: by tokens, by machine time, or both",
+        .zh = "模型价格：按 token、按机器时间或两者",
 };
-#define TAIL "revision BIGINT NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, created_by TEXT);"
+#define TAIL "revision BIGINT NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, " \
+    "created_by TEXT);"
 const Migration usage_migrations[] = {
     { 1,
-      "CREATE TABLE usage (id TEXT PRIMARY KEY, org TEXT NOT NULL, project TEXT NOT NULL, request_id TEXT, key_id TEXT, owner TEXT, "
-      "model TEXT, deployment TEXT, replica TEXT, version TEXT, end_user TEXT, error_class TEXT, currency TEXT, price_id TEXT, "
-      "operation TEXT, outcome TEXT, status BIGINT, attempt BIGINT, started_at BIGINT, ended_at BIGINT, prompt_tokens BIGINT, "
-      "cached_tokens BIGINT, completion_tokens BIGINT, machine_us BIGINT, cost BIGINT, streamed BIGINT NOT NULL, "
+      "CREATE TABLE usage (id TEXT PRIMARY KEY, org TEXT NOT NULL, project TEXT NOT NULL, "
+      "request_id TEXT, key_id TEXT, owner TEXT, "
+      "model TEXT, deployment TEXT, replica TEXT, version TEXT, end_user TEXT, error_class TEXT, "
+      "currency TEXT, price_id TEXT, "
+      "operation TEXT, outcome TEXT, status BIGINT, attempt BIGINT, started_at BIGINT, ended_at "
+      "BIGINT, prompt_tokens BIGINT, "
+      "cached_tokens BIGINT, completion_tokens BIGINT, machine_us BIGINT, cost BIGINT, streamed "
+      "BIGINT NOT NULL, "
       "tokens_exact BIGINT NOT NULL, " TAIL
-      "CREATE INDEX usage_project ON usage (project, id); CREATE INDEX usage_request ON usage (request_id);"
+      "CREATE INDEX usage_project ON usage (project, id); CREATE INDEX usage_request ON usage "
+      "(request_id);"
       "CREATE INDEX usage_age ON usage (created_at);"
-      "CREATE TABLE usage_day (project TEXT NOT NULL, day BIGINT NOT NULL, key_id TEXT NOT NULL, model TEXT NOT NULL, "
-      "currency TEXT NOT NULL, org TEXT NOT NULL, requests BIGINT NOT NULL, failed BIGINT NOT NULL, prompt_tokens BIGINT NOT NULL, "
-      "cached_tokens BIGINT NOT NULL, completion_tokens BIGINT NOT NULL, machine_us BIGINT NOT NULL, cost BIGINT NOT NULL, "
+      "CREATE TABLE usage_day (project TEXT NOT NULL, day BIGINT NOT NULL, key_id TEXT NOT NULL, "
+      "model TEXT NOT NULL, "
+      "currency TEXT NOT NULL, org TEXT NOT NULL, requests BIGINT NOT NULL, failed BIGINT NOT "
+      "NULL, prompt_tokens BIGINT NOT NULL, "
+      "cached_tokens BIGINT NOT NULL, completion_tokens BIGINT NOT NULL, machine_us BIGINT NOT "
+      "NULL, cost BIGINT NOT NULL, "
       "PRIMARY KEY (project, day, key_id, model, currency));"
       "CREATE INDEX usage_day_day ON usage_day (day);"
-      "CREATE TABLE usage_fold (node BIGINT PRIMARY KEY, segment BIGINT NOT NULL, at BIGINT NOT NULL);"
-      "CREATE TABLE prices (id TEXT PRIMARY KEY, name TEXT NOT NULL, org TEXT NOT NULL, model TEXT NOT NULL, price_project TEXT, "
-      "currency TEXT NOT NULL, input BIGINT, cached BIGINT, output BIGINT, machine_second BIGINT, " TAIL
-      "CREATE UNIQUE INDEX prices_name ON prices (org, name); CREATE INDEX prices_model ON prices (org, model);"
-      "CREATE TABLE usage_open (id TEXT PRIMARY KEY, node BIGINT NOT NULL, record BLOB NOT NULL, tokens BIGINT NOT NULL, "
+      "CREATE TABLE usage_fold (node BIGINT PRIMARY KEY, segment BIGINT NOT NULL, at BIGINT NOT "
+      "NULL);"
+      "CREATE TABLE prices (id TEXT PRIMARY KEY, name TEXT NOT NULL, org TEXT NOT NULL, model "
+      "TEXT NOT NULL, price_project TEXT, "
+      "currency TEXT NOT NULL, input BIGINT, cached BIGINT, output BIGINT, machine_second BIGINT, "
+      "" TAIL
+      "CREATE UNIQUE INDEX prices_name ON prices (org, name); CREATE INDEX prices_model ON prices "
+      "(org, model);"
+      "CREATE TABLE usage_open (id TEXT PRIMARY KEY, node BIGINT NOT NULL, record BLOB NOT NULL, "
+      "tokens BIGINT NOT NULL, "
       "prompt_tokens BIGINT NOT NULL, cached_tokens BIGINT NOT NULL);"
       "CREATE INDEX usage_open_node ON usage_open (node);", NULL },
 };
 const Setting usage_settings[] = {
-    { "retain.usage", SET_SPAN, "400d", 0, INT64_MAX, .live = true, .en = "Usage rows; their sums by day stay", .zh = "用量明细的保留时间；按天汇总永久保留" },
+    { "retain.usage", SET_SPAN, "400d", 0, INT64_MAX, .live = true,
+        .en = "Usage rows; their sums by day stay", .zh = "用量明细的保留时间；按天汇总永久保留" },
     { 0 }
 };
 const Retention usage_retentions[] = {
