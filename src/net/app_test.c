@@ -209,6 +209,23 @@ static void holding(Exchange *x, const NetRoute *route) {
     atomic_fetch_add(&test_app.running, 1);
 }
 
+// Keeps the exchange's memory for a while after the client has gone, as work on the pool would.
+static void held_over(void *arg) {
+    Exchange *x = arg;
+    if (exchange_request(x)->request_id.n && exchange_ctx(x)->mem) exchange_release(x);
+    atomic_fetch_add(&test_app.released, 1);
+}
+static void held_gone(void *arg) {
+    on_gone(arg);
+    loop_post(exchange_loop(arg), held_over, arg);
+}
+static void held(Exchange *x, const NetRoute *route) {
+    (void)route;
+    exchange_hold(x);
+    exchange_events(x, &(ExchangeEvents){ .gone = held_gone }, x);
+    atomic_fetch_add(&test_app.running, 1);
+}
+
 static void aborting(Exchange *x, const NetRoute *route) {
     (void)route;
     exchange_begin(x, 200, NULL, 0, 100);
@@ -251,6 +268,8 @@ const NetRoute *const app_routes[] = {
     STREAM(GET, "/sse", 0, 0, sse),
     STREAM(GET, "/flood/{n}", 0, 0, flood),
     STREAM(POST, "/holding", 64 << 20, 0, holding),
+    STREAM(GET, "/held", 0, 0, held),
+    STREAM(GET, "/held-timed", 0, 60, held),
     STREAM(GET, "/aborting", 0, 0, aborting),
     STREAM(GET, "/lying", 0, 0, lying),
 };

@@ -33,7 +33,8 @@ typedef struct Lane {
     char date[32];
     int64_t date_s;
     uint64_t id_seed, id_count;
-    bool draining, drained;
+    size_t exchanges_n;          // with a connection, or held
+    bool draining, cut, drained; // cut: what is held is not waited for
 } Lane;
 
 typedef enum {

@@ -31,6 +31,7 @@ Exchange *exchange_new(Conn *k) {
         assert(x->chunk);
     }
     memset(x, 0, offsetof(Exchange, mem));
+    lane->exchanges_n++;
     x->conn = k;
     x->lane = lane;
     x->loop = lane->loop;
@@ -66,15 +67,21 @@ static void keep_small(Buf *b) {
 
 static void exchange_recycle(Exchange *x) {
     Lane *lane = x->lane;
-    if (loop_stopping(x->loop) || lane->spares_n == SPARES_MAX) { // the lane may be gone as well
+    if (loop_stopping(x->loop)) { // the lane may be gone
         exchange_free(x);
         return;
     }
-    arena_reset(x->mem);
-    evbuffer_drain(x->chunk, evbuffer_get_length(x->chunk));
-    keep_small(&x->body);
-    keep_small(&x->reply.body);
-    lane->spares[lane->spares_n++] = x;
+    lane->exchanges_n--;
+    if (lane->spares_n == SPARES_MAX) {
+        exchange_free(x);
+    } else {
+        arena_reset(x->mem);
+        evbuffer_drain(x->chunk, evbuffer_get_length(x->chunk));
+        keep_small(&x->body);
+        keep_small(&x->reply.body);
+        lane->spares[lane->spares_n++] = x;
+    }
+    lane_check_drained(lane);
 }
 
 void exchange_drop(Exchange *x) {

@@ -42,16 +42,28 @@ static bool is_idle(void *arg) { return !server_counts(((Rig *)arg)->server).req
 bool rig_idle(Rig *r) { return wait_until(is_idle, r); }
 
 typedef struct Waiting {
-    Pool *pool;
+    Rig *rig;
     size_t n;
 } Waiting;
 static bool has_waiting(void *arg) {
     const Waiting *w = arg;
-    return pool_waiting(w->pool) >= w->n;
+    return pool_waiting(w->rig->pool) >= w->n;
 }
-bool wait_pool(Rig *r, size_t waiting) {
-    return wait_until(has_waiting, &(Waiting){ r->pool, waiting });
+bool wait_pool(Rig *r, size_t waiting) { return wait_until(has_waiting, &(Waiting){ r, waiting }); }
+
+static bool has_active(void *arg) {
+    const Waiting *w = arg;
+    return server_counts(w->rig->server).requests_active == w->n;
 }
+bool wait_active(Rig *r, size_t requests) {
+    return wait_until(has_active, &(Waiting){ r, requests });
+}
+
+static bool has_connections(void *arg) {
+    const Waiting *w = arg;
+    return server_counts(w->rig->server).connections == w->n;
+}
+bool wait_connections(Rig *r, size_t n) { return wait_until(has_connections, &(Waiting){ r, n }); }
 
 // ---- the server
 
@@ -229,6 +241,11 @@ int64_t raw_take(int fd, size_t n) {
         all += got, n -= (size_t)got;
     }
     return all;
+}
+
+size_t raw_some(int fd, str bytes) {
+    ssize_t n = send(fd, bytes.p, bytes.n, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return n > 0 ? (size_t)n : 0;
 }
 
 size_t raw_push(int fd, str bytes) {

@@ -46,7 +46,7 @@ void rig_do(Rig *r, void (*fn)(void *), void *arg);
 typedef struct TestApp {
     atomic_bool gate; // what waits at it goes on
     atomic_int running, passed, cancelled;
-    atomic_int gone, pulls, pulls_begun, pulls_done, pending_most, taken;
+    atomic_int gone, released, pulls, pulls_begun, pulls_done, pending_most, taken;
     atomic_llong file_size;
     _Atomic(Exchange *) hanging; // the latest; for the loop only
 } TestApp;
@@ -70,7 +70,10 @@ int64_t raw_take(int fd, size_t n); // reads up to n bytes that are here, waits 
 size_t raw_push(int fd, str bytes); // sends until nothing more is taken for 200 ms
 int64_t now_ms(void);
 void wait_ms(int ms); // between two looks at a condition; never for time to pass by itself
-bool wait_pool(Rig *r, size_t waiting); // until so many pieces of work wait
+bool wait_pool(Rig *r, size_t waiting);    // until so many pieces of work wait
+bool wait_active(Rig *r, size_t requests); // until exactly so many are under way
+bool wait_connections(Rig *r, size_t n);   // until exactly so many are open
+size_t raw_some(int fd, str bytes);        // sends what the kernel takes now
 typedef struct Answer {
     int status;        // 0: none came whole
     str head, body;    // in the test's arena; body decoded

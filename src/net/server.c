@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // server.c - listening, counting, draining. A lane is a loop's share of the server; lanes share only
 // atomic counters.
-// Draining: listeners close, each lane closes what is idle, and the last connection of the last lane
-// ends it. A connection that has not had its first request yet may still have it: the client could
+// Draining: listeners close, each lane closes what is idle, and the last connection or handler at work
+// of the last lane ends it. A connection that has not had its first request yet may still have it: the client could
 // not know.
 // Owner and threads: see server.h.
 #include "net/conn.h"
@@ -120,7 +120,8 @@ static void drain_over(void *arg) {
 
 void lane_check_drained(Lane *lane) {
     Server *s = lane->server;
-    if (!lane->draining || lane->drained || lane->conns_n) return;
+    bool busy = lane->conns_n || (lane->exchanges_n && !lane->cut);
+    if (!lane->draining || lane->drained || busy) return;
     lane->drained = true;
     if (atomic_fetch_sub(&s->lanes_left, 1) == 1) loop_post(s->lanes[0].loop, drain_over, s);
 }
@@ -139,6 +140,7 @@ static void lane_drain(void *arg) {
 static void lane_cut(void *arg) {
     Lane *lane = arg;
     if (loop_stopping(lane->loop)) return;
+    lane->cut = true;
     while (lane->conns) conn_close(lane->conns);
     lane_check_drained(lane);
 }

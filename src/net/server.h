@@ -57,7 +57,7 @@ err server_new(Ctx *c, Loop *const loops[], size_t loops_n, const ServerConfig *
                Server **out);
 err server_listen(Ctx *c, Server *s, const Addr *addr, Addr *out_actual); // out_actual may be NULL
 // Stops accepting, closes idle connections, lets answers finish; done(arg) on the first loop when
-// none is left or timeout_ms passed (then the rest is cut first). Once.
+// neither they nor handlers at work are left, or timeout_ms passed (then the rest is cut first). Once.
 void server_drain(Server *s, int64_t timeout_ms, void (*done)(void *), void *arg);
 // After its loops stopped and the pool was freed, before the loops are freed; NULL is fine.
 void server_free(Server *s);
