@@ -307,6 +307,19 @@ static err make_file(Ctx *c, str path) {
     return ERR_OK;
 }
 
+// What a log shows after a crash may be in the kernel's memory only, where an earlier sync failed:
+// a commit behind such frames would be lost with them by a power cut. So all of it moves into the
+// database, which is synced, before anything is added. A full disk may wait, reads must not.
+static err settle_log(Ctx *c, SqliteConn *k) {
+    int rc = sqlite3_wal_checkpoint_v2(k->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+    if (!rc || rc == SQLITE_BUSY || rc == SQLITE_LOCKED) return ERR_OK;
+    Failure before = c->failure;
+    err e = sqlite_fail(c, k, NULL, "checkpoint");
+    if (e != ERR_FULL) return e;
+    c->failure = before;
+    return ERR_OK;
+}
+
 err sqlite_open(Ctx *c, str path, const DbConfig *config, Db **out) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, configure);
@@ -323,6 +336,7 @@ err sqlite_open(Ctx *c, str path, const DbConfig *config, Db **out) {
     cond_init(&db->freed);
     SqliteConn *k;
     err e = sqlite_conn_open(c, db, true, &k);
+    if (!e && (e = settle_log(c, k))) sqlite_conn_close(k);
     if (e) {
         sqlite_close_db(&db->base);
         return e;

@@ -94,8 +94,10 @@ err sqlite_fail(Ctx *c, SqliteConn *k, Tx *tx, const char *statement) {
     }
 }
 
+// After a failed write or sync the log may hold the whole transaction all the same, and a crash
+// would bring it back: only a full disk is a plain no.
 err sqlite_commit_fail(Ctx *c, SqliteConn *k) {
-    if (!no_space(k) && sqlite3_extended_errcode(k->db) == SQLITE_IOERR_FSYNC)
+    if (!no_space(k) && sqlite3_errcode(k->db) == SQLITE_IOERR)
         return fail(c, ERR_UNAVAILABLE, R_DB_UNKNOWN, "why", sqlite3_errmsg(k->db));
     return sqlite_fail(c, k, NULL, "commit");
 }
