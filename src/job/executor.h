@@ -61,4 +61,8 @@ err executor_forget(Ctx *c, Executor *e, str handle); // ended children only: re
 // On the loop; may be lost, so watchers also poll.
 void executor_on_change(Executor *e, void (*fn)(void *arg, str handle), void *arg);
 int shim_main(int argc, char **argv); // `lathe shim ...`: the holder itself
+// The same on a loop that exists, for sim_program: start and killed of a SimProgram.
+void *shim_start(void *arg, Os *os, Loop *l, const char *const *argv,
+                 void (*exit_fn)(void *proc, int code), void *proc);
+void shim_killed(void *shim, int signal);
 #endif

@@ -316,14 +316,16 @@ static void attempt_finish(Job *j, err e) {
     pthread_mutex_lock(&s->lock);
     d.pausing = j->pausing, d.cancel = j->cancel;
     pthread_mutex_unlock(&s->lock);
+    d.now = j->row;
+    decide(&c, &d, os_wall_ms(s->os), &d.now);
+    say_end(j, &d); // first: who sees that the job has ended finds the whole log
     err end_e = ERR_OK;
     for (int tries = 1;; tries++) {
         end_e = db_tx(&c, s->db, attempt_end, &d);
         if (!end_e || end_e == ERR_LOST || !try_again(s, tries)) break;
     }
-    if (!end_e) say_end(j, &d);
-    else if (end_e == ERR_LOST) note(j, "this attempt was taken over by another; its end is void");
-    else note(j, "the end of this attempt could not be written; it will be run again");
+    if (end_e == ERR_LOST) note(j, "this attempt was taken over by another; its end is void");
+    else if (end_e) note(j, "the end of this attempt could not be written; it is run again");
     count(s, &d, end_e);
     arena_free(c.mem);
 }
