@@ -4,7 +4,7 @@
 // hold: what the machine has left, less what starting replicas have yet to take; and all of the
 // machine, less all that our replicas need.
 // Owner: nothing is kept. Threads: any.
-#include "mod/deployment/deployment_own.h"
+#include "mod/deployment/decide.h"
 #include <assert.h>
 
 // An engine's q8_0 cache has blocks of 32 numbers, so a head's width must be a multiple of it.
@@ -19,7 +19,7 @@ static int task_of(const Deployment *d, const VersionInfo *v) {
     return v->embedder ? TASK_EMBEDDING : v->can_chat ? TASK_CHAT : TASK_COMPLETION;
 }
 
-void serving_of(Ctx *c, const Deployment *d, const VersionInfo *v, Serving *out) {
+void serving_of(const Deployment *d, const VersionInfo *v, Serving *out) {
     *out = (Serving){ .task = task_of(d, v), .context = d->context, .generation = d->rollout };
     if (d->context <= 0) {
         bool shorter = v && v->context > 0 && v->context < CONTEXT_DEFAULT;
@@ -28,7 +28,7 @@ void serving_of(Ctx *c, const Deployment *d, const VersionInfo *v, Serving *out)
     if (!v) return;
     out->version = v->id, out->digest = v->digest;
     out->size_bytes = v->size_bytes;
-    out->model = arena_printf(c->mem, STR_FMT ":" STR_FMT, STR_ARG(v->model), STR_ARG(v->number));
+    out->model = v->model;
     bool embeds = out->task == TASK_EMBEDDING;
     out->pool_mean = embeds && !v->embedder;
     bool q8 = d->cache == CACHE_Q8 || d->cache == CACHE_AUTO;

@@ -2,7 +2,7 @@
 // deployment.c - the descriptor; what may be wished; the actions; where things lie. What follows
 // from a wish is reconcile.c's.
 // Threads: hooks on workers; start and stop on the main thread.
-#include "mod/deployment/deployment_own.h"
+#include "mod/deployment/watch.h"
 #include <assert.h>
 #include <stdio.h>
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// deployment_part.c - the request path's view: a part of the snapshot, {"deployments": [...]}, found
+// deployment_part.c - the request path's view: a part of the snapshot, {"deployments": [...]},
+// found
 // by project and name or by id in sorted arrays. A key of an attached server lies sealed in the
 // JSON, which is kept on disk, and is opened when it is compiled.
 // Owner: the snapshot. Threads: the builder writes, any reads.

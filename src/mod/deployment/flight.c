@@ -3,7 +3,7 @@
 // known, so that the request path allocates nothing after a replica's first request.
 // Owner: this file; flight_forget drops one. Threads: any.
 #include "base/map.h"
-#include "mod/deployment/deployment_own.h"
+#include "mod/deployment/watch.h"
 #include <assert.h>
 
 typedef struct Flight {

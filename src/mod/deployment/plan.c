@@ -4,7 +4,7 @@
 // within a limit and the memory; an old one that answers is let go only when the new ones make up
 // for it. Where memory does not hold both, one old replica at a time makes room.
 // Owner: nothing is kept. Threads: any.
-#include "mod/deployment/deployment_own.h"
+#include "mod/deployment/decide.h"
 #include <assert.h>
 
 int64_t plan_limit(int64_t replicas) { return replicas + (replicas + 3) / 4; }

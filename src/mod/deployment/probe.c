@@ -7,7 +7,7 @@
 // everything of Call and Timer on loops[0].
 #include "base/log.h"
 #include "base/map.h"
-#include "mod/deployment/deployment_own.h"
+#include "mod/deployment/watch.h"
 #include <assert.h>
 
 enum {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // reconcile.c - the turn: for each deployment take its lease, look, step each replica, plan, say so
-// in SQL, let the request path know, then act. What is done follows what is written, and may be done
-// again: so a crash at any line costs nothing but the next turn.
-// Owner: leases and their holder's name live from the first turn to reconcile_close; all else in the
-// turn's arena. Threads: the reconciler's.
+// in SQL, let the request path know, then act. What is done follows what is written, and may be
+// done again: so a crash at any line costs nothing but the next turn.
+// Owner: leases and their holder's name live from the first turn to reconcile_close; all else in
+// the turn's arena. Threads: the reconciler's.
 #include "base/log.h"
 #include "base/time.h"
 #include "mod/deployment/reconcile_own.h"
@@ -28,7 +28,8 @@ static void open_leases(Ctx *c) {
         arena_printf(c->mem, STR_FMT ":" STR_FMT, STR_ARG(app_of(c)->node), STR_ARG(id)));
 }
 
-// The lock on the data folder says that an earlier life of this node is over, whatever its lease says.
+// The lock on the data folder says that an earlier life of this node is over, whatever its lease
+// says.
 static err take_over(Ctx *c, str object, Lease *out) {
     str holder = arena_str(c->mem, failure_param(&c->failure, "holder"));
     str prefix = arena_printf(c->mem, STR_FMT ":", STR_ARG(app_of(c)->node));
@@ -129,7 +130,7 @@ static const char *failure_text(Ctx *c) {
 static err learn_version(Ctx *c, One *o) {
     Deployment *d = &o->d;
     if (!d->model.n) {
-        serving_of(c, d, NULL, &d->serving);
+        serving_of(d, NULL, &d->serving);
         d->memory_needed = 0;
         return ERR_OK;
     }
@@ -140,7 +141,9 @@ static err learn_version(Ctx *c, One *o) {
         return ERR_OK;
     }
     if (e) return e;
-    serving_of(c, d, &o->version, &d->serving);
+    serving_of(d, &o->version, &d->serving);
+    d->serves = arena_printf(c->mem, STR_FMT ":" STR_FMT, STR_ARG(o->version.model),
+                             STR_ARG(o->version.number));
     d->memory_needed = memory_needed(&o->version, &d->serving, d->slots);
     return ERR_OK;
 }
@@ -179,16 +182,16 @@ static Wish make_wish(Ctx *c, One *o) {
     if (!engine_of(d)->launched || !w.replicas || o->blocked.n) return w;
     int64_t left =
         memory_free(&o->t->memory, setting_int(&deployment_settings[SET_MEMORY_RESERVE]));
-    int64_t old = 0, old_most = 0;
-    bool missing = false;
+    int64_t running = 0, unwanted_most = 0; // the latter: what ending one would free
     for (size_t i = 0; i < o->n; i++) {
         const ReplicaRow *r = &o->rows[i];
-        if (r->generation != d->rollout && r->memory_needed > old_most) old_most = r->memory_needed;
-        if (r->state != AT_WAITING && r->generation == d->rollout) old++;
+        bool wanted = r->generation == d->rollout && r->number < w.replicas;
+        if (!wanted && r->memory_needed > unwanted_most) unwanted_most = r->memory_needed;
+        if (wanted && r->state != AT_WAITING) running++;
     }
-    missing = old < w.replicas;
+    bool missing = running < w.replicas;
     w.room = memory_room(left, d->memory_needed, REPLICAS_MAX);
-    w.frees = !w.room && memory_room(left + old_most, d->memory_needed, 1) > 0;
+    w.frees = !w.room && memory_room(left + unwanted_most, d->memory_needed, 1) > 0;
     if (!missing || w.room) return w;
     o->blocked = memory_text(c, d->memory_needed, left);
     d->memory_available = left;
@@ -275,7 +278,7 @@ static err commit_tx(Ctx *c, Tx *tx, void *arg) {
     now.state = d->state, now.state_reason = d->state_reason, now.node = d->node,
     now.ready_replicas = d->ready_replicas;
     now.memory_needed = d->memory_needed, now.memory_available = d->memory_available,
-    now.serving = d->serving;
+    now.serving = d->serving, now.serves = d->serves;
     now.replicas_status = d->replicas_status, now.replicas_status_n = d->replicas_status_n;
     now.head.conditions = d->head.conditions, now.head.conditions_n = d->head.conditions_n;
     now.head.observed_generation = d->head.observed_generation;

@@ -5,7 +5,7 @@
 #ifndef LATHE_MOD_RECONCILE_OWN_H
 #define LATHE_MOD_RECONCILE_OWN_H
 #include "base/map.h"
-#include "mod/deployment/deployment_own.h"
+#include "mod/deployment/watch.h"
 
 typedef struct Turn {
     Deployment *all;

@@ -3,7 +3,7 @@
 // tested. Back-off doubles with failures in a row and is forgotten after a healthy while; exits
 // within a window, counted from the first of them, tell a crash loop.
 // Owner: texts go into the caller's arena. Threads: any.
-#include "mod/deployment/deployment_own.h"
+#include "mod/deployment/decide.h"
 #include <assert.h>
 
 enum { TEXT_KEPT = 1500 };

@@ -3,7 +3,7 @@
 // and what would fix it, and three conditions.
 // Owner: texts go into the call's arena. Threads: workers.
 #include "base/time.h"
-#include "mod/deployment/deployment_own.h"
+#include "mod/deployment/decide.h"
 
 typedef struct Count {
     int64_t by[AT_GONE], ready_now, wanted, old, starting_percent;
