@@ -370,7 +370,8 @@ static void resource_commands(Page *p, const Resource *r) {
         bool flags = !strcmp(verbs[i].name, "create") || !strcmp(verbs[i].name, "update");
         bool named =
             *verbs[i].tail || (!strcmp(verbs[i].name, "create") && !(r->flags & RES_UNNAMED));
-        const char *line = arena_printf(p->mem, "lathe %s %s%s%s", r->name, verbs[i].name,
+        const char *verb = strcmp(verbs[i].name, "update") ? verbs[i].name : "set";
+        const char *line = arena_printf(p->mem, "lathe %s %s%s%s", r->name, verb,
                                         named ? " NAME" : "", flags ? " [--FIELD VALUE]" : "")
                                .p;
         ROW_(p, code(p, line), word(p, r->en, r->zh));
@@ -383,6 +384,23 @@ static void resource_commands(Page *p, const Resource *r) {
     }
 }
 
+// A route that is a command too: what its path leaves open are words, its query is flags.
+static void route_command(Page *p, const Route *r) {
+    Buf b;
+    buf_init(&b, 4096);
+    buf_printf(&b, "lathe %s", r->cli);
+    for (const char *z = strchr(r->pattern, '{'); z; z = strchr(z + 1, '{')) {
+        buf_add_char(&b, ' ');
+        for (z++; *z != '}' && *z != '*'; z++)
+            buf_add_char(&b, *z >= 'a' && *z <= 'z' ? *z & ~0x20 : *z);
+    }
+    for (const Field *f = r->query; f && f->name; f++)
+        buf_printf(&b, f->flags & REQUIRED ? " --%s %s" : " [--%s %s]", f->name,
+                   type_name(f->type));
+    ROW_(p, code(p, arena_z(p->mem, buf_str(&b))), word(p, r->en, r->zh));
+    buf_done(&b);
+}
+
 void docs_commands(Page *p) {
     static const char *const heads[][2] = { { "Command", "命令" },
                                             { "Meaning", "含义" },
@@ -390,6 +408,8 @@ void docs_commands(Page *p) {
     head(p, heads);
     for (const Module *const *m = p->mods; *m; m++) {
         for (const Resource *const *r = (*m)->resources; r && *r; r++) resource_commands(p, *r);
+        for (const Route *r = (*m)->routes; r && r->pattern; r++)
+            if (r->cli) route_command(p, r);
         for (const CliVerb *v = (*m)->verbs; v && v->noun; v++) {
             const char *line =
                 arena_printf(p->mem, "lathe %s%s%s%s%s", v->noun, v->verb ? " " : "",

@@ -18,7 +18,8 @@ static const Action cup_actions[] = { { "fill", ACTION_JOB, .en = "Fill it", .zh
 static const Resource cup = { .name = "cup", .plural = "cups", .prefix = "cup",
     .scope = SCOPE_ORG, .flags = RES_NO_DELETE, .size = sizeof(Cup), .fields = cup_rows,
     .actions = cup_actions, .en = "A cup", .zh = "杯子" };
-static const Route routes[] = { { HTTP_GET, "/cup/of/{tea}", ROUTE_PUBLIC, .en = "Tea", .zh = "茶" },
+static const Route routes[] = { { HTTP_GET, "/cup/of/{tea}", ROUTE_PUBLIC,
+                                  .query = cup_rows, .cli = "cup brew", .en = "Tea", .zh = "茶" },
                                 { 0 } };
 static const Setting settings[] = { { "cup.size", SET_BYTES, "1KiB", 1, 4096, .live = true,
                                       .flag = "cup", .en = "Its size", .zh = "大小" }, { 0 } };
@@ -58,6 +59,7 @@ TEST(docs_name_every_row) {
         { "routes", "| POST | `/lathe/v1/cups/{id}/fill` | `cups.fill` | Fill it |", "倒满" },
         { "routes", "| GET | `/cup/of/{tea}` | public | Tea |", "| 公开 | 茶 |" },
         { "commands", "| `lathe cup create NAME [--FIELD VALUE]` |", "`lathe cup fill NAME`" },
+        { "commands", "| `lathe cup brew TEA --colour text` | Tea |", "`lathe cup set NAME" },
         { "commands", "| `lathe cup stack [--high]` | Stack them |", "叠放" },
         { "settings", "| `cup.size` `--cup` | bytes | `1KiB` |", "大小" },
         { "metrics", "| `cup_sip_seconds` | cup.sip (s) | histogram | cup.name | Sips |", "口" },

@@ -75,7 +75,7 @@ const Field event_query_rows[] = {
 };
 const Route event_routes[] = {
     { HTTP_GET, "/lathe/v1/events", ROUTE_STREAM, "events.read", .stream = event_stream,
-      .query = event_query_rows, .output_type = "text/event-stream",
+      .query = event_query_rows, .output_type = "text/event-stream", .cli = "event watch",
       .en = "What happens, live or from a number on (SSE); Last-Event-ID goes on after it",
       .zh = "实时事件流（SSE）；可用 Last-Event-ID 或 after 从某编号之后继续" },
     { 0 }
