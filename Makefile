@@ -43,9 +43,9 @@ fake_o := $(patsubst %.c,$(B)/o/%.o,$(wildcard test/fake/*.c))
 
 .PHONY: all help setup setup-check demo check test san tsan cover lint fmt install bench mutants clean fuzz sim
 all: $(B)/lathe $(B)/lathe-test $(if $(fake_o),$(B)/fake-engine) ## build everything
-$(B)/lathe: $(B)/o/src/main.o $(lib_o) $(third_o)
+$(B)/lathe: $(B)/o/src/main.o $(B)/o/src/modules.o $(lib_o) $(third_o)
 	@echo "  link  $@"; $(CC) $(ldflags) -o $@ $^ $(libs)
-$(B)/lathe-test: $(B)/o/test/main.o $(test_o) $(lib_o) $(third_o)
+$(B)/lathe-test: $(B)/o/test/main.o $(B)/o/src/modules.o $(test_o) $(lib_o) $(third_o)
 	@echo "  link  $@"; $(CC) $(ldflags) -o $@ $^ $(libs)
 $(B)/fake-engine: $(fake_o) $(filter $(B)/o/src/base/% $(B)/o/src/os/% $(B)/o/src/net/%,$(lib_o)) $(third_o)
 	@echo "  link  $@"; $(CC) $(ldflags) -o $@ $^ $(libs)
@@ -76,7 +76,7 @@ $(B)/o/third/yyjson.o: $(B)/deps.mk
 	@mkdir -p $(@D); $(CC) -O2 -g $(if $(SAN),-fsanitize=$(SAN)) -c -o $@ $(YYJSON_DIR)/yyjson.c
 $(B)/o/third/%.o: $(B)/deps.mk
 	@mkdir -p $(@D); $(CC) -O2 -g $(if $(SAN),-fsanitize=$(SAN)) -I$(LLHTTP_DIR)/include -c -o $@ $(LLHTTP_DIR)/src/$*.c
--include $(lib_o:.o=.d) $(test_o:.o=.d) $(fake_o:.o=.d) $(B)/o/src/main.d $(B)/o/test/main.d
+-include $(lib_o:.o=.d) $(test_o:.o=.d) $(fake_o:.o=.d) $(B)/o/src/main.d $(B)/o/src/modules.d $(B)/o/test/main.d
 
 setup: ## install system packages, fetch pinned ones, build the inference engine (once)
 	@deps/fetch system build

@@ -7,6 +7,8 @@
 #undef MODULE
 const Module *const lathe_modules[] = {
     &kit_module,
+    &job_module,
+    &event_module,
 #define MODULE(name) &name##_module,
 #include "modules.def"
 #undef MODULE

@@ -5,7 +5,7 @@
 #define LATHE_RES_KIT_H
 #include "res/app.h"
 
-extern const Module kit_module;
+extern const Module kit_module, job_module, event_module;
 enum {
     KIT_DATA,
     KIT_LISTEN,

@@ -217,23 +217,10 @@ static err flush_denials(Ctx *c, void *unused) {
 
 // ---- GET /lathe/v1/audit/verify
 static err serve_verify(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
+    str json;
     (void)r, (void)body;
-    VerifyReport v;
-    TRY(audit_verify(c, &v));
-    Json j = json_to(&out->body);
-    json_obj(&j);
-    json_kv_bool(&j, "ok", v.faults_n == 0), json_kv_i64(&j, "chains", v.chains),
-        json_kv_i64(&j, "rows", v.rows);
-    json_kv_bool(&j, "checkpoint_ok", v.checkpoint_ok),
-        json_kv_i64(&j, "checkpoint_chains", v.checkpoint_chains);
-    json_key(&j, "faults"), json_arr(&j);
-    for (size_t i = 0; i < v.faults_n; i++) {
-        json_obj(&j);
-        json_kv_str(&j, "chain", v.faults[i].chain), json_kv_i64(&j, "seq", v.faults[i].seq),
-            json_kv_str(&j, "what", v.faults[i].what);
-        json_end_obj(&j);
-    }
-    json_end_arr(&j), json_end_obj(&j);
+    TRY(audit_report(c, &json));
+    buf_add(&out->body, json);
     return ERR_OK;
 }
 
@@ -279,6 +266,7 @@ const Module audit_module = {
     .migrations = audit_migrations,
     .migrations_n = 1,
     .reasons = audit_reasons,
+    .verbs = audit_verbs,
     .init = audit_init,
     .start = audit_start,
     .stop = audit_stop,

@@ -52,6 +52,8 @@ typedef struct VerifyReport {
     bool checkpoint_ok;
 } VerifyReport;
 err audit_verify(Ctx *c, VerifyReport *out);
+err audit_report(Ctx *c, str *out_json); // the same, as the API says it
+extern const CliVerb audit_verbs[];
 extern const Resource audit_entry_resource, org_audit_entry_resource, system_audit_entry_resource,
     inference_audit_resource;
 extern const Migration audit_migrations[];

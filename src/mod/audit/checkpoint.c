@@ -116,11 +116,30 @@ static err save(Ctx *c, str heads) {
     return e;
 }
 
+// A chain that ends before the last checkpoint was cut: signing it anew would hide that.
+static err goes_on(Ctx *c, str heads) {
+    Head3 *old;
+    size_t old_n, i, n;
+    yyjson_val *v, *head;
+    err e = checkpoint_read(c, &old, &old_n);
+    if (e) return e == ERR_NOTFOUND ? ERR_OK : e;
+    TRY(json_parse(c, heads, &v));
+    for (size_t k = 0; k < old_n; k++) {
+        int64_t seq = 0;
+        yyjson_arr_foreach(v, i, n, head) if (str_eq(json_get_str(head, "chain"), old[k].chain))
+            json_get_i64(head, "seq", &seq);
+        if (seq < old[k].seq)
+            return bad(c, "checkpoint.json", "a chain ends before it: see `lathe audit verify`");
+    }
+    return ERR_OK;
+}
+
 err checkpoint_write(Ctx *c, void *unused) {
     (void)unused;
     Buf heads;
     buf_init(&heads, CHECKPOINT_MAX / 2);
     err e = db_read(c, c->db, heads_tx, &heads);
+    if (!e && !state.last) e = goes_on(c, buf_str(&heads)); // the first since the start
     uint64_t now = str_hash(buf_str(&heads)) | 1;
     if (!e && now != state.last) e = save(c, buf_str(&heads));
     if (!e) state.last = now;

@@ -157,3 +157,26 @@ err audit_verify(Ctx *c, VerifyReport *out) {
     }
     return ERR_OK;
 }
+
+err audit_report(Ctx *c, str *out_json) {
+    VerifyReport v;
+    Buf b;
+    TRY(audit_verify(c, &v));
+    buf_init(&b, 1 << 20);
+    Json j = json_to(&b);
+    json_obj(&j);
+    json_kv_bool(&j, "ok", v.faults_n == 0), json_kv_i64(&j, "chains", v.chains);
+    json_kv_i64(&j, "rows", v.rows), json_kv_bool(&j, "checkpoint_ok", v.checkpoint_ok);
+    json_kv_i64(&j, "checkpoint_chains", v.checkpoint_chains);
+    json_key(&j, "faults"), json_arr(&j);
+    for (size_t i = 0; i < v.faults_n; i++) {
+        json_obj(&j);
+        json_kv_str(&j, "chain", v.faults[i].chain), json_kv_i64(&j, "seq", v.faults[i].seq);
+        json_kv_str(&j, "what", v.faults[i].what);
+        json_end_obj(&j);
+    }
+    json_end_arr(&j), json_end_obj(&j);
+    *out_json = arena_str(c->mem, buf_str(&b));
+    buf_done(&b);
+    return ERR_OK;
+}

@@ -37,7 +37,7 @@ static err answer(Ctx *c, Exchange *x, const Snapshot *s, Buf *out) {
     TRY(access_key(c, s, r, &key, &project));
     Identity *who = new(c->mem, Identity, 1);
     *who = access_identity(key);
-    c->who = who, c->project = project, c->org = key->org;
+    c->who = who, c->project = project;
     TRY(require(c, "inference.use", r->path));
     Json j = json_to(out);
     return write_models(c, s, project, route_param(r, "/v1/models/{model}", "model"), &j);

@@ -11,7 +11,7 @@ static err identify(Flow *f) {
                     "the last known state is too old to go by");
     TRY(access_key(c, f->snapshot, exchange_request(f->x), &f->key, &f->project));
     f->who = access_identity(f->key);
-    c->who = &f->who, c->project = f->project, c->org = f->key->org;
+    c->who = &f->who, c->project = f->project;
     return require(c, "inference.use", exchange_request(f->x)->path);
 }
 

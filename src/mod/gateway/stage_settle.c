@@ -11,7 +11,7 @@ static void describe(Flow *f) {
     r->request_id = f->c->request_id, r->client_ip = q->peer, r->operation = f->operation;
     r->streamed = f->in.stream, r->end_user = f->in.user, r->model = f->in.model,
     r->project = f->project;
-    if (f->key) r->org = f->key->org, r->key_id = f->key->id, r->owner = f->key->owner;
+    if (f->key) r->org = f->c->org, r->key_id = f->key->id, r->owner = f->key->owner;
     const DeploymentEntry *d = f->deployment;
     if (d) r->deployment = d->id, r->version = d->version, r->model_digest = d->model_digest;
     if (f->price) r->currency = f->price->currency, r->price_id = f->price->id;
