@@ -16,8 +16,8 @@ bool replica_key_parse(str key, str *out_deployment, int64_t *out_generation, in
     return *out_generation > 0 && *out_number >= 0 && *out_number < REPLICAS_MAX;
 }
 
-const char *log_tail(Ctx *c, str handle) {
-    enum { CHUNK = 65536, TAIL = 1200, CHUNKS_MAX = 256 };
+static str read_tail(Ctx *c, str handle) {
+    enum { CHUNK = 65536, TAIL = 8000, CHUNKS_MAX = 256 };
     Buf tail;
     ChildLog log;
     int64_t offset = 0;
@@ -31,11 +31,35 @@ const char *log_tail(Ctx *c, str handle) {
         if (!more) break;
         if (tail.n > TAIL) buf_drop(&tail, tail.n - TAIL);
     }
-    str text = str_trim(buf_str(&tail));
+    str text = arena_str(c->mem, buf_str(&tail));
     ptrdiff_t line = tail.n == TAIL ? str_find_char(text, '\n') : -1; // the first line is cut
-    const char *out = arena_z(c->mem, str_sub(text, (size_t)(line + 1), text.n));
     buf_done(&tail);
-    return out;
+    return str_trim(str_sub(text, (size_t)(line + 1), text.n));
+}
+
+// llama-server's lines are "0.00.423.619 E source: text".
+static bool is_complaint(str line) {
+    str rest = line, time, level;
+    return str_cut(&rest, ' ', &time) && str_cut(&rest, ' ', &level) && str_is(level, "E");
+}
+
+// The last complaints; of a log without any its last lines.
+const char *log_tail(Ctx *c, str handle) {
+    enum { LINES = 4, SHORT = 200 };
+    str text = read_tail(c, handle), rest = text, line, last[LINES] = { 0 };
+    size_t n = 0, complaints = 0;
+    if (!text.n) return "";
+    while (str_cut(&rest, '\n', &line)) complaints += is_complaint(line);
+    for (rest = text; str_cut(&rest, '\n', &line);)
+        if (line.n && (!complaints || is_complaint(line)))
+            last[n++ % LINES] = str_sub(line, 0, SHORT);
+    Buf out;
+    buf_init(&out, LINES * (SHORT + 4));
+    for (size_t i = n > LINES ? n - LINES : 0; i < n; i++)
+        buf_printf(&out, "%s" STR_FMT, out.n ? " | " : "", STR_ARG(str_trim(last[i % LINES])));
+    const char *joined = arena_z(c->mem, buf_str(&out));
+    buf_done(&out);
+    return joined;
 }
 
 static const ChildView *child_of(const Turn *t, str id) {
@@ -52,7 +76,7 @@ static str end_reason(Ctx *c, const ReplicaRow *r, const ChildView *v) {
     if (r->state == AT_WAITING) return S(""); // said already
     const char *tail = log_tail(c, v->handle);
     return arena_printf(c->mem, STR_FMT "%s%s", STR_ARG(v->reason.n ? v->reason : S("it ended")),
-                        *tail ? "; the last lines of its log: " : "", tail);
+                        *tail ? "; its log ends with: " : "", tail);
 }
 
 static void look_at(Ctx *c, One *o, ReplicaRow *r, Seen *s) {
