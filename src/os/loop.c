@@ -18,6 +18,7 @@ void loop_init(Loop *l, Os *os, const LoopOps *ops) {
     link_init(&l->pending);
     link_init(&l->streams);
     link_init(&l->dead);
+    link_init(&l->timers);
 }
 
 void loop_done(Loop *l) {
@@ -26,14 +27,33 @@ void loop_done(Loop *l) {
     l->heap = mem_free(l->heap);
 }
 
+static void drop_posts(Loop *l) {
+    for (Post *p = l->post_first, *next; p; p = next) {
+        next = p->next;
+        mem_free(p);
+    }
+    l->post_first = NULL;
+    l->post_end = &l->post_first;
+    l->posted = 0;
+}
+
+void loop_drop(Loop *l) {
+    drop_posts(l);
+    streams_drop(l, false);
+    streams_bury(l);
+    while (!link_alone(&l->timers)) timer_free(link_of(l->timers.next, Timer, all));
+    l->owned = 0;
+}
+
 Loop *loop_new(Os *os) { return os->ops->loop_new(os); }
 
 void loop_free(Loop *l) {
     if (!l) return;
     assert(!l->running && loop_is_mine(l));
     l->stopping = true;
+    if (l->lost) drop_posts(l);
     while (l->posted) loop_run_posts(l);
-    streams_drop_shut(l);
+    streams_drop(l, true);
     streams_bury(l);
     l->ops->free(l);
 }

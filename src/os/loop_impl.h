@@ -38,6 +38,7 @@ struct Timer {
     uint64_t seq;   // among equal keys the first started goes first
     size_t at;      // index + 1 in the heap; 0: not in it
     bool running;
+    Link all; // those of timer_new
 };
 
 typedef struct LoopOps {
@@ -78,11 +79,14 @@ struct Loop {
     Link pending;        // streams with something to tell their owner, or to read
     Link streams;        // all that live
     Link dead;           // freed in this turn: their memory is still good
+    Link timers;         // those of timer_new
+    bool lost;           // simulated: its machine has died; posted calls vanish
     atomic_size_t owned; // timers and streams of owners: none may be left at loop_free
 };
 
 void loop_init(Loop *l, Os *os, const LoopOps *ops);
 void loop_done(Loop *l);      // after the last post has run
+void loop_drop(Loop *l);      // frees what owners never will: simulated, their memory is gone
 void loop_run_posts(Loop *l); // those posted before this call
 void loop_settle(Loop *l);    // the end of a turn: hooks, flush, notices; then buries the dead
 bool loop_unsettled(Loop *l); // something is left for the next turn: do not wait

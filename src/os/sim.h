@@ -28,7 +28,10 @@ void sim_faults(Sim *s, int node, const SimFaults *f); // node -1: all
 // Node's memory is gone: streams reset, processes die, timers and posted calls vanish (their loops
 // are dead). Files keep what was synced; each unsynced write is kept, lost or torn by the seed when
 // power is true, kept when false (the process only). Then alive again.
+// With power false, detached children live on. Not within a step: see the fault `crash`.
 void sim_crash(Sim *s, int node, bool power);
+unsigned sim_lives(Sim *s,
+                   int node); // how often it has died: when it grows, start its program anew
 void sim_partition(Sim *s, int a, int b, bool cut);
 void sim_disk_max(Sim *s, int node, int64_t bytes); // 0: none
 // A program that process_start finds by the last part of argv[0]: start(arg, process os, argv)

@@ -67,11 +67,11 @@ void streams_bury(Loop *l) {
     }
 }
 
-void streams_drop_shut(Loop *l) {
+void streams_drop(Loop *l, bool shut_only) {
     for (Link *at = l->streams.next, *next; at != &l->streams; at = next) {
         next = at->next;
         Stream *s = link_of(at, Stream, all);
-        if (s->shut) destroy(s);
+        if (s->shut || !shut_only) destroy(s);
     }
 }
 

@@ -54,8 +54,8 @@ void stream_pend(Stream *s); // stream_attend at the end of this turn
 // For loop.c.
 void stream_flush(Stream *s);
 void stream_attend(Stream *s);
-void streams_bury(Loop *l);      // frees the memory of the dead
-void streams_drop_shut(Loop *l); // those whose last bytes are still on their way: at loop_free
+void streams_bury(Loop *l);                 // frees the memory of the dead
+void streams_drop(Loop *l, bool shut_only); // at loop_free: shut ones are nobody's any more
 
 struct Listener {
     void (*close)(Listener *);

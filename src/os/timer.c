@@ -80,6 +80,7 @@ Timer *timer_new(Loop *l, void (*fn)(void *), void *arg) {
     assert(fn && loop_is_mine(l));
     Timer *t = mem_new(sizeof *t);
     timer_init(t, l, fn, arg);
+    link_add(&l->timers, &t->all);
     l->owned++;
     return t;
 }
@@ -101,6 +102,7 @@ void timer_free(Timer *t) {
     assert(loop_is_mine(t->loop) && t->loop->owned);
     t->loop->owned--;
     timer_done(t);
+    link_del(&t->all);
     mem_free(t);
 }
 
