@@ -224,6 +224,8 @@ const Module event_module = {
     .needs = "",
     .routes = event_routes,
     .settings = event_settings,
+    .metrics = event_metrics,
+    .reasons = event_reasons,
     .en = "What happens, live",
     .zh = "实时事件",
 };

@@ -153,8 +153,10 @@ static err open_jobs(Serve *s) {
 }
 
 static err init_modules(Serve *s) {
-    for (const Module *const *m = s->app.modules; *m; m++)
+    for (const Module *const *m = s->app.modules; *m; m++) {
+        metrics_declare((*m)->metrics);
         if ((*m)->init) TRY((*m)->init(s->c));
+    }
     TRY(event_start(s->c, &s->app));
     TRY(snapshot_start(s->c));
     for (; s->app.modules[s->modules_up]; s->modules_up++) {
@@ -242,6 +244,7 @@ static void on_signal(void *arg, int number) {
     log_at("serve", LOG_INFO, s->c, "draining: no new requests; those under way finish");
     for (const Module *const *m = s->app.modules; *m; m++)
         if ((*m)->drain) (*m)->drain(&s->app);
+    event_drain(&s->app);
     server_drain(s->app.server, kit_int(KIT_DRAIN), stop_loops, s);
 }
 

@@ -19,7 +19,7 @@ def error(answer, status, reason):
 
 
 BAD_BODIES = [
-    (b'{"name": "x"', "json_syntax"), (b"", "json_syntax"), (b'{"name": "\xff"}', "json_utf8"), (b"[" * 5000, "json_depth"),
+    (b'{"name": "x"', "json_syntax"), (b"", "json_syntax"), (b'{"name": "\xff"}', "json_utf8"), (b"[" * 5000 + b"]" * 5000, "json_depth"),
     (b'["name"]', "field_type"), (b'{"name": 5}', "field_type"), (b'{"name": "x", "titel": "t"}', "unknown_field"),
     (b'{"name": "a/b"}', "field_name"), (b'{"name": ""}', "field_length"), (b"{}", "field_required"),
     (b'{"name": "x", "revision": 7}', "field_readonly"), (b'{"name": "x", "title": "' + b"t" * 201 + b'"}', "field_length"),

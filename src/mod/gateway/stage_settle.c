@@ -96,16 +96,36 @@ static void end_stream(Flow *f) {
     exchange_end(f->x);
 }
 
+// A refusal that also says how the key's limits stand.
+static void refuse_with(Flow *f, HttpHeader *headers, size_t n) {
+    int64_t ms = f->c->failure.retry_after_ms;
+    Buf b;
+    buf_init(&b, 16384);
+    error_write(f->c, exchange_request(f->x)->path, &b);
+    headers[n++] = (HttpHeader){ S("Content-Type"), S("application/json") };
+    if (ms)
+        headers[n++] = (HttpHeader){ S("Retry-After"),
+                                     arena_printf(f->c->mem, "%lld", (long long)((ms + 999) / 1000)) };
+    exchange_begin(f->x, err_row(f->c->failure.code)->http, headers, n, (int64_t)b.n);
+    exchange_write(f->x, buf_str(&b));
+    buf_done(&b);
+    exchange_end(f->x);
+}
+
 Verdict stage_answer(Flow *f) {
     if (f->gone) return VERDICT_WAIT; // nobody is there to hear it
     if (f->sse_begun || (f->in.stream && !f->failed)) {
         end_stream(f);
         return VERDICT_WAIT;
     }
-    HttpHeader headers[FLOW_HEADERS + 1];
+    HttpHeader headers[FLOW_HEADERS + 2];
     size_t n = flow_headers(f, headers);
-    if (f->failed) {
+    if (f->failed && !n) {
         exchange_refuse(f->x);
+        return VERDICT_WAIT;
+    }
+    if (f->failed) {
+        refuse_with(f, headers, n);
         return VERDICT_WAIT;
     }
     headers[n++] = (HttpHeader){ S("Content-Type"), S("application/json") };
