@@ -287,6 +287,8 @@ Sim *sim_new(uint64_t seed) {
 void sim_free(Sim *s) {
     if (!s) return;
     assert(!s->depth);
+    for (int i = 0; i < SIM_NODES_MAX; i++) // so that the programs free what is theirs
+        if (s->nodes[i]) sim_processes_lost(s->nodes[i], true);
     while (!link_alone(&s->loops)) sim_loop_drop(link_of(s->loops.next, SimLoop, link));
     while (!link_alone(&s->things)) {
         SimThing *t = link_of(s->things.next, SimThing, link);

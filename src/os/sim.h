@@ -35,7 +35,8 @@ unsigned sim_lives(Sim *s,
 void sim_partition(Sim *s, int a, int b, bool cut);
 void sim_disk_max(Sim *s, int node, int64_t bytes); // 0: none
 // A program that process_start finds by the last part of argv[0]: start(arg, process os, argv)
-// makes its own loop things on `l`; killed(handle) drops them. Returns handle.
+// makes its own loop things on `l`; killed(handle) drops them (a signal, a death of the node, or
+// sim_free; not after its own exit). Returns handle.
 typedef struct SimProgram {
     const char *name;
     void *(*start)(void *arg, Os *os, Loop *l, const char *const *argv,

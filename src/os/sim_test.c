@@ -416,12 +416,16 @@ typedef struct Nursery {
 
 static void child_time(void *arg) {
     Child *k = arg;
+    timer_free(k->t);
     k->exit(k->proc, k->code);
+    mem_free(k);
 }
 static void child_term(void *arg, int signal) {
     Child *k = arg;
     *k->terms += signal == SIGTERM;
+    timer_free(k->t);
     k->exit(k->proc, 99);
+    mem_free(k);
 }
 // argv: name, milliseconds to live, exit code
 static void *child_start(void *arg, Os *os, Loop *l, const char *const *argv,
