@@ -213,8 +213,9 @@ static bool step_head(Call *c) {
     CallHead *h = &c->client->head;
     ParseStep step = parser_step(&l->parser, stream_in(l->stream), NULL, 1);
     if (step == PARSE_MORE) {
-        if (l->ended) broken(c);
-        return l->ended;
+        bool ended = l->ended;
+        if (ended) broken(c); // l may be gone
+        return ended;
     }
     ParsedResponse r = { .headers = h->headers };
     const char *why = step == PARSE_HEAD ? parser_response(&l->parser, &r) : NULL;

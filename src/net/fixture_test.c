@@ -3,9 +3,11 @@
 #include "net/fixture_test.h"
 #include <arpa/inet.h>
 #include <assert.h>
+#include <errno.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -241,6 +243,39 @@ int64_t raw_take(int fd, size_t n) {
         all += got, n -= (size_t)got;
     }
     return all;
+}
+
+size_t raw_exactly(int fd, size_t n, char *out) {
+    char junk[65536];
+    size_t all = 0;
+    while (all < n && ready(fd, POLLIN)) {
+        size_t want = n - all < sizeof junk ? n - all : sizeof junk;
+        ssize_t got = recv(fd, junk, want, 0);
+        if (got <= 0) break;
+        if (out) memcpy(out + all, junk, (size_t)got);
+        all += (size_t)got;
+    }
+    return all;
+}
+
+void raw_quiet(int fd) {
+    int before = -1, now = 0;
+    for (int same = 0; same < 20; same = now == before ? same + 1 : 0) {
+        before = now;
+        wait_ms(5);
+        ioctl(fd, FIONREAD, &now);
+    }
+}
+
+int raw_try(const Addr *to) {
+    struct sockaddr_in in = { .sin_family = AF_INET,
+                              .sin_port =
+                                  htons((uint16_t)strtoul(strrchr(to->text, ':') + 1, NULL, 10)),
+                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int rc = connect(fd, (struct sockaddr *)&in, sizeof in);
+    assert(fd >= 0 && (rc == 0 || errno == EINPROGRESS));
+    return fd;
 }
 
 size_t raw_some(int fd, str bytes) {

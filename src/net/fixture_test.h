@@ -67,6 +67,10 @@ bool raw_readable(int fd, int ms);  // within ms; the end counts
 bool raw_peek(int fd, char *out);   // waits for the next byte, leaves it there
 bool raw_more(int fd, Buf *b);      // appends what comes next; false at the end
 int64_t raw_take(int fd, size_t n); // reads up to n bytes that are here, waits for the first
+size_t raw_exactly(int fd, size_t n,
+                   char *out);      // reads n bytes (out NULL: drops them); how many came
+void raw_quiet(int fd);             // waits until no more input comes
+int raw_try(const Addr *to);        // begins to connect and does not wait
 size_t raw_push(int fd, str bytes); // sends until nothing more is taken for 200 ms
 int64_t now_ms(void);
 void wait_ms(int ms); // between two looks at a condition; never for time to pass by itself

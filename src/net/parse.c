@@ -126,7 +126,10 @@ static ParseStep step_chunked(Parser *p, struct evbuffer *in, struct evbuffer *b
         const char *from = chain.iov_base;
         p->piece = NULL, p->piece_n = 0;
         llhttp_errno_t e = llhttp_execute(&p->http, from, chain.iov_len);
-        if (e != HPE_OK && e != HPE_PAUSED) return bad(p, llhttp_get_error_reason(&p->http));
+        if (e != HPE_OK && e != HPE_PAUSED) {
+            bad(p, llhttp_get_error_reason(&p->http));
+            break; // what came before is handed over first
+        }
         const char *to = e == HPE_PAUSED ? llhttp_get_error_pos(&p->http) : from + chain.iov_len;
         size_t read = (size_t)(to - from), lead = p->piece ? (size_t)(p->piece - from) : read;
         assert(lead + p->piece_n <= read);
@@ -139,7 +142,8 @@ static ParseStep step_chunked(Parser *p, struct evbuffer *in, struct evbuffer *b
         if (p->raw - p->body > CHUNK_COST_FREE + CHUNK_COST_TIMES * p->body)
             return bad(p, "the chunks hold more framing than body");
     }
-    return evbuffer_get_length(body) > before ? PARSE_BODY : PARSE_MORE;
+    if (evbuffer_get_length(body) > before) return PARSE_BODY;
+    return p->why ? PARSE_BAD : PARSE_MORE;
 }
 
 ParseStep parser_step(Parser *p, struct evbuffer *in, struct evbuffer *body, size_t room) {
