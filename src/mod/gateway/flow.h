@@ -27,8 +27,13 @@ typedef struct ParsedBody { // what the stages need of the request
     str text, model, user;
     int64_t output_max; // tokens the client asked for at most; UNSET_INT: not said
     int64_t choices;
-    bool stream, wants_usage;
+    bool stream, wants_usage, wants_timings;
 } ParsedBody;
+
+typedef struct Fold Fold; // fold_answer.c: a whole answer out of chunks
+Fold *fold_new(Ctx *c);
+void fold_chunk(Ctx *c, Fold *f, yyjson_val *chunk);
+void fold_write(const Fold *f, bool chat, Buf *out);
 
 typedef struct Answer { // what comes from the engine
     Buf whole;          // not streamed: the body
@@ -36,7 +41,9 @@ typedef struct Answer { // what comes from the engine
     int status;
     str message;                           // of an error
     bool began, finished, usage_seen, cut; // cut: broken after bytes were sent
-    int64_t chunks, marked;                // content chunks seen; tokens the journal knows of
+    Fold *fold;                            // asked for a stream, answered whole
+    int64_t tokens, usage_prompt, usage_completion, usage_cached; // so far
+    int64_t chunks, marked; // content chunks seen; tokens the journal knows of
     int64_t first_ns, last_ns, tbt_sum_us, tbt_max_us;
     EVP_MD_CTX *digest;
     Buf content; // recorded answer
@@ -64,7 +71,8 @@ struct Flow {
     int attempt;
     Call *call;
     Answer out;
-    RequestRecord r; // grows on the way
+    char finish[64], response_id[128]; // behind r's: a stream's arena is reset after each event
+    RequestRecord r;                   // grows on the way
 };
 
 void flow_start(Exchange *x, Operation op); // the routes' stream function

@@ -41,7 +41,7 @@ void attempt_close(Flow *f, Outcome o) {
     r->tbt_mean_us = a->chunks > 1 ? a->tbt_sum_us / (a->chunks - 1) : -1;
     r->tbt_max_us = a->chunks > 1 ? a->tbt_max_us : -1;
     r->tokens_exact = a->usage_seen;
-    if (!a->usage_seen) r->completion_tokens = a->chunks;
+    if (!a->usage_seen) r->completion_tokens = a->tokens;
     r->cost_nano = f->price ? usage_cost(f->price, r->prompt_tokens, r->cached_tokens,
                                          r->completion_tokens, r->machine_us)
                             : 0;
@@ -50,22 +50,30 @@ void attempt_close(Flow *f, Outcome o) {
 
 // ---- reading the answer
 static void mark(Flow *f) {
-    if (f->out.chunks < f->out.marked) return;
-    f->out.marked = f->out.chunks + MARK_EVERY;
+    if (f->out.tokens < f->out.marked) return;
+    f->out.marked = f->out.tokens + MARK_EVERY;
     usage_mark(f->app, &f->r, f->out.marked);
 }
 
 static void on_event(void *arg, const SseEvent *ev) {
     Flow *f = arg;
     if (f->out.finished) return;
+    ArenaMark before = arena_mark(f->c->mem);
     str shown = stream_event(f, ev->data);
     mark(f);
-    if (!shown.p) return;
-    flow_sse_begin(f);
-    exchange_sse(f->x, NULL, (str){ 0 }, shown);
+    bool first = !f->sse_begun;
+    if (shown.p) {
+        flow_sse_begin(f);
+        exchange_sse(f->x, NULL, (str){ 0 }, shown);
+    }
+    // A long stream must not grow the arena; what the first event sets up and what a fold keeps
+    // stays.
+    if (!first && !f->out.fold) arena_restore(f->c->mem, before);
 }
 
-static bool is_stream(const Flow *f) { return f->in.stream && f->out.status == 200; }
+static bool is_stream(const Flow *f) {
+    return (f->in.stream || f->out.fold) && f->out.status == 200;
+}
 
 static void on_head(void *arg, const CallHead *h) {
     Flow *f = arg;
@@ -76,7 +84,7 @@ static void on_head(void *arg, const CallHead *h) {
 
 static void on_data(void *arg, struct evbuffer *chunk) {
     Flow *f = arg;
-    if (!f->out.first_ns && !f->in.stream) f->out.first_ns = now_ns(f);
+    if (!f->out.first_ns && !is_stream(f)) f->out.first_ns = now_ns(f);
     size_t n = evbuffer_get_length(chunk);
     str bytes = str_n(n ? (char *)evbuffer_pullup(chunk, -1) : "", n);
     if (is_stream(f)) f->out.cut |= !sse_feed(&f->out.sse, bytes, on_event, f);
@@ -147,9 +155,10 @@ static err read_whole(Flow *f) {
 static err judge(Flow *f, CallEnd why) {
     if (why != CALL_OK) return call_failure(f, why);
     if (f->out.status != 200) return engine_refusal(f);
-    if (!f->in.stream) return read_whole(f);
-    if (f->out.finished && !f->out.cut) return ERR_OK;
-    return call_failure(f, CALL_RESET);
+    if (!is_stream(f)) return read_whole(f);
+    if (!f->out.finished || f->out.cut) return call_failure(f, CALL_RESET);
+    if (f->out.fold) fold_write(f->out.fold, f->operation == OP_CHAT, &f->out.whole);
+    return ERR_OK;
 }
 
 static bool may_retry(const Flow *f, CallEnd why) {
@@ -241,6 +250,8 @@ Verdict stage_attempt(Flow *f) {
     buf_init(&f->out.whole, (size_t)setting_int(&gateway_settings[GW_ANSWER_MAX]));
     sse_init(&f->out.sse, 1 << 20);
     flow_describe(f);
+    bool folds = f->deployment->engine->launched && !f->in.stream && f->operation != OP_EMBEDDING;
+    if (folds) f->out.fold = fold_new(f->c);
     send_attempt(f);
     return VERDICT_WAIT;
 }

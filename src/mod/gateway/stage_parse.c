@@ -47,6 +47,7 @@ static err parse(Flow *f, str body) {
     if (stream && !yyjson_is_bool(stream) && !yyjson_is_null(stream))
         return wrong(c, "stream", "true or false");
     in->stream = f->operation != OP_EMBEDDING && yyjson_is_true(stream);
+    in->wants_timings = json_get_bool(in->root, "timings_per_token", false);
     in->wants_usage = json_get_bool(json_get(in->root, "stream_options"), "include_usage", false);
     return ERR_OK;
 }

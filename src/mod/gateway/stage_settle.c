@@ -104,8 +104,9 @@ static void refuse_with(Flow *f, HttpHeader *headers, size_t n) {
     error_write(f->c, exchange_request(f->x)->path, &b);
     headers[n++] = (HttpHeader){ S("Content-Type"), S("application/json") };
     if (ms)
-        headers[n++] = (HttpHeader){ S("Retry-After"),
-                                     arena_printf(f->c->mem, "%lld", (long long)((ms + 999) / 1000)) };
+        headers[n++] =
+            (HttpHeader){ S("Retry-After"),
+                          arena_printf(f->c->mem, "%lld", (long long)((ms + 999) / 1000)) };
     exchange_begin(f->x, err_row(f->c->failure.code)->http, headers, n, (int64_t)b.n);
     exchange_write(f->x, buf_str(&b));
     buf_done(&b);

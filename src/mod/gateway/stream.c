@@ -5,12 +5,28 @@
 #include "mod/gateway/flow.h"
 #include <assert.h>
 
-// The engine's own name of the model, and usage asked for in every stream; all else as the client
-// sent it.
+// Members that the gateway writes itself, because of what it needs to know or to be able to do.
+typedef struct Asked {
+    bool rename, usage, timings, stream;
+} Asked;
+
+static bool replaced(const Asked *a, str key) {
+    return (a->usage && str_is(key, "stream_options"))
+           || (a->timings && str_is(key, "timings_per_token"))
+           || (a->stream && str_is(key, "stream")) || (a->rename && str_is(key, "model"));
+}
+
+// The engine's own name of the model; usage in every stream; of an engine that we launched the
+// exact count of tokens so far, and a stream even for an answer in one piece (fold_answer.c). All
+// else as the client sent it.
 err body_for_engine(Flow *f, struct evbuffer *out) {
-    bool rename = !str_eq(f->deployment->upstream_model, f->in.model);
-    bool ask = f->in.stream && !f->in.wants_usage && f->deployment->engine->streams_usage;
-    if (!rename && !ask) {
+    const Engine *engine = f->deployment->engine;
+    bool folds = f->out.fold != NULL, streams = f->in.stream || folds;
+    Asked a = { .rename = !str_eq(f->deployment->upstream_model, f->in.model),
+                .usage = streams && engine->streams_usage && !f->in.wants_usage,
+                .timings = streams && engine->launched && !f->in.wants_timings,
+                .stream = folds };
+    if (!a.rename && !a.usage && !a.timings && !a.stream) {
         evbuffer_add(out, f->in.text.p, f->in.text.n);
         return ERR_OK;
     }
@@ -21,13 +37,13 @@ err body_for_engine(Flow *f, struct evbuffer *out) {
     size_t i, n;
     yyjson_val *key, *v;
     yyjson_obj_foreach(f->in.root, i, n, key, v) {
-        bool model = rename && str_is(json_str(key), "model");
-        if (ask && str_is(json_str(key), "stream_options")) continue;
-        json_key_str(&j, json_str(key));
-        if (model) json_put_str(&j, f->deployment->upstream_model);
-        else json_put_val(&j, v);
+        if (replaced(&a, json_str(key))) continue;
+        json_key_str(&j, json_str(key)), json_put_val(&j, v);
     }
-    if (ask) json_kv_raw(&j, "stream_options", S("{\"include_usage\":true}"));
+    if (a.rename) json_kv_str(&j, "model", f->deployment->upstream_model);
+    if (a.usage) json_kv_raw(&j, "stream_options", S("{\"include_usage\":true}"));
+    if (a.timings) json_kv_bool(&j, "timings_per_token", true);
+    if (a.stream) json_kv_bool(&j, "stream", true);
     json_end_obj(&j);
     assert(!b.full);
     evbuffer_add(out, b.p, b.n);
@@ -36,12 +52,43 @@ err body_for_engine(Flow *f, struct evbuffer *out) {
 }
 
 // ---- figures
+// Each choice of a stream may bring a usage of its own: they add up.
 static void read_usage(Flow *f, yyjson_val *usage) {
-    if (!yyjson_is_obj(usage)) return;
-    RequestRecord *r = &f->r;
-    f->out.usage_seen = json_get_i64(usage, "prompt_tokens", &r->prompt_tokens);
-    json_get_i64(usage, "completion_tokens", &r->completion_tokens);
-    json_get_i64(json_get(usage, "prompt_tokens_details"), "cached_tokens", &r->cached_tokens);
+    Answer *a = &f->out;
+    int64_t prompt, completion, cached;
+    if (!json_get_i64(usage, "prompt_tokens", &prompt)) return;
+    if (!json_get_i64(usage, "completion_tokens", &completion)) completion = 0; // of embeddings
+    if (!json_get_i64(json_get(usage, "prompt_tokens_details"), "cached_tokens", &cached))
+        cached = 0;
+    a->usage_seen = true;
+    f->r.prompt_tokens = a->usage_prompt += prompt;
+    f->r.completion_tokens = a->usage_completion += completion;
+    f->r.cached_tokens = a->usage_cached += cached;
+}
+
+// llama-server's own count so far, with timings_per_token: exact where chunks are not tokens.
+static bool read_timings(Flow *f, yyjson_val *timings) {
+    int64_t predicted, prompt = 0, cached = 0;
+    if (!json_get_i64(timings, "predicted_n", &predicted) || f->in.choices > 1) return false;
+    json_get_i64(timings, "prompt_n", &prompt), json_get_i64(timings, "cache_n", &cached);
+    f->out.tokens = predicted;
+    if (f->out.usage_seen) return true;
+    f->r.prompt_tokens = prompt + cached, f->r.cached_tokens = cached;
+    return true;
+}
+
+// What the client did not ask for is taken out again: it stands last, as one flat object.
+static str without_timings(Ctx *c, str data) {
+    static const char mark[] = ",\"timings\":{";
+    const char *at = NULL;
+    for (size_t i = data.n; i-- > 0 && !at;)
+        if (data.n - i >= sizeof mark - 1 && !memcmp(data.p + i, mark, sizeof mark - 1))
+            at = data.p + i;
+    if (!at) return data;
+    size_t head = (size_t)(at - data.p), rest = data.n - head - (sizeof mark - 1);
+    const char *inner = at + sizeof mark - 1, *close = memchr(inner, '}', rest);
+    if (!close || close + 2 != data.p + data.n || memchr(inner, '{', rest)) return data;
+    return arena_printf(c->mem, STR_FMT "}", STR_ARG(str_sub(data, 0, head)));
 }
 
 static void note_content(Flow *f, str text) {
@@ -81,7 +128,8 @@ static bool read_choice(Flow *f, yyjson_val *choice) {
     yyjson_val *tools = json_get(part, "tool_calls");
     if (yyjson_arr_size(tools)) note_content(f, json_text(f->c->mem, tools)), any = true;
     str finish = json_get_str(choice, "finish_reason");
-    if (finish.n) f->r.finish_reason = arena_str(f->c->mem, finish);
+    if (finish.n && finish.n < sizeof f->finish)
+        memcpy(f->finish, finish.p, finish.n), f->r.finish_reason = str_n(f->finish, finish.n);
     return any;
 }
 
@@ -90,7 +138,9 @@ static bool read_choices(Flow *f, yyjson_val *root) {
     yyjson_val *choice;
     bool any = false;
     yyjson_arr_foreach(json_get(root, "choices"), i, n, choice) any |= read_choice(f, choice);
-    if (!f->r.response_id.p) f->r.response_id = arena_str(f->c->mem, json_get_str(root, "id"));
+    str id = json_get_str(root, "id");
+    if (!f->r.response_id.p && id.n && id.n < sizeof f->response_id)
+        memcpy(f->response_id, id.p, id.n), f->r.response_id = str_n(f->response_id, id.n);
     return any;
 }
 
@@ -106,7 +156,6 @@ str stream_event(Flow *f, str data) {
         f->out.finished = true; // sent again when the attempt is settled
         return (str){ 0 };
     }
-    ArenaMark mark = arena_mark(c->mem);
     yyjson_val *root;
     if (json_parse(c, data, &root) || json_get(root, "error")) {
         f->out.cut = true;
@@ -114,12 +163,19 @@ str stream_event(Flow *f, str data) {
     }
     yyjson_val *usage = json_get(root, "usage");
     bool only_usage = yyjson_is_obj(usage) && !yyjson_arr_size(json_get(root, "choices"));
-    bool first = !f->r.response_id.p, finish_before = f->r.finish_reason.p;
     read_usage(f, usage);
-    if (read_choices(f, root)) note_token(f);
-    bool kept = first || !finish_before != !f->r.finish_reason.p;
-    if (!kept) arena_restore(c->mem, mark); // a long stream must not grow the arena
-    return only_usage && !f->in.wants_usage ? (str){ 0 } : data;
+    bool counted = read_timings(f, json_get(root, "timings"));
+    if (read_choices(f, root)) {
+        note_token(f);
+        if (!counted) f->out.tokens++;
+    }
+    if (f->out.fold) {
+        fold_chunk(c, f->out.fold, root);
+        return (str){ 0 };
+    }
+    if (only_usage && !f->in.wants_usage) return (str){ 0 };
+    return f->in.wants_timings || !f->deployment->engine->launched ? data
+                                                                   : without_timings(c, data);
 }
 
 void stream_close(Flow *f) {
