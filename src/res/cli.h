@@ -34,9 +34,6 @@ err cli_call(Cli *cli, HttpMethod m, str target, str body, CliAnswer *out);
 // Server-sent events of a call; on_event returns false to leave. Extra headers may be NULL.
 err cli_events(Cli *cli, HttpMethod m, str target, str body,
                bool (*on_event)(void *arg, const char *event, str data), void *arg);
-// Sends a local file as the body, with progress on stderr; extra headers end with an absent name.
-err cli_send_file(Cli *cli, HttpMethod m, str target, str path, int64_t offset,
-                  const HttpHeader *headers, CliAnswer *out);
 err cli_connect(Cli *cli);       // finds server and key; the calls above do it themselves
 int cli_fail(Cli *cli, err e);   // prints the failure; the exit status
 str cli_escape(Cli *cli, str s); // for a path segment or a query value

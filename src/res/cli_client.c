@@ -2,13 +2,13 @@
 // cli_client.c - finding the server, calling it, and telling its failures.
 #include "net/client.h"
 #include "net/sse.h"
+#include "os/terminal.h"
 #include "res/cli.h"
 #include <stdio.h>
-#include <unistd.h>
 
-enum { ANSWER_MAX = 256 << 20, CONFIG_MAX = 1 << 16, PIECE = 256 << 10 };
+enum { ANSWER_MAX = 256 << 20, CONFIG_MAX = 1 << 16 };
 
-bool cli_tty(int fd) { return isatty(fd); }
+bool cli_tty(int fd) { return os_is_terminal(fd); }
 
 // ---- where
 static err from_context(
@@ -230,52 +230,4 @@ str cli_escape(Cli *cli, str s) {
     str out = arena_str(cli->c->mem, buf_str(&b));
     buf_done(&b);
     return out;
-}
-
-// ---- a file as the body
-typedef struct FileBody {
-    Cli *cli;
-    File *file;
-    int64_t at, size;
-    bool tty;
-    int64_t told_ms;
-} FileBody;
-
-static void tell_progress(FileBody *f) {
-    int64_t now = os_wall_ms(f->cli->c->os);
-    if (!f->tty || (now - f->told_ms < 200 && f->at < f->size)) return;
-    f->told_ms = now;
-    fprintf(stderr, "\r  sent %lld of %lld MiB (%d %%)%s", (long long)(f->at >> 20),
-            (long long)(f->size >> 20), (int)(f->size ? f->at * 100 / f->size : 100),
-            f->at == f->size ? "\n" : "");
-}
-
-err cli_send_file(Cli *cli, HttpMethod m, str target, str path, int64_t offset,
-                  const HttpHeader *extra, CliAnswer *out) {
-    Ctx *c = cli->c;
-    HttpHeader headers[24];
-    FileBody f = { .cli = cli, .at = offset, .tty = isatty(2) };
-    TRY(cli_connect(cli));
-    TRY(file_open(c, path, FILE_READ, &f.file));
-    struct evbuffer *body = evbuffer_new();
-    err e = file_size(c, f.file, &f.size);
-    int fd = e ? -1 : dup(file_fd(f.file));
-    if (fd >= 0 && f.size > offset)
-        evbuffer_add_file(body, fd, offset,
-                          f.size - offset); // the kernel sends it; nothing is read here
-    size_t n = add_headers(cli, headers, false);
-    for (; extra && extra->name.p && n < countof(headers); extra++) headers[n++] = *extra;
-    CallSpec spec = { .to = cli->addr,
-                      .method = m,
-                      .target = full_target(cli, target),
-                      .host = cli->host,
-                      .headers = headers,
-                      .headers_n = n,
-                      .body = body,
-                      .connect_ms = 10000 };
-    if (!e) e = fetch(cli, &spec, ANSWER_MAX, NULL, NULL, out);
-    if (!e) f.at = f.size, tell_progress(&f);
-    evbuffer_free(body);
-    file_close(f.file);
-    return e;
 }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // cli_resource.c - the derived verbs: list, get, create, set, delete and actions of every resource;
 // routes that say their verb; waiting.
+#include "os/terminal.h"
 #include "res/cli.h"
 #include "res/table.h"
 #include <stdio.h>
-#include <time.h>
+
+enum { POLL_MS = 150 };
 
 // ---- flags become a JSON document: --limits.concurrency 4, --scopes a,b, --source.type url
 typedef struct Doc {
@@ -209,11 +211,10 @@ static err verb_set(Cli *cli, const Resource *r) {
 
 static err gone(Cli *cli, const Resource *r, str name) {
     CliAnswer a;
-    struct timespec pause = { 0, 200000000 };
     for (;;) {
         err e = cli_call(cli, HTTP_GET, path_of(cli, r, name, NULL), (str){ 0 }, &a);
         if (e) return e == ERR_NOTFOUND ? ERR_OK : e;
-        nanosleep(&pause, NULL);
+        os_pause_ms(POLL_MS);
     }
 }
 
@@ -343,7 +344,6 @@ err cli_wait_resource(Cli *cli, const Resource *r, str id) {
     static const char *const good[] = { "ready", "stopped", "done" }, *const bad[] = {
         "failed", "crash_loop"
     };
-    struct timespec pause = { 0, 150000000 };
     str last = { 0 };
     for (;;) {
         CliAnswer a;
@@ -363,12 +363,11 @@ err cli_wait_resource(Cli *cli, const Resource *r, str id) {
                 return fail(cli->c, ERR_CONFLICT, R_CLI_STATE, "kind", r->name, "name",
                             say_str(cli->c, id), "state", say_str(cli->c, state), "why",
                             say_str(cli->c, why));
-        nanosleep(&pause, NULL);
+        os_pause_ms(POLL_MS);
     }
 }
 
 err cli_wait_job(Cli *cli, str id) {
-    struct timespec pause = { 0, 150000000 };
     str last = { 0 };
     Ctx *c = cli->c;
     for (;;) {
@@ -389,6 +388,6 @@ err cli_wait_job(Cli *cli, str id) {
             return fail(c, ERR_CONFLICT, R_CLI_STATE, "kind", "job", "name", say_str(c, id),
                         "state", say_str(c, state), "why",
                         say_str(c, json_get_str(a.json, "error_text")));
-        nanosleep(&pause, NULL);
+        os_pause_ms(POLL_MS);
     }
 }

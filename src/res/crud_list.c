@@ -66,26 +66,24 @@ static err read_query(Ctx *c, const ResTable *t, const HttpRequest *r, ListSpec 
 typedef struct Page {
     const ResTable *t;
     const ListSpec *spec;
-    void *rows;
-    size_t n;
-    str cursor;
+    ListPage list;
 } Page;
 
 static err page_tx(Ctx *c, Tx *tx, void *arg) {
     Page *p = arg;
-    return res_list(c, tx, p->t->r, p->spec, &p->rows, &p->n, &p->cursor);
+    return res_list(c, tx, p->t->r, p->spec, &p->list);
 }
 
 static void write_page(const Page *p, Buf *out) {
     Json j = json_to(out);
     json_obj(&j), json_key(&j, "data"), json_arr(&j);
-    for (size_t i = 0; i < p->n; i++) {
+    for (size_t i = 0; i < p->list.n; i++) {
         json_obj(&j);
-        fields_write(p->t->rows, (char *)p->rows + i * p->t->r->size, &j, SHOW_API);
+        fields_write(p->t->rows, (char *)p->list.rows + i * p->t->r->size, &j, SHOW_API);
         json_end_obj(&j);
     }
     json_end_arr(&j);
-    json_kv_str(&j, "next_cursor", p->cursor);
+    json_kv_str(&j, "next_cursor", p->list.cursor);
     json_end_obj(&j);
 }
 
@@ -138,13 +136,13 @@ static err export_pull(Ctx *c, void *arg, Buf *out, bool *more) {
     Page p = { .t = x->t, .spec = &x->spec };
     TRY(db_read(c, c->db, page_tx, &p));
     if (x->csv && x->header) csv_line(c, x->t, NULL, out), x->header = false;
-    for (size_t i = 0; i < p.n; i++) {
-        const void *row = (char *)p.rows + i * x->t->r->size;
+    for (size_t i = 0; i < p.list.n; i++) {
+        const void *row = (char *)p.list.rows + i * x->t->r->size;
         if (x->csv) csv_line(c, x->t, row, out);
         else buf_add(out, res_json(c, x->t->r, row)), buf_add_char(out, '\n');
     }
-    x->spec.cursor = arena_str(x->mem, p.cursor);
-    *more = p.cursor.n > 0;
+    x->spec.cursor = arena_str(x->mem, p.list.cursor);
+    *more = p.list.cursor.n > 0;
     return ERR_OK;
 }
 static void export_done(void *arg) { arena_free(((Export *)arg)->mem); }

@@ -198,8 +198,7 @@ static err write_query(Query *q, const ScopeWhere *scope, size_t limit) {
     return ERR_OK;
 }
 
-static err read_rows(Query *q, Tx *tx, size_t limit, void **out_rows, size_t *out_n,
-                     bool *out_more) {
+static err read_rows(Query *q, Tx *tx, size_t limit, ListPage *out, bool *out_more) {
     size_t size = q->t->r->size, n = 0;
     Sql *sql = new(q->c->mem, Sql, 1);
     *sql = (Sql){ arena_printf(q->c->mem, "%s_list", q->t->r->name).p,
@@ -215,13 +214,12 @@ static err read_rows(Query *q, Tx *tx, size_t limit, void **out_rows, size_t *ou
     }
     if (more) rows_close(rows);
     *out_more = n > limit;
-    *out_n = n > limit ? limit : n;
-    *out_rows = items;
+    out->n = n > limit ? limit : n;
+    out->rows = items;
     return ERR_OK;
 }
 
-err res_list(Ctx *c, Tx *tx, const Resource *r, const ListSpec *spec, void **out_rows,
-             size_t *out_n, str *out_cursor) {
+err res_list(Ctx *c, Tx *tx, const Resource *r, const ListSpec *spec, ListPage *out) {
     Query *q = new(c->mem, Query, 1);
     *q = (Query){ .c = c, .t = table_of(r), .spec = spec };
     ScopeWhere scope = { 0 };
@@ -229,14 +227,13 @@ err res_list(Ctx *c, Tx *tx, const Resource *r, const ListSpec *spec, void **out
     size_t limit = spec->limit ? spec->limit : LIST_DEFAULT;
     assert(limit <= LIST_MAX);
     buf_init(&q->sql, 1 << 16);
-    bool more;
+    bool more = false;
+    *out = (ListPage){ 0 };
     err e = write_query(q, &scope, limit);
-    if (!e) e = read_rows(q, tx, limit, out_rows, out_n, &more);
+    if (!e) e = read_rows(q, tx, limit, out, &more);
     buf_done(&q->sql);
-    if (e) return e;
-    if (out_cursor) {
-        const char *last = *out_n ? (const char *)*out_rows + (*out_n - 1) * r->size : NULL;
-        *out_cursor = more ? cursor_make(q, scope.column ? scope.value : S("*"), last) : (str){ 0 };
-    }
+    if (e || !more) return e;
+    const char *last = (const char *)out->rows + (out->n - 1) * r->size;
+    out->cursor = cursor_make(q, scope.column ? scope.value : S("*"), last);
     return ERR_OK;
 }

@@ -112,8 +112,12 @@ typedef struct ListSpec {
     str search, cursor;          // cursor: from the last list with the same filters
     size_t limit;                // 0: LIST_DEFAULT
 } ListSpec;
-err res_list(Ctx *c, Tx *tx, const Resource *r, const ListSpec *spec, void **out_rows,
-             size_t *out_n, str *out_cursor);
+typedef struct ListPage {
+    void *rows; // n structs, one after the other
+    size_t n;
+    str cursor; // of the next page; absent: there is none
+} ListPage;
+err res_list(Ctx *c, Tx *tx, const Resource *r, const ListSpec *spec, ListPage *out);
 err list_filter(Ctx *c, const Resource *r, ListSpec *spec, const char *field, FilterOp op,
                 str value); // typed by the row
 

@@ -3,15 +3,16 @@
 // steps; what a failed or ended start has opened is closed in reverse. The main thread runs
 // loops[0]: signals, the executor's events, its share of connections.
 #include "base/log.h"
+#include "os/terminal.h"
 #include "res/bind.h"
 #include "res/event_relay.h"
 #include "res/kit.h"
+#include "res/serve.h"
 #include "res/snapshot.h"
 #include <signal.h>
 #include <stdio.h>
-#include <unistd.h>
 
-typedef struct Serve {
+struct Serve {
     App app;
     Ctx *c;
     File *lock;
@@ -19,8 +20,7 @@ typedef struct Serve {
     size_t threads_n, modules_up; // modules whose start has run
     Addr addr;
     Timer *drain;
-    bool looping;
-} Serve;
+};
 
 static void write_stderr(void *arg, str line) {
     (void)arg;
@@ -29,7 +29,8 @@ static void write_stderr(void *arg, str line) {
 static int64_t log_now(void *arg) { return os_wall_ms(arg); }
 
 static err apply_log(Ctx *c) {
-    bool json = kit_int(KIT_LOG_FORMAT) == 1 || (kit_int(KIT_LOG_FORMAT) == 0 && !isatty(2));
+    bool json =
+        kit_int(KIT_LOG_FORMAT) == 1 || (kit_int(KIT_LOG_FORMAT) == 0 && !os_is_terminal(2));
     log_to((LogSink){ write_stderr, log_now, c->os, json });
     str bad;
     if (log_levels(kit_text(KIT_LOG_LEVEL), &bad)) return ERR_OK;
@@ -195,13 +196,6 @@ static err open_server(Serve *s) {
     return server_listen(c, a->server, &addr, NULL);
 }
 
-static str real_dir(Serve *s) {
-    char path[4096];
-    const char *z = arena_z(s->c->mem, s->app.data_dir);
-    return *z == '/' || !getcwd(path, sizeof path) ? s->app.data_dir
-                                                   : arena_printf(s->c->mem, "%s/%s", path, z);
-}
-
 static void say_ready(Serve *s) {
     Ctx *c = s->c;
     str url = arena_printf(c->mem, "http://%s", s->addr.text), key = in_data(s, "admin.key");
@@ -210,7 +204,8 @@ static void say_ready(Serve *s) {
         log_at("serve", LOG_WARN, c, "cannot write the address file");
     const char *home = os_env(c->os, "HOME"); // where the command line of this user looks first
     str dir = arena_printf(c->mem, "%s/.local/state/lathe", home ? home : "");
-    str both = arena_printf(c->mem, STR_FMT "\n" STR_FMT "\n", STR_ARG(url), STR_ARG(real_dir(s)));
+    str both = arena_printf(c->mem, STR_FMT "\n" STR_FMT "\n", STR_ARG(url),
+                            STR_ARG(os_path_absolute(c, s->app.data_dir)));
     if (home
         && (dir_make(c, dir, 0700)
             || file_write_all(c, arena_printf(c->mem, STR_FMT "/server", STR_ARG(dir)), both,
@@ -230,16 +225,11 @@ static void stop_loops(void *arg) {
     for (size_t i = 0; i < s->app.loops_n; i++) loop_stop(s->app.loops[i]);
 }
 
-static void on_signal(void *arg, int number) {
-    Serve *s = arg;
-    if (number == SIGHUP) {
-        reload(s);
-        return;
-    }
+void serve_drain(Serve *s) {
     if (s->app.draining) {
         stop_loops(s);
         return;
-    } // a second one does not wait
+    }
     s->app.draining = true;
     log_at("serve", LOG_INFO, s->c, "draining: no new requests; those under way finish");
     for (const Module *const *m = s->app.modules; *m; m++)
@@ -248,18 +238,16 @@ static void on_signal(void *arg, int number) {
     server_drain(s->app.server, kit_int(KIT_DRAIN), stop_loops, s);
 }
 
+static void drain_now(void *s) { serve_drain(s); }
+void serve_quit(Serve *s) { loop_post(s->app.loops[0], drain_now, s); }
+
 static void run_loop(void *l) { loop_run(l); }
 
-static void run(Serve *s) {
-    static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
+void serve_run(Serve *s) {
     App *a = &s->app;
-    for (size_t i = 0; i < countof(signals); i++)
-        loop_on_signal(a->loops[0], signals[i], on_signal, s);
     for (s->threads_n = 0; s->threads_n + 1 < a->loops_n; s->threads_n++)
         thread_start(a->os, "loop", run_loop, a->loops[s->threads_n + 1],
                      &s->threads[s->threads_n]);
-    s->looping = true;
-    say_ready(s);
     for (const Module *const *m = a->modules; *m; m++)
         if ((*m)->ready) (*m)->ready(s->c);
     loop_run(a->loops[0]);
@@ -285,7 +273,24 @@ static void close_all(Serve *s) {
     file_close(s->lock);
 }
 
-static err start(Serve *s, int argc, char **argv) {
+Serve *serve_new(const Module *const *mods) {
+    Serve *s = mem_new(sizeof *s);
+    s->app.os = os_real(), s->app.modules = mods;
+    s->c = app_ctx_new(&s->app);
+    return s;
+}
+const Ctx *serve_ctx(const Serve *s) { return s->c; }
+App *serve_app(Serve *s) { return &s->app; }
+Addr serve_addr(const Serve *s) { return s->addr; }
+
+void serve_free(Serve *s) {
+    if (!s) return;
+    close_all(s);
+    app_ctx_free(s->c);
+    mem_free(s);
+}
+
+err serve_open(Serve *s, int argc, char **argv) {
     TRY(load_settings(s, argc, argv));
     TRY(open_data(s));
     tables_init(s->app.modules);
@@ -297,21 +302,33 @@ static err start(Serve *s, int argc, char **argv) {
     return open_server(s);
 }
 
+// ---- the verb
+static void on_signal(void *s, int number) {
+    if (number == SIGHUP) reload(s);
+    else serve_drain(s);
+}
+
+static void say_failure(const Ctx *c) {
+    Buf b;
+    buf_init(&b, 4096);
+    failure_format(&c->failure, "en", &b);
+    fprintf(stderr, "lathe serve: %s\n", buf_z(&b));
+    buf_done(&b);
+}
+
 int serve_main(int argc, char **argv, const Module *const *mods) {
-    static Serve s;
-    s.app.os = os_real(), s.app.modules = mods;
-    s.c = app_ctx_new(&s.app);
-    err e = start(&s, argc, argv);
-    if (!e) run(&s);
+    static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
+    Serve *s = serve_new(mods);
+    err e = serve_open(s, argc, argv);
+    for (size_t i = 0; !e && i < countof(signals); i++)
+        loop_on_signal(s->app.loops[0], signals[i], on_signal, s);
     if (e) {
-        Buf b;
-        buf_init(&b, 4096);
-        failure_format(&s.c->failure, "en", &b);
-        fprintf(stderr, "lathe serve: %s\n", buf_z(&b));
-        buf_done(&b);
+        say_failure(s->c);
+    } else {
+        say_ready(s);
+        serve_run(s);
+        log_at("serve", LOG_INFO, s->c, "stopped");
     }
-    if (!e) log_at("serve", LOG_INFO, s.c, "stopped");
-    close_all(&s);
-    app_ctx_free(s.c);
+    serve_free(s);
     return err_row(e)->exit_status;
 }

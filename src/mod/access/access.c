@@ -108,13 +108,17 @@ static err seed_first(Ctx *c, Tx *tx, void *arg) {
 }
 
 static err seed_again(Ctx *c, Tx *tx, void *arg) {
-    void *rows;
-    size_t n;
+    ListPage page;
     ListSpec spec = { .limit = LIST_MAX };
     bool *any = arg;
-    TRY(res_list(c, tx, &organisation_resource, &spec, &rows, &n, NULL));
-    *any = n > 0;
-    for (size_t i = 0; i < n; i++) TRY(roles_seed(c, tx, ((Organisation *)rows)[i].head.id));
+    *any = false;
+    do {
+        TRY(res_list(c, tx, &organisation_resource, &spec, &page));
+        const Organisation *orgs = page.rows;
+        for (size_t i = 0; i < page.n; i++) TRY(roles_seed(c, tx, orgs[i].head.id));
+        *any |= page.n > 0;
+        spec.cursor = page.cursor;
+    } while (spec.cursor.n);
     return ERR_OK;
 }
 

@@ -53,10 +53,10 @@ typedef struct Loader {
 static err each(Loader *l, const Resource *r, err (*fn)(Loader *, void *row)) {
     ListSpec spec = { .limit = LIST_MAX, .all_scopes = true };
     do {
-        void *rows;
-        size_t n;
-        TRY(res_list(l->c, l->tx, r, &spec, &rows, &n, &spec.cursor));
-        for (size_t i = 0; i < n; i++) TRY(fn(l, (char *)rows + i * r->size));
+        ListPage page;
+        TRY(res_list(l->c, l->tx, r, &spec, &page));
+        for (size_t i = 0; i < page.n; i++) TRY(fn(l, (char *)page.rows + i * r->size));
+        spec.cursor = page.cursor;
     } while (spec.cursor.n);
     return ERR_OK;
 }
@@ -100,15 +100,21 @@ static void write_role(Loader *l, str role) {
     for (size_t i = 0; r && i < r->permissions_n; i++) json_put_str(l->out, r->permissions[i]);
 }
 
-static void write_head(Loader *l, const Head *h, str org, str hash, int64_t expires,
-                       const char *kind, str owner, str owner_name) {
+typedef struct KeyHead {
+    const Head *head;
+    str org, hash, owner, owner_name;
+    int64_t expires_ms;
+    const char *kind;
+} KeyHead;
+
+static void write_head(Loader *l, const KeyHead *k) {
     Json *j = l->out;
     json_obj(j);
-    json_kv_str(j, "hash", hash), json_kv_str(j, "id", h->id), json_kv_str(j, "name", h->name),
-        json_kv_str(j, "org", org);
-    json_kv_str(j, "project", h->project), json_kv_z(j, "kind", kind),
-        json_kv_str(j, "owner", owner);
-    json_kv_str(j, "owner_name", owner_name), json_kv_i64(j, "expires", expires);
+    json_kv_str(j, "hash", k->hash), json_kv_str(j, "id", k->head->id);
+    json_kv_str(j, "name", k->head->name), json_kv_str(j, "org", k->org);
+    json_kv_str(j, "project", k->head->project), json_kv_z(j, "kind", k->kind);
+    json_kv_str(j, "owner", k->owner), json_kv_str(j, "owner_name", k->owner_name);
+    json_kv_i64(j, "expires", k->expires_ms);
 }
 
 static err write_api_key(Loader *l, void *row) {
@@ -119,10 +125,11 @@ static err write_api_key(Loader *l, void *row) {
     if (k->disabled || (a && a->disabled) || (u && u->disabled) || (!a && !u && !system))
         return ERR_OK;
     Json *j = l->out;
-    write_head(l, &k->head, k->head.org, k->hash, k->expires_at, a ? "service" : "user", k->owner,
-               a   ? a->head.name
-               : u ? u->head.name
-                   : k->owner);
+    write_head(l, &(KeyHead){ &k->head, k->head.org, k->hash, k->owner,
+                              a   ? a->head.name
+                              : u ? u->head.name
+                                  : k->owner,
+                              k->expires_at, a ? "service" : "user" });
     json_key(j, "rights"), json_arr(j);
     for (size_t i = 0; a && i < a->roles_n; i++) write_role(l, a->roles[i]);
     for (size_t i = 0; u && i < l->members_n; i++) {
@@ -147,8 +154,9 @@ static err write_admin_key(Loader *l, void *row) {
     const AdminKey *k = row;
     const User *u = map_get(&l->users, k->user);
     if (k->disabled || (u && u->disabled)) return ERR_OK;
-    write_head(l, &k->head, k->admin_org, k->hash, k->expires_at, "user",
-               u ? u->head.id : k->head.id, u ? u->head.name : k->head.name);
+    const Head *owner = u ? &u->head : &k->head;
+    write_head(l, &(KeyHead){ &k->head, k->admin_org, k->hash, owner->id, owner->name,
+                              k->expires_at, "user" });
     json_key(l->out, "rights"), json_arr(l->out), json_put_str(l->out, S("*")),
         json_end_arr(l->out);
     json_end_obj(l->out);

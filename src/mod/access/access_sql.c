@@ -16,7 +16,7 @@ const Migration access_migrations[] = {
       "CREATE TABLE users (id TEXT PRIMARY KEY, name TEXT NOT NULL, org TEXT NOT NULL, email TEXT, "
       "title TEXT, "
       "disabled BIGINT NOT NULL, " TAIL "CREATE UNIQUE INDEX users_name ON users (org, name); "
-                                        "CREATE INDEX users_email ON users (org, email);"
+      "CREATE INDEX users_email ON users (org, email);"
       "CREATE TABLE roles (id TEXT PRIMARY KEY, name TEXT NOT NULL, org TEXT NOT NULL, title TEXT, "
       "permissions TEXT NOT NULL, "
       "builtin BIGINT NOT NULL, " TAIL "CREATE UNIQUE INDEX roles_name ON roles (org, name);"

@@ -164,6 +164,16 @@ static err organisation_stage(Ctx *c, Tx *tx, const void *old, const void *now) 
     return old || !o ? ERR_OK : roles_seed(c, tx, o->head.id);
 }
 
+static err still_holds(Ctx *c, Tx *tx, const Resource *r, const Project *p) {
+    ListSpec spec = { .limit = 1 };
+    ListPage page;
+    if (r->scope != SCOPE_PROJECT || r->flags & RES_NO_CREATE) return ERR_OK; // history may stay
+    TRY(res_list(c, tx, r, &spec, &page));
+    if (!page.n) return ERR_OK;
+    return fail(c, ERR_CONFLICT, R_PROJECT_FULL, "project", say_str(c, p->head.name), "kind",
+                r->plural);
+}
+
 // What a project holds must go first: deployments run, models lie on disk.
 static err project_check(Ctx *c, Tx *tx, const void *old, void *now) {
     const Project *p = old;
@@ -172,15 +182,8 @@ static err project_check(Ctx *c, Tx *tx, const void *old, void *now) {
     c->project = p->head.id;
     err e = ERR_OK;
     for (const Module *const *m = app_of(c)->modules; !e && *m; m++)
-        for (const Resource *const *r = (*m)->resources; !e && r && *r; r++) {
-            ListSpec spec = { .limit = 1 };
-            void *rows;
-            size_t n = 0;
-            if ((*r)->scope == SCOPE_PROJECT) e = res_list(c, tx, *r, &spec, &rows, &n, NULL);
-            if (!e && n)
-                e = fail(c, ERR_CONFLICT, R_PROJECT_FULL, "project", say_str(c, p->head.name),
-                         "kind", (*r)->plural);
-        }
+        for (const Resource *const *r = (*m)->resources; !e && r && *r; r++)
+            e = still_holds(c, tx, *r, p);
     c->project = was;
     return e;
 }

@@ -65,10 +65,11 @@ static err query(Ctx *c, Tx *tx, Json *out) {
     ListSpec spec = { .limit = LIST_MAX, .all_scopes = true };
     json_obj(out), json_key(out, "deployments"), json_arr(out);
     do {
-        void *rows;
-        size_t n;
-        TRY(res_list(c, tx, &deployment_resource, &spec, &rows, &n, &spec.cursor));
-        for (size_t i = 0; i < n; i++) write_deployment(out, (const Deployment *)rows + i);
+        ListPage page;
+        TRY(res_list(c, tx, &deployment_resource, &spec, &page));
+        for (size_t i = 0; i < page.n; i++)
+            write_deployment(out, (const Deployment *)page.rows + i);
+        spec.cursor = page.cursor;
     } while (spec.cursor.n);
     json_end_arr(out), json_end_obj(out);
     return ERR_OK;

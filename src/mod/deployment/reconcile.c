@@ -95,12 +95,13 @@ static err load_page(Ctx *c, Tx *tx, void *arg) {
     ListSpec spec = { .limit = LIST_MAX, .all_scopes = true };
     t->n = 0, t->all = NULL;
     do {
-        void *rows;
-        size_t n;
-        TRY(res_list(c, tx, &deployment_resource, &spec, &rows, &n, &spec.cursor));
+        ListPage page;
+        TRY(res_list(c, tx, &deployment_resource, &spec, &page));
+        size_t n = page.n;
         Deployment *grown = new (c->mem, Deployment, t->n + n + 1);
         if (t->n) memcpy(grown, t->all, t->n * sizeof *grown);
-        if (n) memcpy(grown + t->n, rows, n * sizeof *grown);
+        if (n) memcpy(grown + t->n, page.rows, n * sizeof *grown);
+        spec.cursor = page.cursor;
         t->all = grown, t->n += n;
     } while (spec.cursor.n);
     for (size_t i = 0; i < t->n; i++)
@@ -157,7 +158,9 @@ Policy policy_now(const Deployment *d) {
                      .healthy_ms = HEALTHY_MS,
                      .hung_ms = setting_int(&deployment_settings[SET_HUNG_AFTER]),
                      .quiet_ms = QUIET_MS,
-                     .drain_ms = d->drain_ms };
+                     .drain_ms = d->drain_ms,
+                     .slow_ms = 2 * setting_int(&deployment_settings[SET_PROBE_TIMEOUT])
+                                + setting_int(&deployment_settings[SET_PROBE_EVERY]) };
 }
 
 // ---- planning

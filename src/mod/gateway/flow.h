@@ -146,4 +146,7 @@ enum {
     GW_SETTINGS
 };
 extern const Setting gateway_settings[GW_SETTINGS + 1];
+extern const Route gateway_routes[];
+extern const Metric gateway_waiting, gateway_running;
+extern const Metric *const gateway_metrics[];
 #endif

@@ -44,20 +44,20 @@ const Setting gateway_settings[GW_SETTINGS + 1] = {
     { 0 }
 };
 
-static const Metric metric_waiting = { "lathe.gateway.queue.waiting", "", METRIC_GAUGE,
+const Metric gateway_waiting = { "lathe.gateway.queue.waiting", "", METRIC_GAUGE,
     { "deployment" }, NULL,
     "Requests that wait for a slot", "等待槽位的请求数" };
-static const Metric metric_running = { "lathe.gateway.requests.running", "", METRIC_GAUGE,
+const Metric gateway_running = { "lathe.gateway.requests.running", "", METRIC_GAUGE,
     { "deployment" }, NULL,
     "Requests at an engine", "引擎处理中的请求数" };
-static const Metric *const metrics[] = { &metric_waiting, &metric_running, NULL };
+const Metric *const gateway_metrics[] = { &gateway_waiting, &gateway_running, NULL };
 
 static void chat(Exchange *x) { flow_start(x, OP_CHAT); }
 static void completions(Exchange *x) { flow_start(x, OP_COMPLETION); }
 static void embeddings(Exchange *x) { flow_start(x, OP_EMBEDDING); }
 
 enum { STREAMS = ROUTE_STREAM | ROUTE_FOREIGN, BODY_MAX = 1 << 30 };
-static const Route routes[] = {
+const Route gateway_routes[] = {
     { HTTP_GET, "/v1/models", STREAMS, "inference.use", .stream = gateway_models,
       .en = "Models that this project's keys may name", .zh = "本项目密钥可用的模型" },
     { HTTP_GET, "/v1/models/{model}", STREAMS, "inference.use", .stream = gateway_models,
@@ -74,34 +74,3 @@ static const Route routes[] = {
     { 0 }
 };
 // clang-format on
-
-static void collect(void *arg) {
-    Ctx *c = app_ctx_new(arg);
-    LineView *views;
-    size_t n = lines_view(c, &views);
-    for (size_t i = 0; i < n; i++) {
-        metric_set(&metric_waiting, (double)views[i].waiting, views[i].deployment);
-        metric_set(&metric_running, (double)views[i].running, views[i].deployment);
-    }
-    app_ctx_free(c);
-}
-
-static err gateway_init(Ctx *c) {
-    metric_collector(collect, app_of(c));
-    snapshot_on_swap(lines_refresh, NULL);
-    return ERR_OK;
-}
-
-const Module gateway_module = {
-    .name = "gateway",
-    .needs = "access deployment trace usage",
-    .routes = routes,
-    .settings = gateway_settings,
-    .metrics = metrics,
-    .reasons = gateway_reasons,
-    .verbs = gateway_verbs,
-    .init = gateway_init,
-    .en = "Every model behind one endpoint",
-    .zh = "统一的模型入口",
-};
-REASONS_DEFINE(GATEWAY_REASONS, gateway_reasons)

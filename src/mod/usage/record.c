@@ -126,7 +126,8 @@ bool usage_unpack(str bytes, RequestRecord *out) {
     str in = str_n(bytes.p + 1, bytes.n - 1);
     for (size_t i = 0; i < countof(pack_rows) && in.n; i++)
         if (!take_row(&pack_rows[i], &in, out)) return false;
-    // What a column needs is never absent: a record that cannot be stored would hold up all after it.
+    // What a column needs is never absent: a record that cannot be stored would hold up all after
+    // it.
     str *needed[] = { &out->org, &out->project, &out->model };
     for (size_t i = 0; i < countof(needed); i++)
         if (!needed[i]->p) *needed[i] = S("");
