@@ -19,7 +19,7 @@ typedef struct Look { // what is seen of it now
 } Look;
 typedef struct Policy {
     int64_t backoff_first_ms, backoff_max_ms, window_ms, window_exits, hung_ms, healthy_ms,
-        quiet_ms, drain_ms;
+        quiet_ms, drain_ms, slow_ms;
 } Policy;
 Policy policy_now(const Deployment *d);
 void replica_step(Arena *mem, ReplicaRow *r, const Look *l, const Policy *p, int64_t now_ms);

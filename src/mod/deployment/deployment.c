@@ -21,6 +21,7 @@ const Module deployment_module = {
     .migrations = deployment_migrations,
     .migrations_n = 1,
     .reasons = deployment_reasons,
+    .verbs = deployment_verbs,
     .init = init,
     .start = start,
     .stop = stop,
@@ -66,9 +67,14 @@ static err start(Ctx *c) {
                                  : ERR_OK; // a database that is away must not keep the server down
 }
 
-static void stop(void *app) {
+err deployment_sync(Ctx *c) { return worker_sync(c, reconciler); }
+void deployment_rest(void) {
     worker_stop(reconciler);
     reconciler = NULL;
+}
+
+static void stop(void *app) {
+    deployment_rest();
     reconcile_close(app);
     probes_close();
     flight_close();

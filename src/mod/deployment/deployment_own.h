@@ -89,6 +89,7 @@ enum {
 extern const Setting deployment_settings[DEPLOYMENT_SETTINGS + 1];
 extern const Resource deployment_resource;
 extern const Route deployment_routes[];
+extern const CliVerb deployment_verbs[];
 extern const Metric *const deployment_metrics[];
 extern const Metric metric_replicas, metric_restarts, metric_memory;
 extern const Migration deployment_migrations[];
@@ -111,6 +112,10 @@ err endpoint_parse(Ctx *c, str url, Url *out);
 // The socket of a launched replica, as this node sees it; ERR_INVALID when the path is too long.
 err replica_socket(Ctx *c, str replica_id, Addr *out);
 str socket_dir(Ctx *c);
+
+// For tests: a whole turn that began after the call; and no more turns.
+err deployment_sync(Ctx *c);
+void deployment_rest(void);
 
 // ---- reconcile.c
 err reconcile(Ctx *c, bool *out_again); // again: something was set going, look at once

@@ -11,7 +11,8 @@ static const Policy policy = { .backoff_first_ms = 1000,
                                .hung_ms = 30000,
                                .healthy_ms = 30000,
                                .quiet_ms = 1000,
-                               .drain_ms = 60000 };
+                               .drain_ms = 60000,
+                               .slow_ms = 12000 };
 
 // ---- plans: a world that does what it is told, in a random order and time
 
@@ -321,17 +322,22 @@ TEST(deployment_replica_that_was_healthy_starts_its_backoff_again) {
 
 TEST(deployment_replica_that_is_silent_is_killed_and_says_why) {
     ReplicaRow r = { .state = AT_READY, .ready_at = 1 };
-    Look silent = alive(PROBE_READY);
-    silent.silent_ms = policy.hung_ms + 1;
-    silent.probe = PROBE_FAILED;
+    Look silent = alive(PROBE_READY); // what it said last
+    silent.silent_ms = policy.slow_ms;
+    see(&r, silent, 100);
+    CHECK_INT(r.state, AT_READY); // a machine may be busy
+    silent.silent_ms = policy.slow_ms + 1;
     see(&r, silent, 100);
     CHECK_INT(r.state, AT_UNREADY); // nothing new is sent to it
+    see(&r, silent, 150);
+    CHECK_INT(r.state, AT_UNREADY);
+    silent.silent_ms = policy.hung_ms + 1;
     see(&r, silent, 200);
     CHECK_INT(r.state, AT_HUNG);
     Look killed = dead();
     see(&r, killed, 300);
     CHECK_INT(r.state, AT_WAITING);
-    CHECK(str_find(r.reason, S("answered no probe for 30 s")) >= 0);
+    CHECK(str_find(r.reason, S("answered no probe for 30s")) >= 0);
 }
 
 TEST(deployment_replica_that_is_shunned_comes_back_when_its_probe_passes) {

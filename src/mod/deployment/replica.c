@@ -3,6 +3,7 @@
 // tested. Back-off doubles with failures in a row and is forgotten after a healthy while; exits
 // within a window, counted from the first of them, tell a crash loop.
 // Owner: texts go into the caller's arena. Threads: any.
+#include "base/time.h"
 #include "mod/deployment/decide.h"
 #include <assert.h>
 
@@ -49,9 +50,10 @@ void replica_exit(Arena *mem, ReplicaRow *r, str reason, const Policy *p, int64_
 
 static void hang(Arena *mem, ReplicaRow *r, const Look *l, int64_t now_ms) {
     bool broken = l->probe == PROBE_BROKEN;
-    r->reason = broken ? kept(mem, l->probe_text)
-                       : arena_printf(mem, "it answered no probe for %lld s and is started again",
-                                      (long long)(l->silent_ms / 1000));
+    r->reason = broken
+                    ? kept(mem, l->probe_text)
+                    : arena_printf(mem, "it answered no probe for " STR_FMT " and is started again",
+                                   STR_ARG(span_format(mem, l->silent_ms / 1000 * 1000)));
     replica_to(r, AT_HUNG, now_ms);
 }
 
@@ -75,12 +77,16 @@ static void step_alive(Arena *mem, ReplicaRow *r, const Look *l, const Policy *p
     switch (r->state) {
     case AT_STARTING:
         r->progress = loaded_percent(r, l);
-        if (answers) become_ready(r, now_ms);
+        if (answers && (l->pid || !l->launched)) become_ready(r, now_ms);
         else if (silent && l->launched) hang(mem, r, l, now_ms);
         else if (l->probe == PROBE_FAILED) r->reason = kept(mem, l->probe_text);
         break;
     case AT_READY:
-        if (l->probe == PROBE_FAILED || l->probe == PROBE_BROKEN) {
+        if (l->silent_ms > p->slow_ms) {
+            str span = span_format(mem, p->slow_ms / 1000 * 1000);
+            r->reason = arena_printf(mem, "it has answered no probe for " STR_FMT, STR_ARG(span));
+            replica_to(r, AT_UNREADY, now_ms);
+        } else if (l->probe == PROBE_FAILED || l->probe == PROBE_BROKEN) {
             r->reason = kept(mem, l->probe_text);
             replica_to(r, AT_UNREADY, now_ms);
         } else if (now_ms - r->ready_at >= p->healthy_ms) {
@@ -88,7 +94,7 @@ static void step_alive(Arena *mem, ReplicaRow *r, const Look *l, const Policy *p
         }
         break;
     case AT_UNREADY:
-        if (answers) become_ready(r, now_ms);
+        if (answers && l->silent_ms <= p->slow_ms) become_ready(r, now_ms);
         else if (silent && l->launched) hang(mem, r, l, now_ms);
         else if (l->probe == PROBE_FAILED) r->reason = kept(mem, l->probe_text);
         break;
@@ -126,12 +132,12 @@ void replica_step(Arena *mem, ReplicaRow *r, const Look *l, const Policy *p, int
         step_gone(mem, r, l, p, now_ms);
         return;
     }
-    if (l->launched) {
+    if (l->launched && l->pid) { // of one that was just found nothing is known yet
         int64_t change = l->memory_bytes - r->memory_bytes;
         if (change < 0) change = -change;
         if (change * 10 > r->memory_bytes) r->memory_bytes = l->memory_bytes;
         r->pid = l->pid, r->started_at = l->started_ms;
-    } else if (!r->started_at) {
+    } else if (!l->launched && !r->started_at) {
         r->started_at = now_ms;
     }
     step_alive(mem, r, l, p, now_ms);

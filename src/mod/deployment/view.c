@@ -77,15 +77,17 @@ static void view_none_ready(Ctx *c, Deployment *d, const Count *n, str blocked, 
 }
 
 static void view_some_ready(Ctx *c, Deployment *d, const Count *n, str blocked, int64_t now_ms) {
-    int64_t want = n->wanted;
+    int64_t leaving = n->by[AT_DRAINING] + n->by[AT_ENDING];
     str why = blocked;
     if (n->trouble) why = trouble_text(c, n->trouble, now_ms);
     else if (!why.n && n->starting) why = loading_text(c, n->starting);
-    bool fresh = n->starting && !n->starting->restarts && !n->trouble && !blocked.n;
+    else if (!why.n && leaving)
+        why = arena_printf(c->mem, "%lld more finish their requests and end", (long long)leaving);
+    bool fresh = !n->trouble && !blocked.n && (leaving || (n->starting && !n->starting->restarts));
     const char *of = n->old ? " of the new generation" : "";
     str text =
         arena_printf(c->mem, "%lld of %lld replicas%s are ready%s" STR_FMT, (long long)n->ready_now,
-                     (long long)want, of, why.n ? "; " : "", STR_ARG(why));
+                     (long long)n->wanted, of, why.n ? "; " : "", STR_ARG(why));
     say_state(d, n->old || fresh ? DEP_UPDATING : DEP_DEGRADED, text);
 }
 
