@@ -464,6 +464,19 @@ TEST(os_stream_read_timeout_rests_while_paused) {
     CHECK(connect_raw(&t));
     CHECK(PLAY(&t, b_hold_limit, open_window, window_over, b_lives));
 }
+static bool resume_b(Talk *t) { // the pause does not count: its limit of 30 ms begins now
+    stream_read(t->b.s, true);
+    t->b.got = (size_t)os_mono_ns(os_real());
+    return true;
+}
+TEST(os_stream_read_timeout_begins_anew_after_a_pause) {
+    Talk t;
+    CHECK(begin(&t, "unix"));
+    CHECK(connect_raw(&t));
+    CHECK(PLAY(&t, b_hold_limit, open_window, window_over, resume_b, b_ended));
+    CHECK_INT(t.b.why, STREAM_TIMEOUT);
+    CHECK(os_mono_ns(os_real()) - (int64_t)t.b.got >= 30 * 1000000);
+}
 static bool write_to_nobody(Talk *t) { // raw never reads
     if (!t->b.s) return false;
     stream_timeouts(t->b.s, 0, 30);
