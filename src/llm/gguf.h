@@ -13,7 +13,7 @@
 // More is refused. Together they bound a call to 64 MiB of memory and one pass over GGUF_HEADER_MAX
 // bytes, whatever the file claims.
 enum {
-    GGUF_HEADER_MAX = 256 << 20, // bytes before the tensor data
+    GGUF_HEADER_MAX = 128 << 20, // bytes before the tensor data
     GGUF_KEYS_MAX = 16384,
     GGUF_TENSORS_MAX = 65536,
     GGUF_KEY_MAX = 1024,     // bytes of a key

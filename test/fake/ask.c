@@ -78,6 +78,8 @@ static bool common_fields(Ctx *c, const Engine *e, yyjson_val *root, Ask *a, Ref
     a->n = 1;
     if (!field_range(c, root, (Range){ "n", 1, e->o.slots }, &a->n, why)) return false;
     a->usage = json_get_bool(json_get(root, "stream_options"), "include_usage", false);
+    a->timings = json_get_bool(root, "timings_per_token", false);
+    a->progress = json_get_bool(root, "return_progress", false);
     return field_bool(c, root, "stream", &a->stream, why)
            && field_bool(c, root, "ignore_eos", &a->ignore_eos, why);
 }

@@ -21,7 +21,7 @@ typedef struct Options {
     Behaviour b;
     char alias[TEXT_MAX], model[TEXT_MAX], host[TEXT_MAX], api_key[TEXT_MAX];
     int64_t port, load_ms, slots, ctx_size, batch, seed, hang_after, exit_after, dimensions, keep,
-        idle_ms;
+        idle_ms, ping_s;
     bool embeddings, metrics, no_slots;
 } Options;
 
@@ -56,7 +56,7 @@ typedef struct Refusal {
 } Refusal;
 typedef struct Ask {
     AskKind kind;
-    bool stream, usage, ignore_eos, json, base64;
+    bool stream, usage, ignore_eos, json, base64, timings, progress;
     int64_t max_tokens; // -1: as many as there are
     int64_t n;
     str model;

@@ -93,6 +93,12 @@ def test_failures_come_at_their_rate_and_repeat_with_the_seed():
 
 
 def test_cut_answers_break_and_are_billed_to_the_token():
+    with fake("--cut-rate", "1000000", "--tokens", "30", "--tokens-per-chunk", "100") as e:
+        try:
+            e.ask("/v1/completions", {"prompt": "b", "stream": True})
+            true(False, "a stream in one event came whole")
+        except http.client.IncompleteRead:
+            same(e.outcome("cut")["requests"], 1)
     with fake("--cut-rate", "1000000", "--tokens", "30") as e:
         c = e.connection()
         c.request("POST", "/v1/completions", json.dumps({"prompt": "a", "stream": True}),
@@ -119,6 +125,15 @@ def test_times():
             start = time.monotonic()
             same(e.text(stream=stream, max_tokens=9)[0], 200)
             true(time.monotonic() - start >= 0.160, "80 ms and 8 gaps of 10 ms")
+
+
+def test_silence_gets_comments():
+    with fake("--sse-ping-interval", "1", "--token-ms", "2500", "--tokens", "2") as e:
+        c = e.connection()
+        c.request("POST", "/v1/completions", json.dumps({"prompt": "a", "stream": True,
+                                                         "max_tokens": 2}))
+        parts = c.getresponse().read().decode().split("\n\n")
+        same([p[:1] for p in parts], ["d", ":", ":", "d", "d", "d", ""])
 
 
 def test_tokens_per_chunk():

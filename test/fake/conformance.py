@@ -25,7 +25,8 @@ import threading
 import time
 
 SERVER_OPTIONS = ["--ctx-size", "1024", "--parallel", "2", "--alias", "conformance", "--threads", "2",
-                  "--metrics", "--embeddings", "--pooling", "mean", "--no-webui", "--cache-ram", "0"]
+                  "--metrics", "--embeddings", "--pooling", "mean", "--no-ui", "--cache-ram", "0",
+                  "--offline", "-fit", "off", "-no-kvu", "--sse-ping-interval", "1", "-lv", "3"]
 START_S = 120
 
 
@@ -93,6 +94,8 @@ class Engine:
         for p in parts:
             true(p.startswith("data: ") and "\n" not in p, f"an event is one data line: {p!r}")
         same(parts[-1], "data: [DONE]")
+        if len(body.get("prompt", "")) > 1 and isinstance(body["prompt"], list):
+            same(parts.pop(0), "data: null", "how several prompts begin")
         events = [json.loads(p[len("data: "):]) for p in parts[:-1]]
         for e in events:
             if "usage" in e:
@@ -297,6 +300,8 @@ def test_apply_template(e):
     refused(e, "/apply-template", {}, 400, "invalid_request_error")
     usage = e.ok("/v1/chat/completions", chat(max_tokens=1))["usage"]
     same(usage["prompt_tokens"], counted(e, answer["prompt"]), "a prompt is its template's tokens")
+    same(e.ok("/v1/chat/completions/input_tokens", {"messages": HI}),
+         {"input_tokens": usage["prompt_tokens"], "object": "response.input_tokens"})
 
 
 # ---- answers
@@ -369,6 +374,41 @@ def test_chat_choices(e):
         mine = [v["choices"][0] for v in events if v["choices"][0]["index"] == i]
         same(mine[0]["delta"], {"role": "assistant", "content": None})
         same(mine[-1]["finish_reason"], "length")
+
+
+def test_streams_tell_the_usage_of_each_choice(e):
+    events = e.stream("/v1/chat/completions", chat(n=2, max_tokens=3, ignore_eos=True,
+                                                   stream_options={"include_usage": True}))
+    usage = [v["usage"] for v in events if "usage" in v]
+    same([u["completion_tokens"] for u in usage], [3, 3])
+    same([v["choices"] for v in events if "usage" in v], [[], []])
+    events = e.stream("/v1/completions", text(prompt=["Once upon a time", "Two"], max_tokens=2,
+                                              ignore_eos=True))
+    usage = {v["choices"][0]["index"]: v["usage"] for v in events if "usage" in v}
+    for i, prompt in enumerate(("Once upon a time", "Two")):
+        same((usage[i]["prompt_tokens"], usage[i]["completion_tokens"]), (counted(e, prompt), 2))
+
+
+def test_streams_count_as_they_go(e):
+    events = e.stream("/v1/chat/completions", chat(ignore_eos=True, timings_per_token=True))
+    shape(events, [CHAT_EVENT])
+    told = [(bool(v["choices"][0]["delta"].get("content")), v["timings"]["predicted_n"])
+            for v in events if "timings" in v]
+    same([n for content, n in told if content], list(range(1, 9)))
+    same(told[-1], (False, 8))
+    true("timings" not in events[0], "the role comes without")
+    events = e.stream("/v1/completions", text(ignore_eos=True, timings_per_token=True))
+    shape(events, [TEXT_EVENT])
+    same([v["timings"]["predicted_n"] for v in events], list(range(1, 9)) + [8])
+
+
+def test_streams_tell_of_progress(e):
+    events = e.stream("/v1/chat/completions", chat(ignore_eos=True, return_progress=True))
+    progress = [v["prompt_progress"] for v in events if "prompt_progress" in v]
+    shape(progress, [{"total": int, "cache": int, "processed": int, "time_ms": int}])
+    same(progress[-1]["processed"], progress[-1]["total"])
+    same([v["choices"][0]["delta"] for v in events[:len(progress) + 1]],
+         [{"role": "assistant", "content": None}] * (len(progress) + 1))
 
 
 def test_chat_content_parts(e):

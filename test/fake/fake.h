@@ -89,6 +89,7 @@ typedef struct Job {
     int64_t cut_at;      // tokens after which the connection is cut; -1: never
     int64_t start_ns;    // in a slot from then on
     int64_t due_ns;      // of the next event of a stream
+    int64_t sent_ns;     // the last one
     int64_t first_ms;    // to the first token
     uint64_t seed;
     char id[48];
@@ -104,6 +105,7 @@ void write_begin(Job *j);                          // of a stream
 void write_piece(Job *j, size_t choice, str text); // these three append to e->text
 void write_finish(Job *j, size_t choice);
 void write_end(Job *j);
+const Prompt *job_prompt(const Job *j, size_t choice);
 void write_whole(Job *j); // these two reply
 void write_embeddings(Job *j);
 
@@ -121,6 +123,6 @@ void requests_route(Exchange *x, const NetRoute *route);
 typedef struct Post { // a POST of JSON; false: why says it
     bool (*answer)(Exchange *x, yyjson_val *root, Json *j, Refusal *why);
 } Post;
-extern const Post post_tokenize, post_template, post_options;
+extern const Post post_tokenize, post_template, post_count, post_options;
 void post_route(Exchange *x, const NetRoute *route);
 #endif

@@ -29,6 +29,7 @@ static const NetRoute *const routes[] = {
     POST("/apply-template", post_route, &post_template),
     POST("/chat/completions", job_route, &chat),
     POST("/v1/chat/completions", job_route, &chat),
+    POST("/v1/chat/completions/input_tokens", post_route, &post_count),
     POST("/v1/completions", job_route, &text),
     POST("/v1/embeddings", job_route, &embed),
     GET("/fake/ledger", info_route, &info_ledger),

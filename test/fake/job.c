@@ -99,6 +99,7 @@ static void again_at(Job *j, int64_t ns) {
 
 static void flush(Job *j) {
     exchange_write(j->x, buf_str(&j->e->text));
+    if (j->e->text.n) j->sent_ns = loop_now_ns(j->e->loop);
     buf_clear(&j->e->text);
 }
 
@@ -151,7 +152,7 @@ static void step(Job *j) {
     int64_t many = j->b.tokens_per_chunk ? j->b.tokens_per_chunk : 1;
     str piece;
     buf_clear(b);
-    while (many-- && g->made < g->total && gen_next(g, &piece)) {
+    while (many-- && j->made != j->cut_at && g->made < g->total && gen_next(g, &piece)) {
         j->due_ns += gap_ns(j);
         buf_add(b, piece);
         j->made++;
@@ -165,24 +166,26 @@ static void step(Job *j) {
 
 static void stream_on(Job *j) {
     int64_t now = loop_now_ns(j->e->loop);
-    if (!exchange_began(j->x)) write_begin(j);
+    if (!exchange_began(j->x)) write_begin(j), j->sent_ns = now;
     buf_clear(&j->e->text);
     bool full = false;
     while (j->made < j->total && j->due_ns <= now && j->cut_at != j->made && !full) {
         step(j);
-        if (j->cut_at >= 0 && j->made > j->cut_at) j->cut_at = j->made;
         full = exchange_pending(j->x) + j->e->text.n > PENDING_MAX;
     }
     if (j->made == j->total) {
         finish(j);
         return;
     }
+    bool silent = now - j->sent_ns >= j->e->o.ping_s * 1000000000;
+    if (j->e->o.ping_s && silent && !j->e->text.n) buf_add(&j->e->text, S(":\n\n"));
     flush(j);
     if (j->cut_at == j->made) {
         j->cutting = true; // once this has left
         timer_start(j->timer, 5);
     } else if (!full) {
-        again_at(j, j->due_ns);
+        int64_t ping_ns = j->sent_ns + j->e->o.ping_s * 1000000000;
+        again_at(j, j->e->o.ping_s && ping_ns < j->due_ns ? ping_ns : j->due_ns);
     } // else on_drained goes on
 }
 
@@ -233,7 +236,7 @@ static void make_gens(Job *j) {
     j->gens_n = j->ask.prompts_n * n;
     j->gens = new (c->mem, Gen, j->gens_n);
     for (size_t i = 0; i < j->gens_n; i++) {
-        const Prompt *p = &j->ask.prompts[i / n];
+        const Prompt *p = job_prompt(j, i);
         int64_t room = options_context(&j->e->o) - p->tokens;
         gen_init(c, &j->ask, &j->b, mix(j->seed, p->hash) + i % n, room, &j->gens[i]);
         if (j->b.big_bytes) j->gens[i].big = big_text(c, (size_t)j->b.big_bytes);

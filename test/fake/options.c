@@ -40,6 +40,7 @@ static const NumberRow numbers[] = {
     N("--dimensions", dimensions, 8192),
     N("--keep", keep, 10000000),
     N("--idle-ms", idle_ms, 3600000),
+    N("--sse-ping-interval", ping_s, 3600),
 };
 #define T(name, field) \
     { name, offsetof(Options, field), 0 }
@@ -75,7 +76,7 @@ static const char *const ignored_value[] = {
     "--lora-scaled", "--timeout", "-to", "--n-predict", "-n", "--predict", "--numa", "--prio",
     "--poll", "--gpu-layers", "-ngl", "--n-gpu-layers", "--device", "-dev", "--load-mode", "-lm",
     "--log-file", "--verbosity", "-lv", "--log-verbosity", "--reasoning-format",
-    "--reasoning-budget", "--sse-ping-interval", "--sleep-idle-seconds", "--temp", "--top-k",
+    "--reasoning-budget", "--sleep-idle-seconds", "--temp", "--top-k",
     "--top-p", "--min-p", "--rope-scaling", "--rope-scale", "--rope-freq-base", "--override-kv",
     "--mmproj", "--slot-save-path", "--tags", "--cpu-mask", "-C", "--fit", "-fit",
 };
@@ -182,7 +183,8 @@ bool options_parse(int argc, char **argv, Options *o, char out_bad[TEXT_MAX]) {
                     .exit_after = -1,
                     .dimensions = 384,
                     .keep = 65536,
-                    .idle_ms = 5000 };
+                    .idle_ms = 5000,
+                    .ping_s = 30 };
     for (int i = 1, n; i < argc; i += n) {
         n = parse_one(argv + i, o);
         if (n) continue;

@@ -73,6 +73,16 @@ static bool apply_template(Exchange *x, yyjson_val *root, Json *j, Refusal *why)
     return true;
 }
 
+static bool count(Exchange *x, yyjson_val *root, Json *j, Refusal *why) {
+    Prompt p = { 0 };
+    if (!ask_template(exchange_ctx(x), root, &p, NULL, why)) return false;
+    json_obj(j);
+    json_kv_i64(j, "input_tokens", p.tokens);
+    json_kv_z(j, "object", "response.input_tokens");
+    json_end_obj(j);
+    return true;
+}
+
 static bool set_options(Exchange *x, yyjson_val *root, Json *j, Refusal *why) {
     Ctx *c = exchange_ctx(x);
     Engine *e = c->app;
@@ -90,5 +100,5 @@ static bool set_options(Exchange *x, yyjson_val *root, Json *j, Refusal *why) {
     return true;
 }
 
-const Post post_tokenize = { tokenize }, post_template = { apply_template },
+const Post post_tokenize = { tokenize }, post_template = { apply_template }, post_count = { count },
            post_options = { set_options };

@@ -46,17 +46,21 @@ void reply_refusal(Exchange *x, const Refusal *why) {
 
 static bool is_chat(const Job *j) { return j->ask.kind == ASK_CHAT; }
 
-static void add_usage(Job *j) {
-    long long prompt = j->ask.prompts[0].tokens, completion = j->gens[0].made;
-    j->record->told_tokens = completion;
+const Prompt *job_prompt(const Job *j, size_t choice) {
+    return &j->ask.prompts[choice / (size_t)j->ask.n];
+}
+
+static void add_usage(Job *j, size_t choice) {
+    long long prompt = job_prompt(j, choice)->tokens, completion = j->gens[choice].made;
+    j->record->told_tokens += completion;
     buf_printf(&j->e->text,
                ",\"usage\":{\"completion_tokens\":%lld,\"prompt_tokens\":%lld,\"total_tokens\":"
                "%lld,\"prompt_tokens_details\":{\"cached_tokens\":0}}",
                completion, prompt, prompt + completion);
 }
 
-static void add_timings(Job *j) {
-    long long prompt = j->ask.prompts[0].tokens, made = j->gens[0].made;
+static void add_timings(Job *j, size_t choice) {
+    long long prompt = job_prompt(j, choice)->tokens, made = j->gens[choice].made;
     double prompt_ms = (double)j->first_ms + 0.001;
     double all_ms = (double)(loop_now_ns(j->e->loop) - j->start_ns) / 1e6;
     double made_ms = all_ms > prompt_ms ? all_ms - prompt_ms : 0.001;
@@ -112,6 +116,8 @@ void write_begin(Job *j) {
     j->tail = arena_str(exchange_ctx(j->x)->mem, buf_str(&b));
     buf_done(&b);
     exchange_begin(j->x, 200, head_events, countof(head_events), -1);
+    // llama-server's own first event when there are several prompts.
+    if (j->ask.prompts_n > 1) exchange_write(j->x, S("data: null\n\n"));
 }
 
 static void chunk_open(Job *j, size_t choice) {
@@ -121,15 +127,23 @@ static void chunk_open(Job *j, size_t choice) {
                    choice);
     else buf_add(b, S("data: {\"choices\":[{\"text\":"));
 }
-static void chunk_close(Job *j) {
+static void chunk_close(Job *j, size_t choice) {
     buf_add(&j->e->text, j->tail);
+    if (j->ask.timings) add_timings(j, choice);
     buf_add(&j->e->text, S("}\n\n"));
 }
 
-static void write_role(Job *j, size_t choice) {
+static void write_role(Job *j, size_t choice, bool progress) {
+    long long prompt = job_prompt(j, choice)->tokens;
     chunk_open(j, choice);
     buf_add(&j->e->text, S("\"role\":\"assistant\",\"content\":null}}]"));
-    chunk_close(j);
+    buf_add(&j->e->text, j->tail);
+    if (progress)
+        buf_printf(&j->e->text,
+                   ",\"prompt_progress\":{\"total\":%lld,\"cache\":0,\"processed\":%lld,"
+                   "\"time_ms\":%lld}",
+                   prompt, prompt, (long long)j->first_ms);
+    buf_add(&j->e->text, S("}\n\n"));
 }
 
 static void write_call_piece(Job *j, size_t choice, str text, bool first) {
@@ -148,7 +162,8 @@ void write_piece(Job *j, size_t choice, str text) {
     bool first = !g->begun;
     Buf *b = &j->e->text;
     g->begun = true;
-    if (first && is_chat(j)) write_role(j, choice);
+    if (first && is_chat(j) && j->ask.progress) write_role(j, choice, true);
+    if (first && is_chat(j)) write_role(j, choice, false);
     if (!text.n) return;
     chunk_open(j, choice);
     if (j->ask.tool) {
@@ -160,7 +175,7 @@ void write_piece(Job *j, size_t choice, str text) {
         buf_add_json(b, text);
         buf_printf(b, ",\"index\":%zu,\"logprobs\":null,\"finish_reason\":null}]", choice);
     }
-    chunk_close(j);
+    chunk_close(j, choice);
 }
 
 void write_finish(Job *j, size_t choice) {
@@ -175,22 +190,18 @@ void write_finish(Job *j, size_t choice) {
                    "\"finish_reason\":\"%s\"}]",
                    choice, finish);
     buf_add(b, j->tail);
-    if (!is_chat(j)) add_usage(j);
-    if (!is_chat(j) || !j->ask.usage) add_timings(j);
+    if (!is_chat(j)) add_usage(j, choice);
+    if (!is_chat(j) || !j->ask.usage) add_timings(j, choice);
+    buf_add(b, S("}\n\n"));
+    if (!is_chat(j) || !j->ask.usage) return;
+    buf_add(b, S("data: {\"choices\":[]"));
+    buf_add(b, j->tail);
+    add_usage(j, choice);
+    add_timings(j, choice);
     buf_add(b, S("}\n\n"));
 }
 
-void write_end(Job *j) {
-    Buf *b = &j->e->text;
-    if (is_chat(j) && j->ask.usage) {
-        buf_add(b, S("data: {\"choices\":[]"));
-        buf_add(b, j->tail);
-        add_usage(j);
-        add_timings(j);
-        buf_add(b, S("}\n\n"));
-    }
-    buf_add(b, S("data: [DONE]\n\n"));
-}
+void write_end(Job *j) { buf_add(&j->e->text, S("data: [DONE]\n\n")); }
 
 // ---- whole answers
 
@@ -232,8 +243,8 @@ void write_whole(Job *j) {
     for (size_t i = 0; i < j->gens_n; i++) add_choice(j, i);
     buf_add_char(b, ']');
     add_tail(j, is_chat(j) ? "chat.completion" : "text_completion", b);
-    add_usage(j);
-    add_timings(j);
+    add_usage(j, 0);
+    add_timings(j, 0);
     buf_add_char(b, '}');
     assert(!b->full);
 }
