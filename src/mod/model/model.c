@@ -30,6 +30,7 @@ const Module model_module = {
     .migrations = model_migrations,
     .migrations_n = 1,
     .reasons = model_reasons,
+    .verbs = model_verbs,
     .retentions = retentions,
     .init = init,
     .stop = stop,

@@ -36,6 +36,9 @@ extern const Module model_module;
     X(VERSIONS_MANY, "too_many_versions",                                                         \
       "model {model} has {limit} versions; delete some first",                                    \
       "模型 {model} 已有 {limit} 个版本，请先删除一些")                                           \
+    X(UPLOADS_MANY, "too_many_uploads",                                                           \
+      "model {model} has {limit} unfinished uploads; finish or delete some",                      \
+      "模型 {model} 已有 {limit} 个未完成的上传，请先完成或删除一些")                             \
     X(IMPORT_SOURCE, "import_source", "give exactly one of path, url and upload",                 \
       "path、url、upload 必须且只能提供一个")                                                     \
     X(IMPORT_DIGEST, "import_digest", "{field} must be a SHA-256 in lower-case hex",              \

@@ -62,7 +62,7 @@ static err open_jobs(ModelFix *f) {
 }
 
 void model_fix_work(ModelFix *f) {
-    if (!f->app.jobs) CHECK_OK(f->c, open_jobs(f));
+    if (f->working) return;
     jobs_start(f->app.jobs);
     f->working = true;
 }

@@ -429,6 +429,11 @@ MODEL_TEST(an_upload_keeps_to_its_rules) {
     str open_id = begin_upload(f, "m", "{}");
     a = send_from(f, upload_path(f, "m", open_id, ""), 0, model_fix_gguf(c, "x", 5001));
     CHECK_INT(a.status, 413);
+    for (int i = 2; i < UPLOADS_MAX; i++) CHECK(begin_upload(f, "m", "{}").p);
+    CHECK(!begin_upload(f, "m", "{}").p);
+    CHECK(begin_upload(f, "n", "{}").p);
+    CHECK_OK(c, model_fix_delete(f, &model_resource, "m")); // its uploads go with it
+    CHECK_INT(send_from(f, path, 0, S("x")).status, 404);
 }
 
 MODEL_TEST(an_upload_asks_who_it_is) {

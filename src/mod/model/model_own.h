@@ -8,7 +8,8 @@
 #include "res/app.h"
 
 enum {
-    VERSIONS_MAX = 1000, // of one model
+    VERSIONS_MAX = 900, // of one model
+    UPLOADS_MAX = 64,   // of one model, unfinished
     MEMORY_ROWS = 32,
     URL_MAX = 2000,
     PATH_CHARS_MAX = 1000,
@@ -126,6 +127,7 @@ err model_sql_same_digest(Ctx *c, Tx *tx, str digest, str but_id, str *out_text)
 err model_sql_condemn(Ctx *c, Tx *tx, str digest);                                // twice is once
 err model_sql_condemned(Ctx *c, Tx *tx, str digest, bool *out);
 err model_sql_pardon(Ctx *c, Tx *tx, str digest);
+err model_sql_uploads(Ctx *c, Tx *tx, str model_id, int64_t *out_count);
 typedef struct OldUpload {
     str id, org, project;
 } OldUpload;

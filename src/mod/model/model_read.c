@@ -67,14 +67,17 @@ static err reader_run(Ctx *c, str path, File *answer, ProcessExit *out) {
         .in_fd = -1,
         .out_fd = file_fd(answer),
         .err_fd = -1,
-#ifndef __SANITIZE_ADDRESS__ // its shadow needs more than any limit
         .memory_max_bytes = READER_MEMORY,
-#endif
         .file_max_bytes = GGUF_JSON_MAX + 1,
         .cpu_max_s = READER_CPU_S,
         .no_network = true,
         .no_new_files = true,
     };
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+    // A sanitizer's shadow needs more than any limit, its check for leaks more rights.
+    spec.memory_max_bytes = 0;
+    spec.env = (const char *const[]){ "ASAN_OPTIONS=detect_leaks=0", NULL };
+#endif
     Process *p;
     TRY(process_start(c, &spec, NULL, NULL, NULL, &p));
     err e = reader_wait(c, p, out);
@@ -117,7 +120,9 @@ static err read_answer(Ctx *c, str path, const ProcessExit *how, GgufFacts *out)
     TRY(file_read_all(c, path, GGUF_JSON_MAX + 1, &text));
     if (json_parse(c, str_trim(text), &root))
         return fail(c, ERR_UNAVAILABLE, R_IMPORT_READER, "how", say(c, "status %d", how->code));
-    if (how->code) return refused(c, json_get(root, "error"));
+    if (how->code && json_get(root, "error")) return refused(c, json_get(root, "error"));
+    if (how->code)
+        return fail(c, ERR_UNAVAILABLE, R_IMPORT_READER, "how", say(c, "status %d", how->code));
     if (!gguf_facts_parse(root, out))
         return fail(c, ERR_INVALID, R_IMPORT_READER, "how", "facts that make no sense");
     facts_tidy(c, out);

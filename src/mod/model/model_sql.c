@@ -60,6 +60,7 @@ static SQL(condemn, "INSERT INTO model_condemned (digest, at_ms) VALUES ($1, $2)
                     "ON CONFLICT (digest) DO NOTHING");
 static SQL(condemned, "SELECT 1 FROM model_condemned WHERE digest = $1");
 static SQL(pardon, "DELETE FROM model_condemned WHERE digest = $1");
+static SQL(uploads_of, "SELECT COUNT(*) FROM model_uploads WHERE project = $1 AND model = $2");
 static SQL(uploads_before, "SELECT id, org, project FROM model_uploads WHERE created_at < $1 "
                            "ORDER BY created_at LIMIT 100");
 
@@ -145,6 +146,14 @@ err model_sql_condemned(Ctx *c, Tx *tx, str digest, bool *out) {
 }
 
 err model_sql_pardon(Ctx *c, Tx *tx, str digest) { return db_run(c, tx, &pardon, V(digest)); }
+
+err model_sql_uploads(Ctx *c, Tx *tx, str model_id, int64_t *out_count) {
+    Rows *rows;
+    TRY(ASK(c, tx, &rows, &uploads_of, V(c->project), V(model_id)));
+    *out_count = rows ? col_int(rows, 0) : 0;
+    if (rows) rows_close(rows);
+    return ERR_OK;
+}
 
 err model_sql_uploads_before(Ctx *c, Tx *tx, int64_t before_ms, OldUpload **out, size_t *out_n) {
     enum { MOST = 100 }; // as in the statement

@@ -83,7 +83,12 @@ static err create_tx(Ctx *c, Tx *tx, void *arg) {
     a->u->size_bytes = a->in.size_bytes, a->u->sha256 = a->in.sha256;
     a->u->received_bytes = 0, a->u->state = UPLOAD_OPEN;
     Model *m = new (c->mem, Model, 1);
+    int64_t open;
     TRY(res_get(c, tx, &model_resource, a->model, m)); // else it is the body's fault
+    TRY(model_sql_uploads(c, tx, m->head.id, &open));
+    if (open >= UPLOADS_MAX)
+        return fail(c, ERR_CONFLICT, R_UPLOADS_MANY, "model", say_str(c, m->head.name), "limit",
+                    say(c, "%d", UPLOADS_MAX));
     return res_create(c, tx, &model_upload_resource, a->u);
 }
 
@@ -167,8 +172,9 @@ typedef struct Write {
     Upload *u;                          // worker
     int64_t offset;                     // worker: safe bytes
     struct evbuffer *waiting, *writing; // writing: a worker's while busy
-    bool busy, last, paused, over;      // last: no more will come; over: the worker is done
+    bool busy, last, paused, over;      // last: no more will come; over: there is no work left
     bool left, whole;                   // for the worker: the client is gone; all is in writing
+    bool ended;                         // the worker's: becomes over
     err e;                              // the worker's
 } Write;
 
@@ -235,7 +241,7 @@ static err settle(Write *w) {
 static void work_end(Write *w) {
     if (w->session) model_session_give(w->session);
     w->session = NULL;
-    w->over = true;
+    w->ended = true;
 }
 
 static void done(void *write);
@@ -272,6 +278,7 @@ static void refuse_busy(Write *w) {
     w->e = fail(c, ERR_UNAVAILABLE, R_SERVER_BUSY, "what", "uploads");
     c->failure.retry_after_ms = 1000;
     work_end(w); // never blocks
+    w->over = true;
     if (w->x) answer(w);
 }
 
@@ -292,7 +299,7 @@ static void pump(Write *w) {
 
 static void done(void *write) {
     Write *w = write;
-    w->busy = false;
+    w->busy = false, w->over = w->ended;
     if (w->over && w->x) answer(w);
     if (!w->over) pump(w);
     if (w->over && !w->x && !w->busy) write_free(w);
@@ -303,7 +310,7 @@ static void on_body(void *write, struct evbuffer *chunk, bool last) {
     evbuffer_add_buffer(w->waiting, chunk);
     w->last |= last;
     pump(w);
-    if (w->over && !w->x) write_free(w);
+    if (w->over && !w->x && !w->busy) write_free(w);
 }
 
 static void on_gone(void *write) {
