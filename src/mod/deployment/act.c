@@ -21,10 +21,12 @@ static void forget_posted(void *arg) {
     mem_free(f);
 }
 
-static void forget_connections(Ctx *c, str replica_id) {
+static void forget_socket(Ctx *c, str replica_id) {
     App *app = app_of(c);
     Addr addr;
     if (replica_socket(c, replica_id, &addr)) return;
+    err e = path_remove(c, str_sub(str_z(addr.text), 5, sizeof addr.text)); // an engine leaves its
+    if (e && e != ERR_NOTFOUND) log_at("deployment", LOG_DEBUG, c, "a socket's file stays");
     for (size_t i = 0; i < app->loops_n; i++) {
         Forget *f = mem_new(sizeof *f);
         *f = (Forget){ app, i, addr };
@@ -80,7 +82,7 @@ static bool start_one(Ctx *c, One *o, size_t i) {
     err failed = ERR_OK;
     if (v && (v->state == CHILD_EXITED || v->state == CHILD_LOST)) {
         failed = executor_forget(c, e, v->handle); // its log has been read
-        forget_connections(c, r->id);
+        forget_socket(c, r->id);
     }
     if (!failed) failed = o->has_version ? launch(c, o, r) : ERR_OK;
     if (!failed) return false;
@@ -119,7 +121,7 @@ bool one_act(Ctx *c, One *o) {
         if (e && e != ERR_NOTFOUND)
             log_at("deployment", LOG_WARN, c, "cannot forget a replica's process", "replica",
                    say_str(c, o->gone[i]->key));
-        forget_connections(c, o->gone[i]->key);
+        forget_socket(c, o->gone[i]->key);
     }
     return failed;
 }

@@ -31,12 +31,22 @@ const Module deployment_module = {
 REASONS_DEFINE(DEPLOYMENT_REASONS, deployment_reasons)
 
 static Worker *reconciler;
-static void wake(void) { worker_wake(reconciler); }
+static atomic_bool woken; // something happened since the last turn began
+static void wake(void) {
+    atomic_store(&woken, true);
+    worker_wake(reconciler);
+}
+// While all is as wished and nothing happens, every fifth look is enough.
 static err turn(Ctx *c, void *arg) {
+    enum { SKIPS_MAX = 4 };
+    static int skips;
+    static bool busy = true;
     (void)arg;
-    bool again = false;
-    err e = reconcile(c, &again);
-    if (again) wake();
+    if (!atomic_exchange(&woken, false) && !busy && skips++ < SKIPS_MAX) return ERR_OK;
+    Pace pace = { 0 };
+    err e = reconcile(c, &pace);
+    skips = 0, busy = e || pace.busy;
+    if (pace.again) wake();
     return e;
 }
 static void child_changed(void *arg, str handle) {
@@ -62,12 +72,15 @@ static err start(Ctx *c) {
     reconciler = worker_start(app, "deployment", EVERY_MS, turn, NULL);
     executor_on_change(app->executor, child_changed, NULL);
     // What the rows say of replicas is looked at before the first request is sent to one.
-    err e = worker_sync(c, reconciler);
+    err e = deployment_sync(c);
     return e && ctx_cancelled(c) ? e
                                  : ERR_OK; // a database that is away must not keep the server down
 }
 
-err deployment_sync(Ctx *c) { return worker_sync(c, reconciler); }
+err deployment_sync(Ctx *c) {
+    atomic_store(&woken, true);
+    return worker_sync(c, reconciler);
+}
 void deployment_rest(void) {
     worker_stop(reconciler);
     reconciler = NULL;

@@ -118,7 +118,10 @@ err deployment_sync(Ctx *c);
 void deployment_rest(void);
 
 // ---- reconcile.c
-err reconcile(Ctx *c, bool *out_again); // again: something was set going, look at once
+typedef struct Pace {
+    bool again, busy; // something was set going: look at once; not all is as wished: look soon
+} Pace;
+err reconcile(Ctx *c, Pace *out);
 void reconcile_close(App *app);
 
 #endif

@@ -373,6 +373,7 @@ static err reconcile_one(Ctx *c, Turn *t, const Deployment *d) {
     one_observe(c, o);
     one_settle(o);
     if (!at_rest(o)) {
+        t->busy = t->busy || wished(d) || o->n || d->head.deleting_at;
         if (wished(d)) TRY(learn_version(c, o));
         plan_one(c, o);
     }
@@ -436,12 +437,12 @@ static err run_turn(Ctx *c, Turn *t) {
     return first;
 }
 
-err reconcile(Ctx *c, bool *out_again) {
+err reconcile(Ctx *c, Pace *out) {
     Turn t = { 0 };
     open_leases(c);
     map_init(&t.known, 1), map_init(&t.probed, 2);
     err e = run_turn(c, &t);
     map_done(&t.known), map_done(&t.probed);
-    *out_again = t.again && !e;
+    *out = (Pace){ .again = t.again && !e, .busy = t.busy };
     return e;
 }

@@ -14,7 +14,7 @@ typedef struct Turn {
     size_t children_n;
     Map known, probed; // deployments by id; replicas that keep their probe
     Memory memory;
-    bool again; // something was set going: look at once
+    bool again, busy; // as Pace
 } Turn;
 
 typedef struct Seen { // one replica
