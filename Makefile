@@ -33,7 +33,7 @@ libs = $(shell pkg-config --libs $(pkgs) 2>/dev/null) -lpthread -lm
 
 layers := base os net db blob job res llm
 mods := $(patsubst src/mod/%/,%,$(wildcard src/mod/*/))
-all_c := $(wildcard $(layers:%=src/%/*.c) src/mod/*/*.c)
+all_c := $(wildcard $(layers:%=src/%/*.c) src/mod/*/*.c test/*_test.c)
 test_c := $(filter %_test.c,$(all_c))
 lib_c := $(filter-out %_test.c,$(all_c))
 lib_o := $(lib_c:%.c=$(B)/o/%.o)

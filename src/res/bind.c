@@ -98,6 +98,15 @@ static void bind_route(Builder *b, const Route *r) {
     push_both(b, &like, r->pattern, like.scope == SCOPE_PROJECT);
 }
 
+static struct {
+    const NetRoute *const *at;
+    size_t n;
+} built;
+const NetRoute *const *bindings_now(size_t *out_n) {
+    *out_n = built.n;
+    return built.at;
+}
+
 err bindings_build(Ctx *c, const Module *const mods[], const NetRoute *const **out, size_t *out_n) {
     static Arena *mem; // the routes of the running program
     arena_free(mem);
@@ -113,7 +122,7 @@ err bindings_build(Ctx *c, const Module *const mods[], const NetRoute *const **o
     for (size_t i = 0; i < tables_count(); i++) bind_resource(&b, table_at(i));
     for (const Module *const *m = mods; *m; m++)
         for (const Route *r = (*m)->routes; r && r->pattern; r++) bind_route(&b, r);
-    *out = (const NetRoute *const *)(void *)b.at, *out_n = b.n;
+    *out = built.at = (const NetRoute *const *)(void *)b.at, *out_n = built.n = b.n;
     return ERR_OK;
 }
 
@@ -138,21 +147,28 @@ static const char *language(const HttpRequest *r) {
     return str_starts(http_header(r, "accept-language"), S("zh")) ? "zh" : "en";
 }
 
-err require(Ctx *c, const char *permission_wanted, str target) {
-    if (c->who && identity_may(c->who, str_z(permission_wanted))) return ERR_OK;
+static err refuse_who(Ctx *c, const char *permission, str target) {
     App *app = app_of(c);
-    if (app && app->audit_denied) app->audit_denied(c, permission_wanted, target);
+    if (app && app->audit_denied) app->audit_denied(c, permission, target);
     const char *who = c->who && c->who->name.n ? say_str(c, c->who->name) : "nobody";
-    return fail(c, ERR_DENIED, R_FORBIDDEN, "who", who, "permission", permission_wanted);
+    return fail(c, ERR_DENIED, R_FORBIDDEN, "who", who, "permission", permission);
 }
 
-// A project's key acts in its project only, an organisation's key not on the system.
-static err require_scope(Ctx *c, const Binding *b) {
+err require(Ctx *c, const char *permission_wanted, str target) {
+    bool may = c->who && identity_may(c->who, str_z(permission_wanted));
+    return may ? ERR_OK : refuse_who(c, permission_wanted, target);
+}
+
+// A project's key acts in its project only, an organisation's key not on the system: whatever it
+// may there, so this asks no permission ("*" would cover any).
+static err require_scope(Ctx *c, const Binding *b, str target) {
     bool narrow = c->who
                   && ((b->scope == SCOPE_SYSTEM && c->who->org.n)
                       || (b->scope != SCOPE_PROJECT && c->who->project.n));
-    if (narrow)
-        return require(c, arena_printf(c->mem, "%s (outside its project)", b->permission).p, S(""));
+    if (narrow) {
+        str wanted = arena_printf(c->mem, "%s (outside its project)", b->permission);
+        return refuse_who(c, wanted.p, target);
+    }
     if (b->scope == SCOPE_PROJECT && !c->project.n) return fail(c, ERR_INVALID, R_NO_PROJECT);
     return ERR_OK;
 }
@@ -164,7 +180,7 @@ static err enter(void *app, Ctx *c, const NetRoute *n, const HttpRequest *r) {
     if (n->stream || (b->route && b->route->flags & ROUTE_PUBLIC)) return ERR_OK;
     if (a->identify) TRY(a->identify(c, r, false));
     if (b->open) return ERR_OK;
-    TRY(require_scope(c, b));
+    TRY(require_scope(c, b, r->path));
     return require(c, b->permission, r->path);
 }
 

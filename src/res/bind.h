@@ -30,6 +30,7 @@ static inline const Binding *binding_of(const NetRoute *n) { return (const Bindi
 // All routes of the modules and their resources, twice where a project may be named in the path.
 // Lives as long as the program.
 err bindings_build(Ctx *c, const Module *const mods[], const NetRoute *const **out, size_t *out_n);
+const NetRoute *const *bindings_now(size_t *out_n); // those built last
 void bindings_hooks(ServerConfig *config); // enter, refuse, left
 bool path_is_foreign(str path);            // /v1/… below an optional /p/{project}
 

@@ -25,7 +25,7 @@ static err read_sort(Ctx *c, const ResTable *t, ListSpec *spec, str value) {
     if (str_is(value, "id")) return ERR_OK;
     ListSpec probe = { 0 };
     const Field *f = field_find(t->rows, value);
-    if (!f || !(f->flags & INDEXED))
+    if (!f || !(f->flags & INDEXED) || f->flags & HIDDEN) // a cursor would tell a hidden value
         return list_filter(c, t->r, &probe, say_str(c, value), OP_IN, S(""));
     spec->sort = f;
     return ERR_OK;

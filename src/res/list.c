@@ -15,7 +15,7 @@ typedef struct Query {
     size_t n;
 } Query;
 
-enum { IN_MAX = 50 };
+enum { IN_MAX = 50, SEARCH_BYTES_MAX = 400 };
 
 static size_t arg(Query *q, Val v) {
     assert(q->n < countof(q->args));
@@ -36,6 +36,7 @@ static err typed(Ctx *c, const Field *f, str text, Val *out) {
     at.offset = 0;
     TRY(field_from_text(c, &at, &box, text));
     *out = row_val(c, &at, &box);
+    if (f->type == T_TIME) *out = val_int(*(const int64_t *)(const void *)box.bytes); // 1970 too
     return ERR_OK;
 }
 
@@ -80,26 +81,42 @@ static err add_filter(Query *q, const Filter *f) {
     return ERR_OK;
 }
 
-static void add_search(Query *q) {
-    if (!q->spec->search.n) return;
+static str like_pattern(Ctx *c, str search) {
     Buf like;
-    buf_init(&like, 1024);
+    buf_init(&like, 2 * SEARCH_BYTES_MAX + 2);
     buf_add_char(&like, '%');
-    for (size_t i = 0; i < q->spec->search.n && like.n < 900; i++) {
-        char ch = q->spec->search.p[i];
+    for (size_t i = 0; i < search.n; i++) {
+        char ch = search.p[i];
         if (ch == '%' || ch == '_' || ch == '\\') buf_add_char(&like, '\\');
         buf_add_char(&like, ch);
     }
     buf_add_char(&like, '%');
-    size_t at = arg(q, val_str(arena_str(q->c->mem, buf_str(&like))));
+    str s = arena_str(c->mem, buf_str(&like));
     buf_done(&like);
-    int n = 0;
-    buf_add(&q->sql, S(" AND ("));
-    for (size_t i = 0; i < q->t->rows_n; i++)
-        if (q->t->rows[i].flags & SEARCHED)
-            buf_printf(&q->sql, "%sLOWER(\"%s\") LIKE LOWER(CAST($%zu AS TEXT)) ESCAPE '\\'",
-                       n++ ? " OR " : "", q->t->rows[i].name, at);
-    buf_add(&q->sql, n ? S(")") : S("1=0)"));
+    return s;
+}
+
+static err add_search(Query *q) {
+    Ctx *c = q->c;
+    str search = q->spec->search;
+    if (!search.n) return ERR_OK;
+    if (!str_utf8(search))
+        return fail(c, ERR_INVALID, R_FIELD_TYPE, "field", "q", "want", "UTF-8 text", "got",
+                    "other bytes");
+    if (search.n > SEARCH_BYTES_MAX)
+        return fail(c, ERR_INVALID, R_FIELD_LENGTH, "field", "q", "min", "0", "max",
+                    say(c, "%d", SEARCH_BYTES_MAX), "unit", "bytes", "got",
+                    say(c, "%zu", search.n));
+    size_t at = 0;
+    for (size_t i = 0; i < q->t->rows_n; i++) {
+        if (!(q->t->rows[i].flags & SEARCHED)) continue;
+        buf_add(&q->sql, at ? S(" OR ") : S(" AND ("));
+        if (!at) at = arg(q, val_str(like_pattern(c, search)));
+        buf_printf(&q->sql, "LOWER(\"%s\") LIKE LOWER(CAST($%zu AS TEXT)) ESCAPE '\\'",
+                   q->t->rows[i].name, at);
+    }
+    buf_add(&q->sql, at ? S(")") : S(" AND 1=0")); // nothing is searched: nothing is found
+    return ERR_OK;
 }
 
 // ---- cursors: hex of {"list": hash, "id": …, "sort": text or null}
@@ -188,7 +205,7 @@ static err write_query(Query *q, const ScopeWhere *scope, size_t limit) {
     if (scope->column)
         buf_printf(&q->sql, " AND \"%s\" = $%zu", scope->column, arg(q, V(scope->value)));
     for (size_t i = 0; i < q->spec->filters_n; i++) TRY(add_filter(q, &q->spec->filters[i]));
-    add_search(q);
+    TRY(add_search(q));
     TRY(add_cursor(q, scope->column ? scope->value : S("*")));
     const char *direction = q->spec->descending ? "DESC" : "ASC";
     buf_add(&q->sql, S(" ORDER BY "));
@@ -210,7 +227,11 @@ static err read_rows(Query *q, Tx *tx, size_t limit, ListPage *out, bool *out_mo
     while (n <= limit) {
         TRY(rows_next(q->c, rows, &more));
         if (!more) break;
-        TRY(row_load(q->c, q->t, rows, items + n++ * size));
+        err e = row_load(q->c, q->t, rows, items + n++ * size);
+        if (e) {
+            rows_close(rows);
+            return e;
+        }
     }
     if (more) rows_close(rows);
     *out_more = n > limit;
