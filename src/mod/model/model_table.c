@@ -184,7 +184,7 @@ const Field model_finish_output[] = {
 const Route model_routes[] = {
     { HTTP_POST, UPLOADS, 0, "models.import", model_uploads_create,
       .body_max = 65536, .input = model_upload_input, .input_size = sizeof(UploadInput),
-      .output = model_upload_output, .errors = "409 413 507",
+      .output = model_upload_output, .errors = "201 409 413 507",
       .en = "Begin an upload", .zh = "开始上传" },
     { HTTP_GET, UPLOADS "/{upload}", 0, "models.import", model_uploads_show,
       .output = model_upload_output, .errors = "409",
