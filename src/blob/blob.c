@@ -61,26 +61,32 @@ static err folders_make(Ctx *c, Blobs *b) {
     return dir_sync(c, str_z(b->dir));
 }
 
-// What earlier processes left: unnamed files of a day ago, named ones of a month ago, and length
-// marks whose file is gone.
+// Whether an earlier process's file is not wanted any more: an unnamed one after a day, a named one
+// a month after its last sync, or when none was ever finished, a mark without its file.
+static bool stale(Ctx *c, str path, const PathInfo *info, bool unnamed) {
+    int64_t now_ms = os_wall_ms(c->os), synced_ms = 0;
+    if (unnamed) return now_ms - info->modified_ms > UNNAMED_KEPT_MS;
+    str mark = path;
+    if (!str_ends(path, S(STAGE_MARK)))
+        mark = arena_printf(c->mem, STR_FMT STAGE_MARK, STR_ARG(path));
+    PathInfo other;
+    str data = str_sub(mark, 0, mark.n - strlen(STAGE_MARK));
+    if (path_info(c, data, &other) == ERR_NOTFOUND) return true;
+    err e = stage_age(c, mark, &synced_ms);
+    return e == ERR_NOTFOUND || (!e && now_ms - synced_ms > NAMED_KEPT_MS);
+}
+
 static err staging_sweep(Ctx *c, Blobs *b) {
     str *names;
     size_t n;
-    int64_t now_ms = os_wall_ms(c->os);
     TRY(dir_list(c, str_z(b->staging), &names, &n));
     for (size_t i = 0; i < n; i++) {
         str path = arena_printf(c->mem, "%s/" STR_FMT, b->staging, STR_ARG(names[i]));
-        PathInfo info, other;
+        PathInfo info;
         if (path_info(c, path, &info) || !info.is_file) continue;
-        bool mark = str_ends(names[i], S(STAGE_MARK));
-        str data = mark ? str_sub(path, 0, path.n - strlen(STAGE_MARK)) : path;
-        bool orphan = mark && path_info(c, data, &other) == ERR_NOTFOUND;
-        bool unnamed = str_starts(names[i], S(STAGE_UNNAMED));
-        int64_t kept_ms = unnamed ? UNNAMED_KEPT_MS : NAMED_KEPT_MS;
-        if (orphan || now_ms - info.modified_ms > kept_ms) {
-            err e = path_remove(c, path);
-            if (e && e != ERR_NOTFOUND) return e;
-        }
+        if (!stale(c, path, &info, str_starts(names[i], S(STAGE_UNNAMED)))) continue;
+        err e = path_remove(c, path);
+        if (e && e != ERR_NOTFOUND) return e;
     }
     return ERR_OK;
 }

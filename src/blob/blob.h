@@ -25,7 +25,9 @@ err blob_stage(Ctx *c, Blobs *b, str name, BlobWriter **out);
 // blob_sync, blob_pause, or by the writer itself every 32 MiB.
 int64_t blob_staged(const BlobWriter *w);
 err blob_append(Ctx *c, BlobWriter *w, str bytes); // ERR_FULL: the staging file keeps what fitted
-err blob_sync(Ctx *c, BlobWriter *w);              // staged bytes survive a power cut
+// Staged bytes survive a power cut. After a failure the writer takes no more (ERR_UNAVAILABLE with
+// R_BLOB_BROKEN): pause it and stage the name again.
+err blob_sync(Ctx *c, BlobWriter *w);
 // Makes it a blob. want_hex absent, or the digest it must have in lower case: else ERR_INVALID with
 // R_BLOB_DIGEST, and the staging file is removed. Any other error leaves it as by blob_pause. Ends
 // the writer in each case.
@@ -63,6 +65,9 @@ bool sha256_hex_valid(str hex); // 64 lower-case hex digits
       "磁盘上的对象 {digest} 已损坏")                                                             \
     X(BLOB_ABSENT, "blob_absent", "there is no object {digest}", "没有对象 {digest}")             \
     X(BLOB_NAME, "bad_staging_name", "{name} is no name for a staging file", "{name} 不是合法的暂存名") \
+    X(BLOB_BROKEN, "staging_broken",                                                              \
+      "staging file {name} could not be synced; stage it again to go on from the last sync",      \
+      "暂存文件 {name} 无法同步；请重新暂存，从上次同步处继续")                                   \
     X(BLOB_STAGED, "staging_in_use", "staging file {name} is being written by another call",      \
       "暂存文件 {name} 正被另一个调用写入")
 // clang-format on

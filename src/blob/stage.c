@@ -7,7 +7,7 @@
 #include "blob/blob_own.h"
 #include <assert.h>
 
-enum { SYNC_EVERY = 32 << 20, MARK_SLOT = 512, MARK_SIZE = 16 };
+enum { SYNC_EVERY = 32 << 20, MARK_SLOT = 512 };
 
 struct BlobWriter {
     Blobs *b;
@@ -18,6 +18,7 @@ struct BlobWriter {
     unsigned marks; // how often the mark was written: the slots take turns
     EVP_MD_CTX *md;
     bool ended;
+    bool broken; // a sync failed: the kernel may have dropped bytes, and no later sync would tell
 };
 
 EVP_MD_CTX *digest_new(void) {
@@ -34,43 +35,55 @@ void digest_end(EVP_MD_CTX *md, char out[BLOB_DIGEST_HEX + 1]) {
     digest_hex(digest, out);
 }
 
-// ---- the mark: two slots of {length, check}, written in turn, so that one is always whole
+// ---- the mark: two slots of {length, when, check}, written in turn, so that one is always whole
 
-static uint64_t mark_check(int64_t length) {
+typedef struct Mark {
+    int64_t length; // bytes that a sync has covered; -1: it is being made an object
+    int64_t wall_ms;
+    uint64_t check;
+} Mark;
+
+static uint64_t mark_check(const Mark *m) {
     unsigned char digest[32];
     uint64_t check;
-    int ok = EVP_Digest(&length, sizeof length, digest, NULL, EVP_sha256(), NULL);
+    int ok = EVP_Digest(m, offsetof(Mark, check), digest, NULL, EVP_sha256(), NULL);
     assert(ok == 1);
     memcpy(&check, digest, sizeof check);
     return check;
 }
 
 static err mark_write(Ctx *c, BlobWriter *w, int64_t length) {
-    char slot[MARK_SIZE];
-    uint64_t check = mark_check(length);
-    memcpy(slot, &length, 8);
-    memcpy(slot + 8, &check, 8);
-    TRY(file_write_at(c, w->mark, (int64_t)(w->marks++ % 2) * MARK_SLOT, slot, MARK_SIZE));
+    Mark m = { length, os_wall_ms(c->os), 0 };
+    m.check = mark_check(&m);
+    TRY(file_write_at(c, w->mark, (int64_t)(w->marks++ % 2) * MARK_SLOT, &m, sizeof m));
     return file_sync(c, w->mark);
 }
 
-static err mark_read(Ctx *c, BlobWriter *w, int64_t *out_length) {
-    int64_t best = 0;
-    for (int i = 0; i < 2; i++) {
-        char slot[MARK_SIZE];
+// The newer of the valid slots: lengths only grow, and -1 is the last of all. None: all zeros.
+static err mark_read(Ctx *c, File *f, Mark *out, unsigned *out_slot) {
+    Mark best = { 0 };
+    for (unsigned i = 0; i < 2; i++) {
+        Mark m;
         size_t got;
-        int64_t length;
-        uint64_t check;
-        TRY(file_read_at(c, w->mark, i * MARK_SLOT, slot, MARK_SIZE, &got));
-        if (got < MARK_SIZE) continue;
-        memcpy(&length, slot, 8);
-        memcpy(&check, slot + 8, 8);
-        if (check != mark_check(length) || length < best) continue;
-        best = length;
-        w->marks = (unsigned)i + 1; // the next write goes to the other slot
+        TRY(file_read_at(c, f, i * MARK_SLOT, &m, sizeof m, &got));
+        if (got < sizeof m || m.check != mark_check(&m)) continue;
+        if (best.length == -1 || (m.length != -1 && m.length < best.length)) continue;
+        best = m;
+        *out_slot = i;
     }
-    *out_length = best;
+    *out = best;
     return ERR_OK;
+}
+
+err stage_age(Ctx *c, str mark_path, int64_t *out_wall_ms) {
+    File *f;
+    Mark m;
+    unsigned slot;
+    TRY(file_open(c, mark_path, FILE_READ, &f));
+    err e = mark_read(c, f, &m, &slot);
+    file_close(f);
+    if (!e) *out_wall_ms = m.wall_ms;
+    return e;
 }
 
 // ---- opening
@@ -97,21 +110,35 @@ static void busy_clear(BlobWriter *w) {
     assert(was == w);
 }
 
+// Both slots, so that none of what was there counts any more.
+static err start_anew(Ctx *c, BlobWriter *w) {
+    w->synced = 0;
+    TRY(mark_write(c, w, 0));
+    return mark_write(c, w, 0);
+}
+
 static err named_open(Ctx *c, BlobWriter *w) {
-    TRY(file_open(c, w->path, FILE_READ | FILE_WRITE | FILE_CREATE | FILE_PRIVATE, &w->f));
-    TRY(file_lock(c, w->f));
-    w->mark_path = arena_printf(w->own.mem, STR_FMT STAGE_MARK, STR_ARG(w->path));
     unsigned flags = FILE_READ | FILE_WRITE | FILE_CREATE | FILE_PRIVATE;
+    w->mark_path = arena_printf(w->own.mem, STR_FMT STAGE_MARK, STR_ARG(w->path));
     TRY(file_open(c, w->mark_path, flags, &w->mark));
+    TRY(file_lock(c, w->mark));
     TRY(file_allocate(c, w->mark, 2 * MARK_SLOT));
+    Mark m;
+    TRY(mark_read(c, w->mark, &m, &w->marks));
+    w->marks++;           // the next one goes to the other slot
+    if (m.length == -1) { // a power cut at the rename may have kept both names of one file
+        err e = path_remove(c, w->path);
+        if (e && e != ERR_NOTFOUND) return e;
+        TRY(dir_sync(c, str_z(w->b->staging)));
+        TRY(start_anew(c, w));
+    }
+    // Written once more: its writer may have died before the sync, or the sync may have failed.
+    if (m.length > 0) TRY(mark_write(c, w, m.length));
+    TRY(file_open(c, w->path, flags, &w->f));
     int64_t there;
     TRY(file_size(c, w->f, &there));
-    TRY(mark_read(c, w, &w->synced));
-    if (w->synced < 0 || w->synced > there) { // not possible by any fault we know: begin again
-        w->synced = 0;
-        TRY(mark_write(c, w, 0));
-        TRY(mark_write(c, w, 0));
-    }
+    w->synced = m.length > 0 ? m.length : 0;
+    if (w->synced > there) TRY(start_anew(c, w)); // not possible by any fault we know
     if (there > w->synced) TRY(file_truncate(c, w->f, w->synced));
     w->size = w->synced;
     return dir_sync(c, str_z(w->b->staging));
@@ -133,9 +160,11 @@ static void writer_end(BlobWriter *w) {
 }
 
 static void files_remove(Ctx *c, BlobWriter *w) {
-    // What cannot be removed is swept by a later blobs_open.
+    // What cannot be removed is swept by a later blobs_open. Durable, so that a name that is staged
+    // again, perhaps for other bytes, does not find these.
     err e = path_remove(c, w->path);
     if (w->mark_path.p) e = path_remove(c, w->mark_path);
+    if (w->mark_path.p) e = dir_sync(c, str_z(w->b->staging));
     (void)e;
 }
 
@@ -188,8 +217,13 @@ static err hash_catch_up(Ctx *c, BlobWriter *w) {
     return ERR_OK;
 }
 
+static err broken(Ctx *c, BlobWriter *w) {
+    return fail(c, ERR_UNAVAILABLE, R_BLOB_BROKEN, "name", say_str(c, w->name));
+}
+
 err blob_append(Ctx *c, BlobWriter *w, str bytes) {
     assert(!w->ended);
+    if (w->broken) return broken(c, w);
     TRY(hash_catch_up(c, w));
     err e = file_write_at(c, w->f, w->size, bytes.p, bytes.n);
     int64_t there = w->size + (int64_t)bytes.n;
@@ -211,11 +245,13 @@ err blob_append(Ctx *c, BlobWriter *w, str bytes) {
 
 err blob_sync(Ctx *c, BlobWriter *w) {
     assert(!w->ended);
+    if (w->broken) return broken(c, w);
     if (w->synced == w->size) return ERR_OK;
-    TRY(file_sync(c, w->f));
-    if (w->mark) TRY(mark_write(c, w, w->size));
-    w->synced = w->size;
-    return ERR_OK;
+    err e = file_sync(c, w->f);
+    if (!e && w->mark) e = mark_write(c, w, w->size);
+    w->broken = e != ERR_OK;
+    if (!e) w->synced = w->size;
+    return e;
 }
 
 // ---- ending
@@ -245,8 +281,10 @@ static err place(Ctx *c, BlobWriter *w, str hex) {
     err e = path_info(c, to, &info);
     if (e && e != ERR_NOTFOUND) return e;
     bool there = !e && info.is_file && info.size == w->size;
+    if (w->mark) TRY(mark_write(c, w, -1)); // from here on the file may be the object's
     TRY(there ? path_remove(c, w->path) : path_rename(c, w->path, to));
-    return dir_sync(c, blob_folder(c, w->b, hex));
+    TRY(dir_sync(c, blob_folder(c, w->b, hex)));
+    return dir_sync(c, str_z(w->b->staging));
 }
 
 err blob_commit(Ctx *c, BlobWriter *w, str want_hex, char out_hex[BLOB_DIGEST_HEX + 1],
