@@ -40,6 +40,14 @@ static void waiters_fail(Journal *j, uint64_t seq, err e) {
     pthread_cond_broadcast(&j->done);
 }
 
+// The kernel may have dropped these pages: the file's next sync would prove nothing.
+static void sync_failed(Journal *j, uint64_t upto, err e) {
+    waiters_fail(j, upto, e);
+    j->counts.sync_errors++;
+    j->unsynced++;
+    j->replace = true;
+}
+
 static void waiters_settle(Journal *j) {
     pthread_mutex_lock(&j->lock);
     size_t n = 0;
@@ -150,17 +158,17 @@ static bool roll(Journal *j) {
     if (j->current.file) {
         char mark[RECORD_HEADER];
         record_format(0, SEALED_CLASS, S(""), mark);
-        e = file_write_at(&c, j->current.file, (int64_t)j->at, mark, sizeof mark);
+        e = ERR_INTERNAL;
+        for (int tries = 0; e && tries < 3; tries++) // half a mark reads as damage
+            e = file_write_at(&c, j->current.file, (int64_t)j->at, mark, sizeof mark);
         if (!e) e = file_sync(&c, j->current.file);
+        if (j->replace) e = j->last_error; // behind what it lost, nothing of it can be promised
         file_close(j->current.file);
     }
     pthread_mutex_lock(&j->lock);
     if (j->current.file) {
         old_add(j, j->current.number);
-        if (e) {
-            waiters_fail(j, j->written, e);
-            j->counts.sync_errors++;
-        }
+        if (e) sync_failed(j, j->written, e);
         j->counts.syncs++;
         j->synced = j->written;
         j->dirty_ns = 0;
@@ -287,11 +295,8 @@ static void sync_now(Journal *j) {
     pthread_mutex_unlock(&j->lock);
     err e = due ? file_sync(&c, j->current.file) : ERR_OK;
     pthread_mutex_lock(&j->lock);
-    if (e) { // the kernel may have dropped these pages: this file's next sync proves nothing
-        waiters_fail(j, upto, e);
-        j->counts.sync_errors++;
-        j->replace = true;
-    }
+    if (due && j->replace && !e) e = j->last_error; // no other segment could be had
+    if (e) sync_failed(j, upto, e);
     if (due) {
         j->synced = upto;
         j->counts.syncs++;
@@ -343,9 +348,8 @@ static void work_pass(Journal *j) {
     pthread_mutex_lock(&j->lock);
     bool must_prepare =
         spare_wanted(j) && (!j->full_ns || now_ns - j->full_ns >= (int64_t)1000 * NS_PER_MS);
-    size_t need = must_prepare && j->spares_n ? (size_t)j->segment_bytes / 4 : 0;
     pthread_mutex_unlock(&j->lock);
-    if (must_prepare) spare_make(j, need);
+    if (must_prepare) spare_make(j, spare_ahead(j));
 }
 
 static void work_thread(void *arg) {
@@ -368,11 +372,6 @@ static void work_thread(void *arg) {
     }
 }
 
-typedef struct Tick {
-    Loop *loop;
-    Journal *j;
-} Tick;
-
 static void work_timer(void *arg) {
     Journal *j = arg;
     work_pass(j);
@@ -382,19 +381,18 @@ static void work_timer(void *arg) {
 }
 
 static void work_posted(void *arg) {
-    Tick t = *(Tick *)arg;
+    Journal *j = *(Journal **)arg; // NULL: closed meanwhile
     mem_free(arg);
-    if (loop_stopping(t.loop)) return; // the journal may be gone
-    t.j->posted = false;
-    work_timer(t.j);
+    if (!j) return;
+    j->posted = NULL;
+    work_timer(j);
 }
 
 static void work_later(Journal *j) {
     if (!j->timer || j->posted) return;
-    Tick *t = mem_new(sizeof *t);
-    *t = (Tick){ j->loops[0], j };
-    j->posted = true;
-    loop_post(j->loops[0], work_posted, t);
+    j->posted = mem_new(sizeof *j->posted);
+    *j->posted = j;
+    loop_post(j->loops[0], work_posted, j->posted);
 }
 
 void journal_attach(Journal *j, Loop *l) {
@@ -406,7 +404,7 @@ void journal_attach(Journal *j, Loop *l) {
 
 err journal_flush(Ctx *c, Journal *j) {
     pthread_mutex_lock(&j->lock);
-    uint64_t upto = j->appended, failures = j->failures;
+    uint64_t upto = j->appended, failures = j->failures, unsynced = j->unsynced_told;
     if (upto > j->wanted) j->wanted = upto;
     j->write_now = true;
     if (!j->threaded) {
@@ -419,7 +417,8 @@ err journal_flush(Ctx *c, Journal *j) {
     pthread_cond_signal(&j->work);
     while (j->threaded && j->synced < upto && j->failures == failures)
         pthread_cond_wait(&j->done, &j->lock);
-    bool failed = j->failures != failures || j->synced < upto;
+    bool failed = j->synced < upto || j->unsynced != unsynced;
+    j->unsynced_told = j->unsynced;
     err e = j->last_error ? j->last_error : ERR_INTERNAL;
     pthread_mutex_unlock(&j->lock);
     if (!failed) return ERR_OK;
@@ -501,11 +500,14 @@ void journal_close(Journal *j) {
     sync_now(j);
     waiters_settle(j);
     timer_free(j->timer);
+    if (j->posted) *j->posted = NULL;
     journal_free(j);
 }
 
 void journal_drop(Journal *j) {
     thread_end(j);
+    timer_free(j->timer);
+    mem_free(j->posted); // it vanished with its loop
     journal_free(j);
 }
 

@@ -25,7 +25,8 @@ err journal_open(Ctx *c, str dir, uint32_t node, Journal **out);
 // The same with smaller segments, for tests; a record is then at most a quarter of one.
 err journal_open_sized(Ctx *c, str dir, uint32_t node, size_t segment_bytes, Journal **out);
 void journal_close(Journal *j); // writes and syncs what is pending; after its loops have stopped
-void journal_drop(Journal *j);  // as if the process died here: nothing more is written
+// As if the process died here: nothing more is written. Simulated: after sim_crash.
+void journal_drop(Journal *j);
 // This loop's turns write what its callbacks appended (loop_on_turn), for ever: the journal is
 // closed after the loop stopped. On a simulated os the first loop attached also syncs.
 void journal_attach(Journal *j, Loop *l);
@@ -47,7 +48,9 @@ typedef struct JournalEntry {
     void *arg;
 } JournalEntry;
 err journal_append(Journal *j, const JournalEntry *e);
-err journal_flush(Ctx *c, Journal *j); // blocks until all so far is written and synced
+// Blocks until all so far is written and synced; an error when that failed, or when a sync has
+// failed since the flush before: what it should have covered may not survive a power cut.
+err journal_flush(Ctx *c, Journal *j);
 
 typedef struct JournalRecord {
     JournalPos pos, next;
@@ -56,7 +59,8 @@ typedef struct JournalRecord {
     str bytes;
 } JournalRecord;
 // Reads up to max records from pos on (zero: the oldest), into c->mem; fewer when they come to more
-// than 4 MiB. A position that was removed gives the oldest with *out_gap true. ERR_INTERNAL with
+// than 4 MiB. A position that was removed, or of a segment that a power cut took as a whole, gives
+// the oldest with gap true. ERR_INTERNAL with
 // R_JOURNAL_BAD when the next record is damaged: journal_skip gives the position to go on from.
 typedef struct JournalBatch {
     JournalRecord *records;

@@ -86,9 +86,11 @@ bool spare_make(Journal *j, size_t need) {
     return enough;
 }
 
+size_t spare_ahead(const Journal *j) { return room_certain(j, SEGMENT_HEADER) / 2; }
+
 bool spare_wanted(const Journal *j) {
     if (j->spares_n >= SPARES_MAX) return false;
-    return !j->spares_n || journal_room(j) < (int64_t)room_certain(j, SEGMENT_HEADER) / 2;
+    return !j->spares_n || journal_room(j) < (int64_t)spare_ahead(j);
 }
 
 bool spare_take(Journal *j) {
@@ -127,39 +129,49 @@ static bool name_parse(const Journal *j, str name, uint64_t *out_number) {
 
 typedef enum { FOUND_UNFINISHED, FOUND_SPARE, FOUND_DATA } Found;
 
-// A segment gets data only after its header was synced: one without both is an unfinished spare.
-static err file_found(Ctx *c, Journal *j, uint64_t number, Found *out) {
-    static const char zeros[RECORD_HEADER];
-    File *f;
-    char head[SEGMENT_HEADER + RECORD_HEADER] = { 0 };
-    size_t got = 0;
-    int64_t size = 0;
-    TRY(file_open(c, segment_path(c, j, number), FILE_READ, &f));
-    err e = file_read_at(c, f, 0, head, sizeof head, &got);
-    if (!e) e = file_size(c, f, &size);
-    file_close(f);
-    if (e) return e;
-    uint32_t node;
-    uint64_t named;
-    bool good = segment_header(str_n(head, got), &node, &named) && node == j->node;
-    bool data = memcmp(head + SEGMENT_HEADER, zeros, RECORD_HEADER) != 0;
-    bool whole = size == (int64_t)j->segment_bytes;
-    if (data) *out = FOUND_DATA;
-    else *out = good && named == number && whole ? FOUND_SPARE : FOUND_UNFINISHED;
-    return ERR_OK;
-}
-
 static size_t last_nonzero(str bytes, size_t from) {
     size_t end = bytes.n;
     while (end > from && !bytes.p[end - 1]) end--;
     return end;
 }
 
+static err segment_read(Ctx *c, Journal *j, uint64_t number, str *out) {
+    size_t max = j->segment_bytes > JOURNAL_SEGMENT ? j->segment_bytes : JOURNAL_SEGMENT;
+    return file_read_all(c, segment_path(c, j, number), max, out);
+}
+
+// A segment gets data only after its header was synced: one without both is an unfinished spare.
+// The whole of a spare must be zeros: a power cut may have kept the end of a first write only, and
+// a later record could lead into it.
+static err file_found(Ctx *c, Journal *j, uint64_t number, Found *out) {
+    static const char zeros[RECORD_HEADER];
+    File *f;
+    char head[SEGMENT_HEADER + RECORD_HEADER] = { 0 };
+    size_t got = 0;
+    TRY(file_open(c, segment_path(c, j, number), FILE_READ, &f));
+    err e = file_read_at(c, f, 0, head, sizeof head, &got);
+    file_close(f);
+    if (e) return e;
+    uint32_t node;
+    uint64_t named;
+    str bytes = { 0 };
+    bool good = segment_header(str_n(head, got), &node, &named) && node == j->node;
+    bool data = memcmp(head + SEGMENT_HEADER, zeros, RECORD_HEADER) != 0;
+    ArenaMark m = arena_mark(c->mem);
+    if (!data) TRY(segment_read(c, j, number, &bytes));
+    bool whole = bytes.n == j->segment_bytes;
+    data =
+        data || (bytes.n > SEGMENT_HEADER && last_nonzero(bytes, SEGMENT_HEADER) > SEGMENT_HEADER);
+    arena_restore(c->mem, m);
+    if (data) *out = FOUND_DATA;
+    else *out = good && named == number && whole ? FOUND_SPARE : FOUND_UNFINISHED;
+    return ERR_OK;
+}
+
 // Closes the last segment of the life before: what follows its first bad or missing record goes.
 static err tail_cut(Ctx *c, Journal *j, uint64_t number) {
     str path = segment_path(c, j, number), bytes;
-    TRY(file_read_all(
-        c, path, j->segment_bytes > JOURNAL_SEGMENT ? j->segment_bytes : JOURNAL_SEGMENT, &bytes));
+    TRY(segment_read(c, j, number, &bytes));
     uint32_t node;
     uint64_t named;
     const char *why;
@@ -215,9 +227,26 @@ static err segments_find(Ctx *c, Journal *j) {
     return ERR_OK;
 }
 
+// The first spare may have been the last life's current segment, of which a power cut took all;
+// its positions may have been folded. Under a new number it is a spare again, without new space.
+static err spare_renumber(Ctx *c, Journal *j) {
+    Spare s = j->spares[0];
+    uint64_t number = j->next_number++;
+    char header[SEGMENT_HEADER];
+    segment_header_format(j->node, number, header);
+    TRY(file_write_at(c, s.file, 0, header, sizeof header));
+    TRY(file_sync(c, s.file));
+    TRY(path_rename(c, segment_path(c, j, s.number), segment_path(c, j, number)));
+    TRY(dir_sync(c, str_z(j->dir)));
+    memmove(j->spares, j->spares + 1, (j->spares_n - 1) * sizeof *j->spares);
+    j->spares[j->spares_n - 1] = (Spare){ number, s.file };
+    return ERR_OK;
+}
+
 err segments_recover(Ctx *c, Journal *j) {
     j->next_number = 1;
     TRY(segments_find(c, j));
+    if (j->spares_n) TRY(spare_renumber(c, j));
     if (j->old_n) TRY(tail_cut(c, j, j->old[j->old_n - 1]));
     spare_make(j, 0); // on a full disk there is none: counts say so, and it is tried again
     pthread_mutex_lock(&j->lock);

@@ -60,6 +60,7 @@ struct Journal {
     uint64_t appended, written, synced; // sequence numbers of records
     uint64_t wanted;                    // sync up to here at once (class B, flush)
     uint64_t failures;                  // of writes and syncs
+    uint64_t unsynced, unsynced_told;   // failed syncs, and how many of them a flush reported
     Waiter *waiters;                    // in order of seq
     size_t waiters_n, waiters_cap;
     size_t reserved, committed;                     // committed: queued or being written
@@ -67,7 +68,7 @@ struct Journal {
     err last_error;
     bool replace;               // current failed to sync: go on in another segment
     bool stop, write_now, idle; // idle: the thread waits until it is told
-    bool posted;                // simulated: work_posted is under way
+    Journal **posted;           // simulated: what work_posted is to find; NULL: none is under way
     JournalCounts counts;
     atomic_bool has_queue; // lets a turn without records cost one load
 
@@ -84,7 +85,8 @@ struct Journal {
 err segments_recover(Ctx *c, Journal *j);
 bool spare_make(Journal *j, size_t need); // see there
 bool spare_take(Journal *j);              // lock held: a spare becomes current
-bool spare_wanted(const Journal *j);      // lock held: one more should be made ahead of need
+size_t spare_ahead(const Journal *j);     // the room that is kept ready ahead of need
+bool spare_wanted(const Journal *j);      // lock held: one more should be made for that
 str segment_path(Ctx *c, const Journal *j, uint64_t number);
 size_t segment_room(const Journal *j, size_t at); // bytes that records may still take there
 int64_t journal_room(const Journal *j);           // lock held: guaranteed and not promised yet
