@@ -182,6 +182,7 @@ void conf_run(DbKind kind, void (*fn)(Conf *f)) {
     pid_t child = fork();
     if (!child) {
         alarm(LIMIT_S);
+        complaints = 0;
         run(kind, fn);
         fflush(NULL);
         _exit(complaints > 100 ? 100 : complaints);

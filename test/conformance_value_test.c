@@ -71,11 +71,19 @@ static void put_reference(const Gen *g, const Field *f, Buf *out) {
     buf_printf(out, "\"%s\"", conf_make(g->f, g->p, target));
 }
 
+// The poison is within this member: a hint would hide it.
+static bool inside(const Poison *poison, const char *path) {
+    size_t n = strlen(path);
+    return poison && !strncmp(poison->path, path, n)
+           && (poison->path[n] == '.' || poison->path[n] == '[');
+}
+
 static void put_rows(const Gen *g, const Field *rows, const char *up, Buf *out) {
     bool first = true;
     for (const Field *f = rows; f && f->name; f++) {
         bool known, hit = g->poison && !strcmp(g->poison->path, under(g, up, f->name));
         const char *raw = hint(g->r, under(g, up, f->name), &known);
+        known = known && !inside(g->poison, under(g, up, f->name));
         if (hit && !g->poison->raw) continue;
         if (!hit && (f->flags & (STATUS | HIDDEN | ONCE) || (known && !raw))) continue;
         buf_printf(out, "%s\"%s\":", first ? "" : ",", f->name);
@@ -203,7 +211,7 @@ static err plant_tx(Ctx *c, Tx *tx, void *arg) {
         else if (f->type == T_ENUM) args[i] = V(enum_names(f)[0]);
         else if (f->type == T_INT || f->type == T_MONEY || f->type == T_TIME)
             args[i] = V((int64_t)x->f->made + 1000);
-        else args[i] = V("planted");
+        else args[i] = V(f->type == T_JSON ? "{}" : "planted");
     }
     x->id = say_str(c, h->id);
     return db_exec(c, tx, &t->insert, args, t->rows_n, NULL);
