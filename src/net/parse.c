@@ -51,7 +51,7 @@ void parser_next(Parser *p, Arena *mem) {
     p->mem = mem;
     p->head = NULL, p->head_n = 0;
     p->frame = FRAME_NONE;
-    p->left = p->raw = p->body = 0;
+    p->left = p->framing = p->body = 0;
     p->bodyless = p->keep_alive = p->upgrade = false;
     p->why = NULL;
 }
@@ -131,16 +131,18 @@ static ParseStep step_chunked(Parser *p, struct evbuffer *in, struct evbuffer *b
             break; // what came before is handed over first
         }
         const char *to = e == HPE_PAUSED ? llhttp_get_error_pos(&p->http) : from + chain.iov_len;
-        size_t read = (size_t)(to - from), lead = p->piece ? (size_t)(p->piece - from) : read;
-        assert(lead + p->piece_n <= read);
-        evbuffer_drain(in, lead);
-        if (p->piece_n) evbuffer_remove_buffer(in, body, p->piece_n);
-        evbuffer_drain(in, read - lead - p->piece_n);
-        p->raw += (int64_t)read, p->body += (int64_t)p->piece_n;
+        size_t lead = (size_t)((p->piece ? p->piece : to) - from);
+        assert(!p->piece || p->piece + p->piece_n == to);
         if (e == HPE_PAUSED) llhttp_resume(&p->http);
+        evbuffer_drain(in, lead);
+        p->framing += (int64_t)lead;
+        if (p->framing > CHUNK_COST_FREE + CHUNK_COST_TIMES * p->body) {
+            bad(p, "the chunks hold more framing than body");
+            break;
+        }
         if (p->at == PARSER_END) return PARSE_END;
-        if (p->raw - p->body > CHUNK_COST_FREE + CHUNK_COST_TIMES * p->body)
-            return bad(p, "the chunks hold more framing than body");
+        if (p->piece_n) evbuffer_remove_buffer(in, body, p->piece_n);
+        p->body += (int64_t)p->piece_n;
     }
     if (evbuffer_get_length(body) > before) return PARSE_BODY;
     return p->why ? PARSE_BAD : PARSE_MORE;

@@ -42,9 +42,9 @@ typedef struct Parser {
     char *head; // what was read of it
     size_t head_n;
     ParseFrame frame;
-    int64_t left;      // FRAME_LENGTH: body bytes to come
-    int64_t raw, body; // FRAME_CHUNKED: bytes read, and those of them that are body
-    const char *piece; // FRAME_CHUNKED: the body in what llhttp has just read
+    int64_t left;          // FRAME_LENGTH: body bytes to come
+    int64_t framing, body; // FRAME_CHUNKED: bytes read that are no body, and that are
+    const char *piece;     // FRAME_CHUNKED: the body in what llhttp has just read
     size_t piece_n;
     bool bodyless;            // set by the client's owner: the answer to HEAD
     bool keep_alive, upgrade; // known from PARSE_HEAD on
