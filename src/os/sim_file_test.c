@@ -136,7 +136,7 @@ TEST(sim_file_failed_sync_is_not_repaired_by_the_next) {
         lost += !str_is(text, "data");
         sim_free(s);
     }
-    CHECK(lost > SEEDS / 4 && lost < SEEDS);
+    CHECK(lost > SEEDS * 2 / 5 && lost < SEEDS * 3 / 5); // half, by the seed
 }
 
 // --- names

@@ -23,7 +23,7 @@ static int64_t end_of(Sim *s, int64_t seconds) {
 
 typedef struct End {
     Stream *s;
-    size_t got;
+    size_t got, said, wrong; // bytes; wrong: out of their order
     int opened, drained, ended, accepted;
     StreamEnd why;
     bool echo, hold;
@@ -39,7 +39,10 @@ static void on_data(void *arg) {
     End *e = arg;
     look(e);
     if (e->hold) return;
-    e->got += evbuffer_get_length(stream_in(e->s));
+    size_t n = evbuffer_get_length(stream_in(e->s));
+    const uint8_t *p = evbuffer_pullup(stream_in(e->s), -1);
+    for (size_t i = 0; i < n; i++) e->wrong += p[i] != (uint8_t)((e->got + i) % 251);
+    e->got += n;
     if (e->echo) {
         evbuffer_add_buffer(stream_out(e->s), stream_in(e->s));
         stream_touch(e->s);
@@ -95,7 +98,8 @@ static void pair_done(Pair *p) {
     sim_free(p->s);
 }
 static void say_much(End *e, size_t n) {
-    char *p = mem_new(n);
+    uint8_t *p = mem_new(n);
+    for (size_t i = 0; i < n; i++) p[i] = (uint8_t)(e->said++ % 251);
     evbuffer_add(stream_out(e->s), p, n);
     stream_touch(e->s);
     mem_free(p);
@@ -230,6 +234,7 @@ TEST(sim_stream_echo_takes_time) {
         CHECK_INT(p.client.opened, 1);
         CHECK_INT(p.server.got, 500000);
         CHECK_INT(p.client.got, 500000);
+        CHECK_INT(p.client.wrong + p.server.wrong, 0);
         CHECK(p.client.at_ns - start >= 4 * 5 * MS && p.client.at_ns - start < 20 * SECOND);
         CHECK_INT(p.client.ended + p.server.ended, 0);
         pair_done(&p);
@@ -284,6 +289,7 @@ TEST(sim_stream_end_and_shut) {
     p.client.s = NULL;
     run(&p, 5);
     CHECK_INT(p.server.got, 200000);
+    CHECK_INT(p.server.wrong, 0);
     CHECK_INT(p.server.ended, 1);
     CHECK_INT(p.server.why, STREAM_EOF);
     pair_done(&p);
