@@ -90,6 +90,7 @@ static bool start_one(Ctx *c, One *o, size_t i) {
     buf_init(&why, 2000);
     failure_format(&c->failure, "en", &why);
     replica_exit(c->mem, r, buf_str(&why), &o->policy, os_wall_ms(c->os));
+    r->refused = true;
     buf_done(&why);
     return true;
 }
@@ -170,8 +171,9 @@ void one_probe(Ctx *c, One *o) {
         if (!alive || !wanted) continue;
         ProbeSpec spec;
         map_set(&o->t->probed, r->id, o->t);
-        // An old attached server's name is no longer known; it is on its way out.
-        bool current = engine_of(&o->d)->launched || r->generation == o->d.rollout;
+        // Of another engine, or attached elsewhere: its probe goes on as it was begun.
+        bool current = r->attached == !engine_of(&o->d)->launched
+                       && (!r->attached || r->generation == o->d.rollout);
         if (current && probe_fill(c, o, r, &spec)) probe_start(&spec);
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// deployment_fix_test.c - see deployment_test.h. The engine is a blocking server of a few lines on a
-// unix socket: one connection at a time, closed after its answer.
+// deployment_fix_test.c - see deployment_test.h. The engine is a blocking server of a few lines on
+// a unix socket: one connection at a time, closed after its answer.
 #include "mod/deployment/deployment_test.h"
 #include "base/log.h"
 #include "res/bind.h"
@@ -231,7 +231,7 @@ static err get_tx(Ctx *c, Tx *tx, void *arg) {
     return res_get(c, tx, &deployment_resource, str_z(x->name), &x->out);
 }
 err fix_get(Fix *f, const char *name, Deployment *out) {
-    Change *x = new (f->c->mem, Change, 1);
+    Change *x = new(f->c->mem, Change, 1);
     x->name = name;
     TRY(db_read(f->c, f->app.db, get_tx, x));
     *out = x->out;
@@ -276,7 +276,7 @@ static err begin(Fix *f, const char *const *settings) {
     return import(f);
 }
 
-Fix *fix_open(const char *const *settings) {
+Fix *deployment_fix_open(const char *const *settings) {
     Fix *f = mem_new(sizeof *f);
     f->app.os = os_real(), f->app.modules = mods, f->app.node = S("node");
     f->c = app_ctx_new(&f->app);

@@ -49,6 +49,7 @@ typedef struct ReplicaRow { // one of STATUS replicas_status
     int64_t context, slots;
     int64_t failures, window_at, window_exits; // in a row; exits since window_at
     str host, base_path, sealed_key, node;     // attached: as they were when it was attached
+    bool attached, refused;                    // refused: it could not even be started
 } ReplicaRow;
 typedef struct Serving { // STATUS: what the wish comes to with this version of the model
     int task;

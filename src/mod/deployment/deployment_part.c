@@ -19,7 +19,7 @@ static void write_replica(Json *j, const ReplicaRow *r) {
     json_obj(j);
     json_kv_str(j, "id", r->id), json_kv_str(j, "node", r->node),
         json_kv_str(j, "address", r->address);
-    json_kv_bool(j, "ready", r->state == AT_READY),
+    json_kv_bool(j, "attached", r->attached), json_kv_bool(j, "ready", r->state == AT_READY),
         json_kv_bool(j, "draining", r->state == AT_DRAINING);
     json_kv_str(j, "host", r->host), json_kv_str(j, "base", r->base_path),
         json_kv_str(j, "key", r->sealed_key);
@@ -119,12 +119,13 @@ static void read_replica(Ctx *c, const DeploymentEntry *d, yyjson_val *in, Repli
                     .base_path = json_get_str(in, "base") };
     r->ready = json_get_bool(in, "ready", false),
     r->draining = json_get_bool(in, "draining", false);
-    str address = json_get_str(in, "address");
-    bool here = str_eq(json_get_str(in, "node"), app_of(c)->node);
-    if (d->engine->launched) r->ready &= here && !replica_socket(c, r->id, &r->addr);
-    else
+    str address = json_get_str(in, "address"), key = json_get_str(in, "key");
+    if (json_get_bool(in, "attached", false))
         r->ready &= address.n && !addr_parse(c, address, &r->addr)
-                    && open_key(c, d, json_get_str(in, "key"), &r->authorization);
+                    && open_key(c, d, key, &r->authorization);
+    else
+        r->ready &= str_eq(json_get_str(in, "node"), app_of(c)->node)
+                    && !replica_socket(c, r->id, &r->addr);
 }
 
 static void read_deployment(Ctx *c, Arena *mem, yyjson_val *in, DeploymentEntry *d) {

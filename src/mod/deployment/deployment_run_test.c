@@ -22,7 +22,7 @@ static Deployment now(Fix *f, const char *name) {
 }
 
 static void suite(const char *const *settings, void (*fn)(Fix *f)) {
-    Fix *f = fix_open(settings);
+    Fix *f = deployment_fix_open(settings);
     if (f) fn(f);
     fix_close(f);
 }
@@ -150,6 +150,18 @@ RUN(deployment_shuns_a_replica_that_a_request_could_not_reach, "deployment.hung_
     CHECK_INT(now(f, "a").replicas_status[0].pid, pid);
     fix_routes(f, "a", &ready, r);
     CHECK_INT(ready, 1);
+}
+
+RUN(deployment_without_an_engine_says_what_is_missing, "deployment.llama_server=/nowhere",
+    "deployment.backoff_max=20ms") {
+    static const char *const none[] = { NULL };
+    CHECK_OK(f->c, fix_create(f, "{\"name\":\"a\",\"model\":\"m\"}"));
+    CHECK_STATE(f, "a", DEP_FAILED);
+    Deployment d = now(f, "a");
+    CHECK(str_find(d.state_reason, S("no llama-server was found")) > 0);
+    CHECK(str_find(d.state_reason, S("make setup")) > 0);
+    CHECK_OK(f->c, fix_settings(f, none)); // it is tried again by itself
+    CHECK_STATE(f, "a", DEP_READY);
 }
 
 static bool is_draining(const Deployment *d, void *arg) {
@@ -362,6 +374,18 @@ RUN(deployment_attaches_to_a_server_by_address_and_key) {
     CHECK_OK(c, file_read_all(c, arena_printf(c->mem, STR_FMT "/snapshot.json", STR_ARG(f->data)),
                               1 << 20, &disk));
     CHECK(str_find(disk, S("Bearer")) < 0);
+    // Over to an engine of our own: the server stays until that answers.
+    fix_engine(f, "a", "load");
+    CHECK_OK(c, fix_patch(f, "a",
+                          "{\"engine\":\"llama.cpp\",\"model\":\"m\",\"endpoint\":{\"url\":null,"
+                          "\"api_key\":null}}"));
+    CHECK_STATE(f, "a", DEP_UPDATING);
+    for (int i = 0; i < 5; i++) CHECK_OK(c, deployment_sync(c));
+    fix_routes(f, "a", &ready, r);
+    CHECK_INT(ready, 1);
+    fix_engine(f, "a", "");
+    CHECK_STATE(f, "a", DEP_READY);
+    CHECK_INT(fix_children(f), 1);
     CHECK_OK(c, fix_act(f, "a", "stop"));
     CHECK_STATE(f, "a", DEP_STOPPED);
 }

@@ -51,6 +51,8 @@ static const Field replica_rows[] = {
     TEXT(ReplicaRow, host, STATUS | HIDDEN, 300, "Host header", "Host 请求头"),
     TEXT(ReplicaRow, base_path, STATUS | HIDDEN, 1000, "Prefix of its paths", "路径前缀"),
     TEXT(ReplicaRow, sealed_key, STATUS | HIDDEN, 20000, "Its key, sealed", "密封的密钥"),
+    BOOL(ReplicaRow, attached, STATUS | HIDDEN, "It is a server that was attached", "是否为外接服务"),
+    BOOL(ReplicaRow, refused, STATUS | HIDDEN, "It could not even be started", "是否根本无法启动"),
     TEXT(ReplicaRow, node, STATUS, 100, "Node that runs it", "所在节点"),
     { 0 }
 };

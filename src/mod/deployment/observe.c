@@ -82,9 +82,7 @@ static str end_reason(Ctx *c, const ReplicaRow *r, const ChildView *v) {
 static void look_at(Ctx *c, One *o, ReplicaRow *r, Seen *s) {
     const ChildView *v = s->child = child_of(o->t, r->id);
     Look *l = &s->look;
-    *l = (Look){ .launched = engine_of(&o->d)->launched || v,
-                 .there = v,
-                 .ended = v && has_ended(v) };
+    *l = (Look){ .launched = !r->attached, .there = v, .ended = v && has_ended(v) };
     l->in_flight = flight_count(r->id, r->state == AT_DRAINING);
     if (l->ended) l->end_reason = end_reason(c, r, v);
     if (v) l->pid = v->pid, l->memory_bytes = v->memory_bytes, l->started_ms = v->started_ms;

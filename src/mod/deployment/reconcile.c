@@ -223,8 +223,9 @@ static void start_row(Ctx *c, One *o, ReplicaRow *r) {
     r->context = d->serving.context, r->slots = d->slots, r->node = app_of(c)->node;
     r->memory_needed = d->memory_needed, r->memory_bytes = r->progress = r->next_at = 0;
     r->ready_at = r->started_at = 0;
+    r->attached = !engine_of(d)->launched, r->refused = false;
     if (!r->window_exits) r->reason = (str){ 0 }; // else it says why it is started again
-    if (!engine_of(d)->launched && !endpoint_parse(c, d->endpoint.url, &url)) {
+    if (r->attached && !endpoint_parse(c, d->endpoint.url, &url)) {
         r->host = arena_str(c->mem, url.host_header),
         r->base_path = arena_str(c->mem, url.base_path);
         r->sealed_key = d->endpoint.api_key;

@@ -63,7 +63,9 @@ static void view_down(Ctx *c, Deployment *d, const Count *n) {
 }
 
 static void view_none_ready(Ctx *c, Deployment *d, const Count *n, str blocked, int64_t now_ms) {
-    if (n->loops) {
+    if (n->trouble && n->trouble->refused) {
+        say_state(d, DEP_FAILED, trouble_text(c, n->trouble, now_ms));
+    } else if (n->loops) {
         say_state(d, DEP_CRASH_LOOP, trouble_text(c, n->loops, now_ms));
     } else if (n->starting && !n->starting->reason.n) {
         say_state(d, DEP_STARTING, loading_text(c, n->starting));
