@@ -5,7 +5,7 @@
 #include "mod/gateway/flow.h"
 #include <assert.h>
 
-enum { ATTEMPTS_MAX = 3, MARK_EVERY = 16, PENDING_HIGH = 256 << 10 };
+enum { ATTEMPTS_MAX = 3, MARK_AHEAD = 16, PENDING_HIGH = 256 << 10, EVENT_MAX = 1 << 20 };
 
 static void send_attempt(Flow *f);
 
@@ -22,10 +22,11 @@ static void open_record(Flow *f) {
     RequestRecord *r = &f->r;
     r->attempt = ++f->attempt;
     r->attempt_id = os_id(f->c, "attempt");
-    r->replica = ticket_replica(f->ticket);
+    r->replica = arena_str(f->c->mem, ticket_replica(f->ticket)); // outlives its slot
     r->start_ms = os_wall_ms(f->c->os);
     r->prompt_tokens = r->completion_tokens = r->cached_tokens = 0;
-    f->out.marked = r->completion_tokens = MARK_EVERY; // `open` stands for the first ones
+    f->out.left = 0;
+    f->out.marked = r->completion_tokens = MARK_AHEAD; // `open` stands for the first ones
     usage_open(f->app, r);
     r->completion_tokens = 0;
 }
@@ -49,10 +50,13 @@ void attempt_close(Flow *f, Outcome o) {
 }
 
 // ---- reading the answer
+// More is about to leave than the journal knows of. It is told of sixteen more than have left for
+// certain, so that after a crash the count is no more than that above what the client has read.
 static void mark(Flow *f) {
-    if (f->out.tokens < f->out.marked) return;
-    f->out.marked = f->out.tokens + MARK_EVERY;
-    usage_mark(f->app, &f->r, f->out.marked);
+    Answer *a = &f->out;
+    if (a->tokens <= a->marked) return;
+    a->marked = a->tokens > a->left + MARK_AHEAD ? a->tokens : a->left + MARK_AHEAD;
+    usage_mark(f->app, &f->r, a->marked);
 }
 
 static void on_event(void *arg, const SseEvent *ev) {
@@ -85,6 +89,7 @@ static void on_head(void *arg, const CallHead *h) {
 static void on_data(void *arg, struct evbuffer *chunk) {
     Flow *f = arg;
     if (!f->out.first_ns && !is_stream(f)) f->out.first_ns = now_ns(f);
+    if (!exchange_pending(f->x)) f->out.left = f->out.tokens;
     size_t n = evbuffer_get_length(chunk);
     str bytes = str_n(n ? (char *)evbuffer_pullup(chunk, -1) : "", n);
     if (is_stream(f)) f->out.cut |= !sse_feed(&f->out.sse, bytes, on_event, f);
@@ -153,7 +158,8 @@ static err read_whole(Flow *f) {
 }
 
 static err judge(Flow *f, CallEnd why) {
-    if (why != CALL_OK) return call_failure(f, why);
+    bool whole = is_stream(f) && f->out.finished && !f->out.cut; // what comes after is no matter
+    if (why != CALL_OK && !whole) return call_failure(f, why);
     if (f->out.status != 200) return engine_refusal(f);
     if (!is_stream(f)) return read_whole(f);
     if (!f->out.finished || f->out.cut) return call_failure(f, CALL_RESET);
@@ -168,24 +174,30 @@ static bool may_retry(const Flow *f, CallEnd why) {
     return (unreached || loading) && !f->out.chunks && f->attempt < ATTEMPTS_MAX;
 }
 
-static void settle_attempt(Flow *f, Outcome o) {
-    attempt_close(f, o);
-    usage_settle(f->app, &f->r);
-    f->has_room = false;
+// What the broken attempt has left behind is forgotten: no content of it was seen.
+static void start_over(Flow *f) {
+    buf_clear(&f->out.whole);
+    sse_done(&f->out.sse), sse_init(&f->out.sse, EVENT_MAX);
+    f->out.status = 0, f->out.first_ns = 0, f->out.tokens = 0;
+    f->out.cut = f->out.finished = false;
+    f->r.error_class = f->r.error_reason = (str){ 0 };
 }
 
-// The slot stays with the ticket until the whole flow is settled, or moves to another replica.
+// The slot stays with the ticket until the whole flow is settled, or moves to another replica. An
+// attempt is settled here only when there will be another: else it is the request's last.
 static bool retry(Flow *f, CallEnd why) {
     if (!may_retry(f, why)) return false;
-    deployment_failed(ticket_replica(f->ticket));
+    deployment_failed(f->r.replica);
+    if (!usage_room(f->app)) return false;
+    if (line_other(f->ticket) != LINE_GO) {
+        usage_room_back(f->app);
+        return false;
+    }
     f->r.error_class = S("upstream"), f->r.error_reason = str_z(call_end_name(why)),
     f->r.status = 502;
-    settle_attempt(f, OUTCOME_ERROR);
-    f->has_room = usage_room(f->app);
-    if (!f->has_room || line_other(f->ticket) != LINE_GO) return false;
-    buf_clear(&f->out.whole);
-    f->out.status = 0, f->out.first_ns = 0;
-    f->r.error_class = f->r.error_reason = (str){ 0 };
+    attempt_close(f, OUTCOME_ERROR);
+    usage_settle(f->app, &f->r); // with the room of its own; the new one is the next attempt's
+    start_over(f);
     send_attempt(f);
     return true;
 }
@@ -193,12 +205,10 @@ static bool retry(Flow *f, CallEnd why) {
 static void on_end(void *arg, CallEnd why) {
     Flow *f = arg;
     f->call = NULL;
-    int attempts = f->attempt;
     err e = judge(f, why);
     if (e && retry(f, why)) return;
-    if (e && (why == CALL_RESET || why == CALL_REFUSED || why == CALL_CONNECT)
-        && attempts == f->attempt)
-        deployment_failed(ticket_replica(f->ticket));
+    if (e && (why == CALL_RESET || why == CALL_REFUSED || why == CALL_CONNECT))
+        deployment_failed(f->r.replica);
     if (e) flow_fail(f);
     else flow_resume(f);
 }
@@ -248,7 +258,7 @@ static void send_attempt(Flow *f) {
 Verdict stage_attempt(Flow *f) {
     f->r.stage_us[STAGE_QUEUE] = (now_ns(f) - f->queue_ns) / 1000;
     buf_init(&f->out.whole, (size_t)setting_int(&gateway_settings[GW_ANSWER_MAX]));
-    sse_init(&f->out.sse, 1 << 20);
+    sse_init(&f->out.sse, EVENT_MAX);
     flow_describe(f);
     bool folds = f->deployment->engine->launched && !f->in.stream && f->operation != OP_EMBEDDING;
     if (folds) f->out.fold = fold_new(f->c);
