@@ -86,6 +86,11 @@ static err version_info(Ctx *c, Tx *tx, void *arg) {
     return model_version(c, tx, info->id, info);
 }
 
+static err resolve_tx(Ctx *c, Tx *tx, void *arg) {
+    str id;
+    return model_version_resolve(c, tx, *(str *)arg, &id);
+}
+
 MODEL_TEST(a_file_becomes_a_ready_version) {
     Ctx *c = f->c;
     Version v;
@@ -103,6 +108,7 @@ MODEL_TEST(a_file_becomes_a_ready_version) {
     CHECK_STR(v.digest, hex);
     CHECK_INT(v.size_bytes, bytes.n);
     CHECK_INT(v.progress, 100);
+    CHECK(!v.staging.p);
     CHECK_STR(v.facts.architecture, "llama");
     CHECK_STR(v.facts.name, "Tiny");
     CHECK_STR(v.facts.chat_template, "{{ messages }}");
@@ -118,7 +124,12 @@ MODEL_TEST(a_file_becomes_a_ready_version) {
     CHECK_OK(c, db_read(c, c->db, version_info, &info));
     CHECK_STR(info.number, "1");
     CHECK_INT(model_memory_bytes(&info, 2048, 1), v.memory[0].bytes);
-    str there;
+    str bare = S("tiny"), numbered = S("tiny:1"), there;
+    CHECK_OK(c, db_read(c, c->db, resolve_tx, &bare));
+    c->project = S("proj_2"); // where the name means nothing
+    CHECK_ERR(db_read(c, c->db, resolve_tx, &bare), ERR_NOTFOUND);
+    CHECK_ERR(db_read(c, c->db, resolve_tx, &numbered), ERR_NOTFOUND);
+    c->project = S("proj_1");
     CHECK_OK(c, file_read_all(c, info.path, 64 << 20, &there));
     CHECK(str_eq(there, bytes));
     CHECK(model_fix_idle(f));
@@ -272,6 +283,35 @@ MODEL_TEST(an_import_goes_on_after_a_restart_at_every_step) {
     CHECK_OK(f->c, model_fix_model(f, "m", NULL));
     for (size_t i = 0; i < countof(points); i++) end_at(f, points[i], "m");
     CHECK_INT(model_fix_blobs(f), countof(points));
+}
+
+static err take_over(Ctx *c, const char *point) { // as another node does with a stalled attempt
+    JobFix jf = { c, c->db, db_kind(c->db), (str){ 0 } };
+    if (strcmp(point, "hashed")) return ERR_OK;
+    return job_fix_exec(&jf, "UPDATE job SET epoch = epoch + 1 WHERE kind = 'model.import'");
+}
+static bool is_lost(void *arg) {
+    ModelFix *f = arg;
+    JobCounts n;
+    Ctx *c = app_ctx_new(&f->app);
+    bool lost = !jobs_counts(c, f->app.jobs, &n) && n.lost == 1;
+    app_ctx_free(c);
+    return lost;
+}
+
+MODEL_TEST(an_attempt_that_was_taken_over_changes_nothing) {
+    Ctx *c = f->c;
+    Version v;
+    model_import_point = take_over;
+    str path = model_fix_file(f, "x", model_fix_gguf(c, "x", 90000));
+    CHECK_OK(c, model_fix_model(f, "m", NULL));
+    CHECK_OK(c, model_fix_import(f, "m", &(ImportInput){ .path = path }, &v));
+    model_fix_work(f);
+    CHECK(job_fix_until(is_lost, f));
+    CHECK_OK(c, model_fix_version(f, "m:1", &v));
+    CHECK_INT(v.state, VERSION_IMPORTING);
+    CHECK(!v.digest.p);
+    CHECK_INT(model_fix_blobs(f), 0);
 }
 
 // A kill leaves no moment for tidying up: what it may leave is made here by hand.
