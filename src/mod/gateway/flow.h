@@ -43,7 +43,7 @@ typedef struct Answer { // what comes from the engine
     bool began, finished, usage_seen, cut; // cut: broken after bytes were sent
     Fold *fold;                            // asked for a stream, answered whole
     int64_t tokens, usage_prompt, usage_completion, usage_cached; // so far
-    int64_t chunks;       // content chunks seen
+    int64_t chunks;                                               // content chunks seen
     int64_t marked, left; // tokens the journal knows of; of these, what the kernel has taken
     int64_t first_ns, last_ns, tbt_sum_us, tbt_max_us;
     EVP_MD_CTX *digest;
