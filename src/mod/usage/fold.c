@@ -115,7 +115,7 @@ static err fold_mark(Ctx *c, Tx *tx, Batch *b, const RequestRecord *m) {
 }
 
 static err fold_one(Ctx *c, Tx *tx, Batch *b, const JournalRecord *j) {
-    Open *o = new(c->mem, Open, 1);
+    Open *o = new (c->mem, Open, 1);
     if (j->kind < USAGE_OPEN || j->kind > USAGE_REFUSED) return ERR_OK;
     if (!usage_unpack(j->bytes, &o->r)) {
         log_at("usage", LOG_ERROR, c, "a journal record cannot be read", "segment",
@@ -236,6 +236,25 @@ err usage_flush(Ctx *c) {
 }
 
 // ---- after a crash
+// At the price that was asked, if it is still known. How long the engine worked is not.
+static err price_orphan(Ctx *c, Tx *tx, RequestRecord *r) {
+    static SQL(price_by_id,
+               "SELECT input, COALESCE(cached, input), output FROM prices WHERE id = $1");
+    Rows *rows;
+    bool more;
+    r->cost_nano = r->machine_us = 0;
+    if (!r->price_id.n) return ERR_OK;
+    TRY(db_ask(c, tx, &rows, &price_by_id, V(r->price_id)));
+    TRY(rows_next(c, rows, &more));
+    if (!more) return ERR_OK;
+    Price p = { .input_nano = col_int(rows, 0),
+                .cached_nano = col_int(rows, 1),
+                .output_nano = col_int(rows, 2) };
+    r->cost_nano = usage_cost(&p, r->prompt_tokens, r->cached_tokens, r->completion_tokens, 0);
+    rows_close(rows);
+    return ERR_OK;
+}
+
 static err settle_orphans(Ctx *c, Tx *tx, void *arg) {
     int64_t *settled = arg;
     Rows *rows;
@@ -254,6 +273,7 @@ static err settle_orphans(Ctx *c, Tx *tx, void *arg) {
         r.prompt_tokens = col_int(rows, 3), r.cached_tokens = col_int(rows, 4);
         r.end_ms = r.start_ms, r.tokens_exact = false, r.final = true;
         r.ttft_us = r.tbt_mean_us = r.tbt_max_us = -1;
+        TRY(price_orphan(c, tx, &r));
         TRY(fold_settle(c, tx, &r));
         ++*settled;
     }
