@@ -143,7 +143,8 @@ static void done(Run *r) {
     buf_done(&r->out);
 }
 
-// Text from outside in names and values of an answer: still one head with no more than these headers.
+// Text from outside in names and values of an answer: still one head with no more than these
+// headers.
 static void check_written(str bytes) {
     HttpHeader given[8], read[HTTP_HEADERS_MAX];
     size_t n = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// sse_fuzz.c - libFuzzer's entry to server-sent events: any bytes, in any cuts, give the same events,
-// and what is read survives being written and read again. The first byte chooses the cuts.
+// sse_fuzz.c - libFuzzer's entry to server-sent events: any bytes, in any cuts, give the same
+// events, and what is read survives being written and read again. The first byte chooses the cuts.
 // Threads: one.
 #include "net/sse.h"
 #include <assert.h>

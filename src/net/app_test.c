@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// app_test.c - the application of net's tests: one handler of each kind. What it saw is in test_app.
+// app_test.c - the application of net's tests: one handler of each kind. What it saw is in
+// test_app.
 #include "net/fixture_test.h"
 #include <assert.h>
 #include <poll.h>
@@ -184,7 +185,7 @@ static void flood_more(void *arg) {
 static void flood(Exchange *x, const NetRoute *route) {
     (void)route;
     const HttpRequest *r = exchange_request(x);
-    Flood *f = new (exchange_ctx(x)->mem, Flood, 1);
+    Flood *f = new(exchange_ctx(x)->mem, Flood, 1);
     f->x = x;
     str_to_i64(r->params[0], &f->left);
     exchange_events(x, &(ExchangeEvents){ .drained = flood_more, .gone = on_gone }, f);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// body_test.c - bodies of requests over real sockets: whole, limited, spooled, refused, promised and
-// never sent; and "100 Continue".
+// body_test.c - bodies of requests over real sockets: whole, limited, spooled, refused, promised
+// and never sent; and "100 Continue".
 #include "net/fixture_test.h"
 
 TEST(net_bodies_come_back_whole) {

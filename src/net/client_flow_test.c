@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// client_flow_test.c - back-pressure both ways, cancelling, time-outs, connections that cannot be made.
+// client_flow_test.c - back-pressure both ways, cancelling, time-outs, connections that cannot be
+// made.
 #include "net/talk_test.h"
 
 #define OK_1 "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n."

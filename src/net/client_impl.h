@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// client_impl.h - private to net: what the client is made of. A Link is a connection; it has a Call,
-// or is idle in the pool. A Call has a Link until its end, except between two links when it is
-// repeated. Threads: the loop's.
+// client_impl.h - private to net: what the client is made of. A Link is a connection; it has a
+// Call, or is idle in the pool. A Call has a Link until its end, except between two links when it
+// is repeated. Threads: the loop's.
 #ifndef LATHE_NET_CLIENT_IMPL_H
 #define LATHE_NET_CLIENT_IMPL_H
 #include "net/client.h"

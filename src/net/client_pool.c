@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// client_pool.c - connections of the client: opened, kept idle, found again, closed. The latest used
-// goes first, so that the rest can grow old and be closed.
-// Owner and threads: see client_impl.h.
+// client_pool.c - connections of the client: opened, kept idle, found again, closed. The latest
+// used goes first, so that the rest can grow old and be closed. Owner and threads: see
+// client_impl.h.
 #include "net/client_impl.h"
 #include <assert.h>
 

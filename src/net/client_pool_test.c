@@ -168,8 +168,8 @@ TEST(net_unsent_post_is_repeated) {
     place_close(&p);
 }
 
-// One byte of an answer, and nothing is repeated; neither is it on a new connection, nor when pieces
-// of a streamed body are gone.
+// One byte of an answer, and nothing is repeated; neither is it on a new connection, nor when
+// pieces of a streamed body are gone.
 TEST(net_what_is_not_repeated) {
     Place p;
     place_open(&p, 4, 60000);

@@ -8,10 +8,10 @@
 //
 // An answer may be complete before the body is: BODY goes to FLUSH then, where the rest of the body
 // is dropped. A connection that is not kept alive is shut after FLUSH; the stream lets the client
-// finish sending, so that it can read why. A client that ends its side while an answer is being made
-// has left: no client of ours half-closes, and an engine must not work for nobody.
-// Leaves parsing to parse.c, what a head means to admit.c, the body to body.c.
-// Owner and threads: see conn.h.
+// finish sending, so that it can read why. A client that ends its side while an answer is being
+// made has left: no client of ours half-closes, and an engine must not work for nobody. Leaves
+// parsing to parse.c, what a head means to admit.c, the body to body.c. Owner and threads: see
+// conn.h.
 #include "net/conn.h"
 #include "net/reason.h"
 #include <assert.h>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// conn.h - private to net: what the server is made of. A Server has a Lane for each loop; a Lane has
-// Conns; a Conn has at most one Exchange at a time. Everything here belongs to the loop's thread,
-// except what `Work` says.
-// Who ends what: a Conn lives until conn_close or the end of its stream. An Exchange lives while it
-// has a Conn, or is held (a pool thread works on it, or its owner asked); exchange_drop, called
-// when one of the two ends, frees it when both have. So each is freed once, in any order of events.
+// conn.h - private to net: what the server is made of. A Server has a Lane for each loop; a Lane
+// has Conns; a Conn has at most one Exchange at a time. Everything here belongs to the loop's
+// thread, except what `Work` says. Who ends what: a Conn lives until conn_close or the end of its
+// stream. An Exchange lives while it has a Conn, or is held (a pool thread works on it, or its
+// owner asked); exchange_drop, called when one of the two ends, frees it when both have. So each is
+// freed once, in any order of events.
 #ifndef LATHE_NET_CONN_H
 #define LATHE_NET_CONN_H
 #include "net/head.h"

@@ -90,7 +90,8 @@ void exchange_drop(Exchange *x) {
         const ServerConfig *f = x->config;
         int status = x->verdict ? x->verdict : x->answer == ANSWER_DONE ? x->status : 499;
         x->told = true;
-        if (f->left) f->left(f->app, &x->ctx, x->route, &x->req, status, x->sent_bytes, x->took_ns);
+        HttpOutcome how = { status, x->sent_bytes, x->took_ns };
+        if (f->left) f->left(f->app, &x->ctx, x->route, &x->req, &how);
     }
     if (serve_unclean(x)) {
         if (!loop_stopping(x->loop) && serve_submit(x, WORK_CLEAN)) return; // comes back here

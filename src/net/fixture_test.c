@@ -77,13 +77,13 @@ static err on_enter(void *app, Ctx *c, const NetRoute *route, const HttpRequest 
     return atomic_load(&r->deny) ? fail(c, ERR_UNAUTHENTICATED, no) : ERR_OK;
 }
 
-static void on_left(void *app, Ctx *c, const NetRoute *route, const HttpRequest *q, int status,
-                    int64_t sent, int64_t ns) {
+static void on_left(void *app, Ctx *c, const NetRoute *route, const HttpRequest *q,
+                    const HttpOutcome *how) {
     Rig *r = app;
     (void)c, (void)route;
-    assert(q->request_id.n && ns >= 0 && sent >= 0);
-    atomic_store(&r->left_status, status);
-    atomic_store(&r->left_sent, sent);
+    assert(q->request_id.n && how->ns >= 0 && how->sent_bytes >= 0);
+    atomic_store(&r->left_status, how->status);
+    atomic_store(&r->left_sent, how->sent_bytes);
     atomic_fetch_add(&r->left, 1);
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// fixture_test.h - a server on its own loops and threads, and a client that is no code of ours: plain
-// blocking sockets, so that a test may send any bytes and read as slowly as it likes.
-// Owner: rig_start's caller calls rig_stop. Threads: the test's, except where said.
+// fixture_test.h - a server on its own loops and threads, and a client that is no code of ours:
+// plain blocking sockets, so that a test may send any bytes and read as slowly as it likes. Owner:
+// rig_start's caller calls rig_stop. Threads: the test's, except where said.
 #ifndef LATHE_NET_FIXTURE_TEST_H
 #define LATHE_NET_FIXTURE_TEST_H
 #include "base/test.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// gone_test.c - clients that leave at every moment, by closing and by resetting. rig_stop checks after
-// each test that every request was told of once and that nothing is left; the sanitizers check that
-// nothing was freed twice.
+// gone_test.c - clients that leave at every moment, by closing and by resetting. rig_stop checks
+// after each test that every request was told of once and that nothing is left; the sanitizers
+// check that nothing was freed twice.
 #include "net/fixture_test.h"
 
 static void leave(int fd, int how) {
@@ -72,7 +72,8 @@ TEST(net_gone_while_its_handler_waits_for_a_thread) {
     rig_stop(r);
 }
 
-// While nobody reads a body, the end of its client is seen behind as much of it as a stream takes in.
+// While nobody reads a body, the end of its client is seen behind as much of it as a stream takes
+// in.
 enum { SENT_MAX = 60000 };
 
 TEST(net_gone_in_the_midst_of_a_body) {

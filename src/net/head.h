@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// head.h - private to net: writes the heads of requests and responses. Whatever a caller passes, the
-// result is one well-formed head: names that are no tokens are dropped, control characters in values
-// become spaces, so no text from outside can add a header.
-// Threads: pure.
+// head.h - private to net: writes the heads of requests and responses. Whatever a caller passes,
+// the result is one well-formed head: names that are no tokens are dropped, control characters in
+// values become spaces, so no text from outside can add a header. Threads: pure.
 #ifndef LATHE_NET_HEAD_H
 #define LATHE_NET_HEAD_H
 #include "net/request.h"

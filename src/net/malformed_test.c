@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// malformed_test.c - what is refused before it can mean two things (request smuggling), and heads and
-// framing without end.
+// malformed_test.c - what is refused before it can mean two things (request smuggling), and heads
+// and framing without end.
 #include "net/fixture_test.h"
 
 #define HEAD "POST /echo HTTP/1.1\r\nHost: a\r\n"

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// parse.h - private to net: reads HTTP/1.1 messages off an evbuffer, one step a call. llhttp, in its
-// strictest setting, validates and frames; this adds the limits, cuts the head into slices and moves
-// body bytes without copying whole chains. Server and client share it.
-// Owner: embedded in a connection; nothing to free (the head's text is in the arena given).
-// Threads: one at a time.
+// parse.h - private to net: reads HTTP/1.1 messages off an evbuffer, one step a call. llhttp, in
+// its strictest setting, validates and frames; this adds the limits, cuts the head into slices and
+// moves body bytes without copying whole chains. Server and client share it. Owner: embedded in a
+// connection; nothing to free (the head's text is in the arena given). Threads: one at a time.
 #ifndef LATHE_NET_PARSE_H
 #define LATHE_NET_PARSE_H
 #include "net/request.h"
@@ -57,8 +56,8 @@ void parser_next(Parser *p, Arena *mem); // before each message
 ParseStep parser_step(Parser *p, struct evbuffer *in, struct evbuffer *body, size_t room);
 // The connection ended: true when that completes the message.
 bool parser_finish(Parser *p);
-// After PARSE_HEAD. Fill target, headers, length, chunked, expects_continue, keep_alive, method; the
-// method HTTP_METHODS is one that we do not know. NULL, or why the head is bad.
+// After PARSE_HEAD. Fill target, headers, length, chunked, expects_continue, keep_alive, method;
+// the method HTTP_METHODS is one that we do not know. NULL, or why the head is bad.
 const char *parser_request(Parser *p, HttpRequest *out);
 // Cuts a response's head. *out_length -1: unknown. NULL, or why the head is bad.
 typedef struct ParsedResponse {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// reply_test.c - answers over real sockets: ranges and conditions, pieces on demand, failures, broken
-// answers, server-sent events.
+// reply_test.c - answers over real sockets: ranges and conditions, pieces on demand, failures,
+// broken answers, server-sent events.
 #include "net/fixture_test.h"
 
 enum { FILE_SIZE = 1000003 };

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// router.c - a trie whose edges are segments: literal ones in an array sorted by length, then bytes,
-// one for {x}, one for {x*}. A literal goes before {x}, {x} before {x*}; when a branch has no row
-// for the method, the next one is tried.
-// Owner and threads: see router.h.
+// router.c - a trie whose edges are segments: literal ones in an array sorted by length, then
+// bytes, one for {x}, one for {x*}. A literal goes before {x}, {x} before {x*}; when a branch has
+// no row for the method, the next one is tried. Owner and threads: see router.h.
 #include "net/router.h"
 #include "net/reason.h"
 #include <assert.h>

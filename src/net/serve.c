@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// serve.c - blocking handlers on the pool. One piece of work at a time is out for an exchange; while
-// it is, the exchange is held, and the loop touches only what conn.h leaves to it. The first bytes of
-// a file or of a generator are read in the same piece of work that ran the handler.
-// When the client leaves meanwhile, the Ctx is cancelled and the result thrown away.
-// Owner and threads: see conn.h; functions say which thread they are for.
+// serve.c - blocking handlers on the pool. One piece of work at a time is out for an exchange;
+// while it is, the exchange is held, and the loop touches only what conn.h leaves to it. The first
+// bytes of a file or of a generator are read in the same piece of work that ran the handler. When
+// the client leaves meanwhile, the Ctx is cancelled and the result thrown away. Owner and threads:
+// see conn.h; functions say which thread they are for.
 #include "net/conn.h"
 #include "net/range.h"
 #include "net/reason.h"

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// server.c - listening, counting, draining. A lane is a loop's share of the server; lanes share only
-// atomic counters.
-// Draining: listeners close, each lane closes what is idle, and the last connection or handler at work
-// of the last lane ends it. A connection that has not had its first request yet may still have it: the client could
-// not know.
-// Owner and threads: see server.h.
+// server.c - listening, counting, draining. A lane is a loop's share of the server; lanes share
+// only atomic counters. Draining: listeners close, each lane closes what is idle, and the last
+// connection or handler at work of the last lane ends it. A connection that has not had its first
+// request yet may still have it: the client could not know. Owner and threads: see server.h.
 #include "net/conn.h"
 #include <assert.h>
 

@@ -23,6 +23,11 @@ typedef struct NetRoute {
 } NetRoute;
 
 typedef struct Server Server;
+typedef struct HttpOutcome { // how a request ended
+    int status;              // 499: the client left before the answer
+    int64_t sent_bytes, ns;  // head and body; from the head's first byte to the last one sent
+} HttpOutcome;
+
 typedef struct ServerConfig {
     Pool *pool;    // for blocking handlers; freed after its loops stopped and before the server
     str spool_dir; // must exist; bodies over HTTP_BODY_MEMORY go there
@@ -42,10 +47,9 @@ typedef struct ServerConfig {
     // refuse. May be NULL. On the pool thread for serve (before a large body is read), on the loop
     // for stream (so it must not block there: route tells which).
     err (*enter)(void *app, Ctx *c, const NetRoute *route, const HttpRequest *r);
-    // After the answer: for access logs and metrics. On the loop. status 499: the client left
-    // before the answer. route NULL: none matched. sent_bytes: head and body.
-    void (*left)(void *app, Ctx *c, const NetRoute *route, const HttpRequest *r, int status,
-                 int64_t sent_bytes, int64_t ns);
+    // After the answer: for access logs and metrics. On the loop. route NULL: none matched.
+    void (*left)(void *app, Ctx *c, const NetRoute *route, const HttpRequest *r,
+                 const HttpOutcome *how);
     void *app;
     struct Db *db;                 // into each Ctx
     const NetRoute *const *routes; // the rows outlive the server; this array need not
@@ -57,7 +61,8 @@ err server_new(Ctx *c, Loop *const loops[], size_t loops_n, const ServerConfig *
                Server **out);
 err server_listen(Ctx *c, Server *s, const Addr *addr, Addr *out_actual); // out_actual may be NULL
 // Stops accepting, closes idle connections, lets answers finish; done(arg) on the first loop when
-// neither they nor handlers at work are left, or timeout_ms passed (then the rest is cut first). Once.
+// neither they nor handlers at work are left, or timeout_ms passed (then the rest is cut first).
+// Once.
 void server_drain(Server *s, int64_t timeout_ms, void (*done)(void *), void *arg);
 // After its loops stopped and the pool was freed, before the loops are freed; NULL is fine.
 void server_free(Server *s);

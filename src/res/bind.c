@@ -244,16 +244,16 @@ static void refuse(void *app, Ctx *c, const HttpRequest *r, HttpReply *out) {
     if (out->status == 401) http_reply_header(c, out, "WWW-Authenticate", S("Bearer"));
 }
 
-static void left(void *app, Ctx *c, const NetRoute *n, const HttpRequest *r, int status,
-                 int64_t sent, int64_t ns) {
+static void left(void *app, Ctx *c, const NetRoute *n, const HttpRequest *r,
+                 const HttpOutcome *how) {
     (void)app;
     char status_text[16], ms[32], bytes[32];
-    snprintf(status_text, sizeof status_text, "%d", status);
-    snprintf(ms, sizeof ms, "%.3f", (double)ns / 1e6);
-    snprintf(bytes, sizeof bytes, "%lld", (long long)sent);
-    metric_observe(&metric_http_duration, (double)ns / 1e9, str_z(http_method_name(r->method)),
+    snprintf(status_text, sizeof status_text, "%d", how->status);
+    snprintf(ms, sizeof ms, "%.3f", (double)how->ns / 1e6);
+    snprintf(bytes, sizeof bytes, "%lld", (long long)how->sent_bytes);
+    metric_observe(&metric_http_duration, (double)how->ns / 1e9, str_z(http_method_name(r->method)),
                    str_z(n ? n->pattern : ""), str_z(status_text));
-    log_at("http", status >= 500 ? LOG_WARN : LOG_DEBUG, c, "request", "method",
+    log_at("http", how->status >= 500 ? LOG_WARN : LOG_DEBUG, c, "request", "method",
            http_method_name(r->method), "path", n ? n->pattern : "-", "status", status_text, "ms",
            ms, "bytes", bytes);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // cli.h - the command line: a client of the same API, derived from the same rows. Answers go to
 // stdout, everything else to stderr; an error is one line with its request id, and the exit status
-// is the error table's. Where the server is: --url and --key, LATHE_URL and LATHE_API_KEY, a
+// is the error table's. Where the server is: --server and --key, LATHE_URL and LATHE_API_KEY, a
 // context of ~/.config/lathe/config.yaml, else the server that runs on this machine under this
 // user, which leaves its address and key file in ~/.local/state/lathe/server.
 #ifndef LATHE_RES_CLI_H

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // crud.c - the derived routes of every resource: get, create, patch, delete and actions, with
 // If-Match, Idempotency-Key and dry run. Lists and exports are crud_list.c.
+#include "base/id.h"
 #include "res/bind.h"
 #include "res/snapshot.h"
 #include <stdio.h>
@@ -101,8 +102,11 @@ static err check_match(Ctx *c, const Op *op, const Head *h) {
 }
 
 static err load(Ctx *c, Tx *tx, const Op *op, void **out) {
+    const Resource *r = op->b->table->r;
+    str id = op->id;
     *out = row_new(c, op->b->table);
-    return res_get(c, tx, op->b->table->r, op->id, *out);
+    if (r->resolve && !id_valid(id, r->prefix)) TRY(r->resolve(c, tx, op->id, &id));
+    return res_get(c, tx, r, id, *out);
 }
 
 static void *copy(Ctx *c, const Op *op, const void *row) {
