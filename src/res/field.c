@@ -175,6 +175,17 @@ err field_limits(Ctx *c, const Field *f, const void *base, const Place *at) {
 
 static err check_rows(Ctx *c, const Field *rows, const void *base, const Place *up);
 
+// Anything in it differs from its default: an object that may be left out is then checked whole.
+static bool touched(Ctx *c, const Field *rows, const void *base) {
+    for (const Field *f = rows; f && f->name; f++) {
+        if (f->type == T_OBJECT && touched(c, f->of, field_at(f, base))) return true;
+        if (f->type == T_OBJECT || field_unset(f, base)) continue;
+        const char *fallback = f->fallback ? f->fallback : f->type == T_BOOL ? "false" : "";
+        if (!str_is(field_to_text(c->mem, f, base), fallback)) return true;
+    }
+    return false;
+}
+
 static err check_one(Ctx *c, const Field *f, const void *base, const Place *at) {
     if (field_unset(f, base)) {
         bool must = f->flags & REQUIRED && !(f->flags & STATUS);
@@ -182,7 +193,10 @@ static err check_one(Ctx *c, const Field *f, const void *base, const Place *at) 
     }
     TRY(field_limits(c, f, base, at));
     void *p = field_at(f, base);
-    if (f->type == T_OBJECT && f->flags & REQUIRED) return check_rows(c, f->of, p, at);
+    if (f->type == T_OBJECT)
+        return f->flags & REQUIRED || (!(f->flags & STATUS) && touched(c, f->of, p))
+                   ? check_rows(c, f->of, p, at)
+                   : ERR_OK;
     if (f->type == T_UNION) return check_rows(c, union_rows(f->of, p), p, at);
     if (f->type != T_LIST) return ERR_OK;
     for (size_t i = 0; i < *field_count(f, base); i++) {

@@ -6,16 +6,16 @@
 #include <assert.h>
 #include <stdlib.h>
 
+enum { IN_MAX = 50, SEARCH_BYTES_MAX = 400, ARGS_MAX = FILTERS_MAX * IN_MAX + 8 };
 typedef struct Query {
     Ctx *c;
     const ResTable *t;
     const ListSpec *spec;
     Buf sql;
-    Val args[FILTERS_MAX * 4 + 64];
+    Val args[ARGS_MAX]; // each value of each filter; scope, search, cursor
     size_t n;
 } Query;
 
-enum { IN_MAX = 50, SEARCH_BYTES_MAX = 400 };
 
 static size_t arg(Query *q, Val v) {
     assert(q->n < countof(q->args));

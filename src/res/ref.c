@@ -7,8 +7,9 @@
 static SQL(ref_clear, "DELETE FROM ref WHERE owner_id = $1");
 static SQL(ref_add, "INSERT INTO ref (owner_kind, owner_id, path, target_kind, target_id, rule) "
                     "VALUES ($1, $2, $3, $4, $5, $6)");
-static SQL(ref_users, "SELECT owner_kind, owner_id, path, rule FROM ref WHERE target_id = $1 ORDER "
-                      "BY rule, owner_id, path LIMIT 1000");
+static SQL(ref_users, "SELECT owner_kind, owner_id, path, rule FROM ref WHERE target_id = $1 AND "
+                      "(rule, owner_id, path) > ($2, $3, $4) ORDER BY rule, owner_id, path LIMIT "
+                      "100");
 
 typedef struct Resolve {
     Tx *tx;
@@ -18,7 +19,10 @@ typedef struct Resolve {
 static err exists(Ctx *c, Tx *tx, const Resource *target, str text, str *out_id) {
     void *row = arena_alloc(c->mem, target->size, _Alignof(max_align_t));
     TRY(res_get(c, tx, target, text, row));
-    *out_id = ((Head *)row)->id;
+    const Head *h = row;
+    if (h->deleting_at) // its reconciler would wait for us, and we would wait for nothing
+        return fail(c, ERR_CONFLICT, R_DELETING, "kind", target->name, "id", say_str(c, h->id));
+    *out_id = h->id;
     return ERR_OK;
 }
 
@@ -61,34 +65,73 @@ err refs_store(Ctx *c, Tx *tx, const ResTable *t, const void *row) {
     return fields_each(c, t->r->fields, (void *)(uintptr_t)row, T_REF, store_one, &s);
 }
 
-static err release_user(Ctx *c, Tx *tx, const ResTable *t, const Head *target, const Rows *user) {
-    const Resource *kind = resource_find(say_str(c, col_str(user, 0)));
-    str id = col_str(user, 1);
-    if (col_int(user, 3) == REF_SOFT || !kind) return ERR_OK;
+// ---- letting go
+typedef struct User {
+    str kind, id, path;
+    int64_t rule;
+} User;
+
+// Users may live in other projects than the one acted in: each is looked at where it is.
+static err enter_place(Ctx *c, Tx *tx, const Resource *kind, str id) {
+    if (kind->scope == SCOPE_SYSTEM) return ERR_OK;
+    Sql *sql = new(c->mem, Sql, 1);
+    const char *columns = kind->scope == SCOPE_PROJECT ? "org, project" : "org";
+    *sql = (Sql){ "ref_place",
+                  arena_printf(c->mem, "SELECT %s FROM %s WHERE id = $1", columns, kind->plural).p,
+                  NULL };
+    Rows *rows;
+    TRY(db_one(c, tx, &rows, sql, (Val[]){ V(id) }, 1));
+    c->org = col_str(rows, 0);
+    if (kind->scope == SCOPE_PROJECT) c->project = col_str(rows, 1);
+    rows_close(rows);
+    return ERR_OK;
+}
+
+static err release_here(Ctx *c, Tx *tx, const ResTable *t, const Head *target, const User *user) {
+    const Resource *kind = resource_find(say_str(c, user->kind));
     void *row = arena_alloc(c->mem, kind->size, _Alignof(max_align_t));
-    err e = res_get(c, tx, kind, id, row);
-    if (e) return e == ERR_NOTFOUND ? ERR_OK : e;
-    if (col_int(user, 3) == REF_CASCADE) return res_delete(c, tx, kind, row);
+    TRY(enter_place(c, tx, kind, user->id));
+    TRY(res_get(c, tx, kind, user->id, row));
+    if (user->rule == REF_CASCADE) return res_delete(c, tx, kind, row);
     const Head *h = row;
     return fail(c, ERR_CONFLICT, R_IN_USE, "kind", t->r->name, "id",
                 say_str(c, target->name.p ? target->name : target->id), "user_kind", kind->name,
                 "user", say_str(c, h->name.p ? h->name : h->id));
 }
 
+static err release_user(Ctx *c, Tx *tx, const ResTable *t, const Head *target, const User *user) {
+    if (user->rule == REF_SOFT || !resource_find(say_str(c, user->kind))) return ERR_OK;
+    str org = c->org, project = c->project;
+    err e = release_here(c, tx, t, target, user);
+    c->org = org, c->project = project;
+    return e == ERR_NOTFOUND ? ERR_OK : e; // it went with another of its references
+}
+
+static err users_after(Ctx *c, Tx *tx, str target, const User *last, User *out, size_t *out_n) {
+    Rows *rows;
+    bool more;
+    TRY(db_ask(c, tx, &rows, &ref_users, V(target), V(last->rule), V(last->id), V(last->path)));
+    for (*out_n = 0;; (*out_n)++) {
+        TRY(rows_next(c, rows, &more));
+        if (!more) return ERR_OK;
+        out[*out_n] = (User){ col_str(rows, 0), col_str(rows, 1), col_str(rows, 2),
+                              col_int(rows, 3) };
+    }
+}
+
+// RESTRICT is first in order, so nothing goes in vain. What it refers to itself is let go before:
+// a circle of CASCADE ends where it began.
 err refs_release(Ctx *c, Tx *tx, const ResTable *t, const void *row) {
     const Head *h = row;
-    Rows *users;
-    bool more;
-    TRY(db_ask(c, tx, &users, &ref_users, V(h->id)));
-    for (;;) {
-        TRY(rows_next(c, users, &more));
-        if (!more) return ERR_OK;
-        err e = release_user(c, tx, t, h, users);
-        if (e) {
-            rows_close(users);
-            return e;
-        }
-    }
+    User *users = new(c->mem, User, 100), last = { S(""), S(""), S(""), -1 };
+    size_t n;
+    TRY(db_run(c, tx, &ref_clear, V(h->id)));
+    do {
+        TRY(users_after(c, tx, h->id, &last, users, &n));
+        for (size_t i = 0; i < n; i++) TRY(release_user(c, tx, t, h, &users[i]));
+        if (n) last = users[n - 1];
+    } while (n);
+    return ERR_OK;
 }
 
 static err seal_one(Ctx *c, const Field *f, str path, str *value, void *arg) {
