@@ -18,6 +18,14 @@ static const Replica *replica_of(const DeploymentEntry *d, str id) {
 }
 
 // ---- the record of one attempt
+// What may leave before the journal is told again: sixteen more than have left for certain, so that
+// after a crash the count is no more than that above what the client has read, nor above its limit.
+static int64_t ahead(const Flow *f) {
+    int64_t n = f->out.left + MARK_AHEAD, most = f->in.output_max;
+    if (most == UNSET_INT || most > n) return n;
+    return most * f->in.choices < n ? most * f->in.choices : n;
+}
+
 static void open_record(Flow *f) {
     RequestRecord *r = &f->r;
     r->attempt = ++f->attempt;
@@ -26,7 +34,7 @@ static void open_record(Flow *f) {
     r->start_ms = os_wall_ms(f->c->os);
     r->prompt_tokens = r->completion_tokens = r->cached_tokens = 0;
     f->out.left = 0;
-    f->out.marked = r->completion_tokens = MARK_AHEAD; // `open` stands for the first ones
+    f->out.marked = r->completion_tokens = ahead(f); // `open` stands for the first ones
     usage_open(f->app, r);
     r->completion_tokens = 0;
 }
@@ -50,12 +58,10 @@ void attempt_close(Flow *f, Outcome o) {
 }
 
 // ---- reading the answer
-// More is about to leave than the journal knows of. It is told of sixteen more than have left for
-// certain, so that after a crash the count is no more than that above what the client has read.
 static void mark(Flow *f) {
     Answer *a = &f->out;
     if (a->tokens <= a->marked) return;
-    a->marked = a->tokens > a->left + MARK_AHEAD ? a->tokens : a->left + MARK_AHEAD;
+    a->marked = a->tokens > ahead(f) ? a->tokens : ahead(f);
     usage_mark(f->app, &f->r, a->marked);
 }
 
