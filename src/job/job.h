@@ -82,6 +82,7 @@ void jobs_wake(void *jobs);         // for tx_notify: there may be something to 
 // Asks running ones to pause (they stay waiting with their checkpoint), then joins.
 void jobs_stop(Jobs *s);
 void jobs_free(Jobs *s);
+void jobs_drop(Jobs *s); // simulated, after sim_crash: as if the process had died
 err job_cancel(Ctx *c, Tx *tx, str project, str id); // waiting: at once; running: asked; ended:
                                                      // ERR_CONFLICT with R_JOB_ENDED
 err job_retry(Ctx *c, Tx *tx, str project, str id); // failed or cancelled only, from its checkpoint

@@ -121,6 +121,7 @@ static bool until(JobFix *f, const char *query, int64_t want) {
     return job_fix_until(query_is, &u);
 }
 
+static bool guard_refused(void *arg) { return (void)arg, atomic_load(&guard_lost) == 1; }
 static bool held(void *arg) { return atomic_load(&holding) >= *(int *)arg; }
 
 // What must hold of every job of kind f.steps that is done.
@@ -190,7 +191,7 @@ JOB_TEST(job_stalled_holder_changes_nothing) {
     atomic_store(&hold, false);
     CHECK(taken);
     CHECK(until(f, "SELECT count(*) FROM ended", 1));
-    while (!atomic_load(&guard_lost)) sched_yield();
+    CHECK(job_fix_until(guard_refused, NULL));
     jobs_free(b);
     jobs_free(a);
     db_close(second);

@@ -68,6 +68,7 @@ struct Jobs {
     Thread take_thread, beat_thread;
     Loop *loop; // simulated: timers instead of threads
     Timer *take_timer, *beat_timer;
+    struct Jobs **posted; // what wake_posted is to find; NULL: none is under way
 
     pthread_mutex_t lock; // what follows
     pthread_cond_t take_wake, beat_wake;
@@ -105,6 +106,7 @@ int64_t job_backoff_ms(Jobs *s, const JobKind *kind, int64_t failures);
 
 // job_run.c
 void job_attempt_run(void *job); // on a worker; frees the job
+void job_free(Job *j);
 err job_log_open(Ctx *c, Job *j);
 str job_log_path(Ctx *c, const Jobs *s, str id);
 // Ends a job that no attempt runs, with c->failure: after() gets a Job made from its row.

@@ -82,11 +82,6 @@ static void beat_thread(void *arg) {
     }
 }
 
-typedef struct Tick {
-    Loop *loop;
-    Jobs *s;
-} Tick;
-
 static void take_timer(void *arg) {
     Jobs *s = arg;
     timer_start(s->take_timer, jobs_take_pass(s));
@@ -99,19 +94,21 @@ static void beat_timer(void *arg) {
 }
 
 static void wake_posted(void *arg) {
-    Tick t = *(Tick *)arg;
+    Jobs *s = *(Jobs **)arg; // NULL: stopped meanwhile
     mem_free(arg);
-    if (loop_stopping(t.loop) || !t.s->take_timer) return;
-    timer_start(t.s->take_timer, 0);
-    timer_start(t.s->beat_timer, 0);
+    if (!s) return;
+    s->posted = NULL;
+    timer_start(s->take_timer, 0);
+    timer_start(s->beat_timer, 0);
 }
 
 void jobs_wake(void *arg) {
     Jobs *s = arg;
     if (s->loop) {
-        Tick *t = mem_new(sizeof *t);
-        *t = (Tick){ s->loop, s };
-        loop_post(s->loop, wake_posted, t);
+        if (s->posted || !s->take_timer) return;
+        s->posted = mem_new(sizeof *s->posted);
+        *s->posted = s;
+        loop_post(s->loop, wake_posted, s->posted);
         return;
     }
     pthread_mutex_lock(&s->lock);
@@ -169,6 +166,8 @@ void jobs_stop(Jobs *s) {
         jobs_wake(s);
         thread_join(s->beat_thread);
     }
+    if (s->posted) *s->posted = NULL;
+    s->posted = NULL;
     timer_free(s->take_timer);
     timer_free(s->beat_timer);
     s->take_timer = s->beat_timer = NULL;
@@ -212,6 +211,22 @@ err jobs_open(Ctx *c, const JobsConfig *config, Jobs **out) {
     register_jobs(s);
     *out = s;
     return ERR_OK;
+}
+
+void jobs_drop(Jobs *s) {
+    assert(s->loop);
+    pool_free(s->pool);
+    while (s->running) {
+        Job *j = s->running;
+        s->running = j->next;
+        job_free(j);
+    }
+    mem_free(s->posted); // it vanished with its loop
+    s->posted = NULL;
+    timer_free(s->take_timer);
+    timer_free(s->beat_timer);
+    s->stopping = true;
+    jobs_free(s);
 }
 
 void jobs_free(Jobs *s) {

@@ -330,6 +330,13 @@ static void attempt_finish(Job *j, err e) {
     arena_free(c.mem);
 }
 
+void job_free(Job *j) {
+    file_close(j->log);
+    mem_free(j->checkpoint);
+    pthread_mutex_destroy(&j->log_lock);
+    arena_free(j->c.mem); // j lives in it
+}
+
 void job_attempt_run(void *arg) {
     Job *j = arg;
     Jobs *s = j->s;
@@ -342,10 +349,7 @@ void job_attempt_run(void *arg) {
     if (!e) e = j->kind->run(&j->c, j);
     attempt_finish(j, e);
     jobs_job_gone(s, j);
-    file_close(j->log);
-    mem_free(j->checkpoint);
-    pthread_mutex_destroy(&j->log_lock);
-    arena_free(j->c.mem);
+    job_free(j);
 }
 
 // ---- reading the log

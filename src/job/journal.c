@@ -139,7 +139,7 @@ err journal_append(Journal *j, const JournalEntry *e) {
         j->write_now = true;
         pthread_mutex_unlock(&j->lock);
         kick(j);
-    } else if (idle) {
+    } else if (idle || !j->threaded) {
         kick(j);
     }
     return ERR_OK;
