@@ -72,11 +72,10 @@ err cli_done(Cli *cli) {
 static err read_globals(Cli *cli) {
     static const char *const shows[] = { "table", "json", "yaml", "name" };
     str show = cli_option(cli, "o");
-    if (!show.p) show = cli_option(cli, "output");
     cli->url = cli_option(cli, "server"), cli->key = cli_option(cli, "key");
     cli->project = cli_option(cli, "project"), cli->org = cli_option(cli, "org");
     cli->wait = cli_flag(cli, "wait"), cli->dry_run = cli_flag(cli, "dry-run");
-    cli->show = cli_tty(1) ? SHOW_TABLE : SHOW_TABLE;
+    cli->show = SHOW_TABLE;
     for (size_t i = 0; i < countof(shows); i++)
         if (str_is(show, shows[i])) {
             cli->show = (CliShow)i;
