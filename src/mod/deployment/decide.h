@@ -11,7 +11,8 @@
 typedef enum { PROBE_NONE, PROBE_LOADING, PROBE_READY, PROBE_FAILED, PROBE_BROKEN } ProbeState;
 typedef struct Look { // what is seen of it now
     bool launched, there, ended;
-    str end_reason; // with the last lines of its log
+    bool ended_before; // while no reconciler watched: nobody's fault
+    str end_reason;    // with the last lines of its log
     int64_t pid, memory_bytes, started_ms;
     ProbeState probe;
     str probe_text, address;

@@ -231,7 +231,7 @@ static err get_tx(Ctx *c, Tx *tx, void *arg) {
     return res_get(c, tx, &deployment_resource, str_z(x->name), &x->out);
 }
 err fix_get(Fix *f, const char *name, Deployment *out) {
-    Change *x = new(f->c->mem, Change, 1);
+    Change *x = new (f->c->mem, Change, 1);
     x->name = name;
     TRY(db_read(f->c, f->app.db, get_tx, x));
     *out = x->out;

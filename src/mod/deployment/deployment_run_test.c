@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// deployment_run_test.c - the reconciler with real children: from a wish to an answer, and back from
-// each way in which a replica may go wrong.
+// deployment_run_test.c - the reconciler with real children: from a wish to an answer, and back
+// from each way in which a replica may go wrong.
 #include "mod/deployment/deployment_test.h"
 #include <signal.h>
 
@@ -229,6 +229,20 @@ RUN(deployment_takes_running_engines_in_after_a_restart) {
     int64_t pid = d.replicas_status[0].pid;
     kill((pid_t)pid, SIGKILL); // and it is still looked after
     CHECK(fix_until(f, "a", other_pid, &pid));
+}
+
+// Ended behind the reconciler's back, as by a shim whose grace is over.
+RUN(deployment_starts_what_ended_while_it_was_away) {
+    CHECK_OK(f->c, fix_create(f, "{\"name\":\"a\",\"model\":\"m\"}"));
+    CHECK_STATE(f, "a", DEP_READY);
+    int64_t pid = now(f, "a").replicas_status[0].pid;
+    deployment_rest();
+    CHECK(!kill((pid_t)pid, SIGKILL));
+    int64_t end_ns = os_mono_ns(f->c->os) + (int64_t)20 * 1000000000;
+    while (fix_children(f) && os_mono_ns(f->c->os) < end_ns) sched_yield();
+    fix_restart(f, NULL);
+    CHECK(fix_until(f, "a", other_pid, &pid));
+    CHECK_INT(now(f, "a").replicas_status[0].restarts, 0);
 }
 
 RUN(deployment_waits_for_memory_and_says_how_much, "deployment.memory_reserve=1000TiB") {

@@ -356,6 +356,12 @@ TEST(deployment_replica_whose_process_nobody_knows_starts_at_once) {
     CHECK_INT(r.state, AT_WAITING);
     CHECK_INT(r.next_at, 0);
     CHECK_INT(r.failures, 0); // the machine was started again: not its fault
+    ReplicaRow away = { .state = AT_READY, .ready_at = 5 };
+    Look ended = dead();
+    ended.ended_before = true; // it outlived its grace while the server was down
+    see(&away, ended, 100);
+    CHECK_INT(away.state, AT_WAITING);
+    CHECK_INT(away.failures + away.next_at + away.restarts, 0);
     ReplicaRow new = { .state = AT_STARTING };
     see(&new, (Look){ .launched = true }, 100);
     CHECK_INT(new.state, AT_STARTING); // still to be submitted

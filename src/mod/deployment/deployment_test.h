@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// deployment_test.h - for the tests that run the reconciler: a program of two modules on a database,
-// an executor and loops of its own, and an engine that does what a file tells it. The engine is this
-// test program again, started as llama-server would be.
-// Owner: the test, from deployment_fix_open to fix_close. Threads: the test's.
+// deployment_test.h - for the tests that run the reconciler: a program of two modules on a
+// database, an executor and loops of its own, and an engine that does what a file tells it. The
+// engine is this test program again, started as llama-server would be. Owner: the test, from
+// deployment_fix_open to fix_close. Threads: the test's.
 #ifndef LATHE_MOD_DEPLOYMENT_TEST_H
 #define LATHE_MOD_DEPLOYMENT_TEST_H
 #include "base/test.h"
@@ -16,8 +16,9 @@ typedef struct Fix {
     str data, version;
     bool open;
 } Fix;
-Fix *deployment_fix_open(const char *const *settings); // "name=value", NULL ends; NULL: the test has failed
-void fix_close(Fix *f);                     // ends its children
+Fix *deployment_fix_open(
+    const char *const *settings); // "name=value", NULL ends; NULL: the test has failed
+void fix_close(Fix *f);           // ends its children
 // As kill -9 and a new start: what is in memory is lost, children and the database stay.
 void fix_restart(Fix *f, const char *const *settings);
 err fix_settings(Fix *f, const char *const *settings); // as a reload

@@ -84,6 +84,7 @@ static void look_at(Ctx *c, One *o, ReplicaRow *r, Seen *s) {
     Look *l = &s->look;
     *l = (Look){ .launched = !r->attached, .there = v, .ended = v && has_ended(v) };
     l->in_flight = flight_count(r->id, r->state == AT_DRAINING);
+    l->ended_before = l->ended && v->adopted && v->ended_ms < o->t->opened_ms;
     if (l->ended) l->end_reason = end_reason(c, r, v);
     if (v) l->pid = v->pid, l->memory_bytes = v->memory_bytes, l->started_ms = v->started_ms;
     if (r->memory_needed > 0) l->model_bytes = o->d.serving.size_bytes;

@@ -18,12 +18,14 @@ typedef struct Held {
 static struct {
     Map leases;
     char *holder; // NULL: closed
+    int64_t opened_ms;
 } mine;
 
 static void open_leases(Ctx *c) {
     if (mine.holder) return;
     map_init(&mine.leases, 0x6c656173);
     str id = os_id(c, "life");
+    mine.opened_ms = os_wall_ms(c->os);
     mine.holder = mem_strdup(
         arena_printf(c->mem, STR_FMT ":" STR_FMT, STR_ARG(app_of(c)->node), STR_ARG(id)));
 }
@@ -439,8 +441,8 @@ static err run_turn(Ctx *c, Turn *t) {
 }
 
 err reconcile(Ctx *c, Pace *out) {
-    Turn t = { 0 };
     open_leases(c);
+    Turn t = { .opened_ms = mine.opened_ms };
     map_init(&t.known, 1), map_init(&t.probed, 2);
     err e = run_turn(c, &t);
     map_done(&t.known), map_done(&t.probed);

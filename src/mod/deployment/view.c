@@ -70,7 +70,12 @@ static void view_none_ready(Ctx *c, Deployment *d, const Count *n, str blocked, 
     } else if (n->starting && !n->starting->reason.n) {
         say_state(d, DEP_STARTING, loading_text(c, n->starting));
     } else if (n->trouble) {
-        say_state(d, blocked.n ? DEP_PENDING : DEP_STARTING, trouble_text(c, n->trouble, now_ms));
+        bool lost = n->trouble->state == AT_UNREADY || n->trouble->state == AT_HUNG;
+        say_state(d,
+                  lost        ? DEP_DEGRADED
+                  : blocked.n ? DEP_PENDING
+                              : DEP_STARTING,
+                  trouble_text(c, n->trouble, now_ms));
     } else if (n->starting) {
         say_state(d, DEP_STARTING, loading_text(c, n->starting));
     } else {
