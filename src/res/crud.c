@@ -181,7 +181,9 @@ err crud_create(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody 
     str key = http_header(r, "idempotency-key");
     if (key.n > 255)
         return fail(c, ERR_INVALID, R_TOO_LONG, "what", "Idempotency-Key", "limit", "255");
-    TRY(op_run(c, &op, create_tx));
+    err e = op_run(c, &op, create_tx);
+    if (e == ERR_CONFLICT && key.n) e = op_run(c, &op, create_tx); // its twin may have been faster
+    TRY(e);
     return op_reply(c, &op, out);
 }
 

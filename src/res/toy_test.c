@@ -80,12 +80,32 @@ static err toy_stage(Ctx *c, Tx *tx, const void *old, const void *now) {
     return db_run(c, tx, &note_stage, V(!old ? "stage+" : now ? "stage=" : "stage-"), V(h->id));
 }
 
+typedef struct WindInput {
+    int64_t turns;
+} WindInput;
+static const Field wind_rows[] = { INT(WindInput, turns, REQUIRED, 1, 9, "Turns", "圈数"), { 0 } };
+
+static err toy_wind(Ctx *c, Tx *tx, void *row, const void *input, str *out_job) {
+    (void)c, (void)tx, (void)out_job;
+    ((Toy *)row)->count += ((const WindInput *)input)->turns;
+    return ERR_OK;
+}
+static err toy_ship(Ctx *c, Tx *tx, void *row, const void *input, str *out_job) {
+    (void)c, (void)tx, (void)row, (void)input;
+    *out_job = S("job_1");
+    return ERR_OK;
+}
+static const Action toy_actions[] = { { "wind", ACTION_SYNC, toy_wind, wind_rows, sizeof(WindInput),
+                                        "Wind", "上发条" },
+                                      { "ship", ACTION_JOB, toy_ship, NULL, 0, "Ship", "发货" },
+                                      { 0 } };
 const Resource toy = { .name = "toy",
                        .plural = "toys",
                        .prefix = "toy",
                        .scope = SCOPE_PROJECT,
                        .size = sizeof(Toy),
                        .fields = toy_rows,
+                       .actions = toy_actions,
                        .check = toy_check,
                        .stage = toy_stage,
                        .en = "A toy",
