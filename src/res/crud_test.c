@@ -67,13 +67,19 @@ typedef struct Got {
     yyjson_val *json;
 } Got;
 
-static Got ask_as(Ctx *c, const Web *w, HttpMethod method, const char *path, const char *body,
-                  const HttpHeader *headers, size_t n) {
+typedef struct Ask {
+    HttpMethod method;
+    const char *path, *body, *header, *value; // header NULL: none
+} Ask;
+
+static Got ask_as(Ctx *c, const Web *w, const Ask *q) {
+    HttpHeader header = { str_z(q->header), str_z(q->value) };
+    const char *body = q->body;
     CallSpec spec = { .to = w->addr,
-                      .method = method,
-                      .target = str_z(path),
-                      .headers = headers,
-                      .headers_n = n,
+                      .method = q->method,
+                      .target = str_z(q->path),
+                      .headers = &header,
+                      .headers_n = q->header != NULL,
                       .idle_ms = 20000 };
     if (body) spec.body = evbuffer_new(), evbuffer_add(spec.body, body, strlen(body));
     FetchResult r;
@@ -88,12 +94,11 @@ static Got ask_as(Ctx *c, const Web *w, HttpMethod method, const char *path, con
     return g;
 }
 static Got ask(Web *w, HttpMethod method, const char *path, const char *body) {
-    return ask_as(w->f->c, w, method, path, body, NULL, 0);
+    return ask_as(w->f->c, w, &(Ask){ method, path, body, NULL, NULL });
 }
 static Got ask_with(Web *w, HttpMethod method, const char *path, const char *body,
                     const char *header, const char *value) {
-    HttpHeader h = { str_z(header), str_z(value) };
-    return ask_as(w->f->c, w, method, path, body, &h, 1);
+    return ask_as(w->f->c, w, &(Ask){ method, path, body, header, value });
 }
 
 // ---- actions
@@ -251,8 +256,9 @@ typedef struct Racer {
 } Racer;
 static void race(void *arg) {
     Racer *r = arg;
-    HttpHeader key = { S("idempotency-key"), S("the-same") };
-    r->got = ask_as(r->c, r->w, HTTP_POST, "/lathe/v1/toys", "{\"name\":\"one\"}", &key, 1);
+    r->got = ask_as(
+        r->c, r->w,
+        &(Ask){ HTTP_POST, "/lathe/v1/toys", "{\"name\":\"one\"}", "idempotency-key", "the-same" });
 }
 
 WEB_TEST(crud_one_key_from_many_clients_makes_one) {
@@ -277,12 +283,13 @@ WEB_TEST(crud_one_key_from_many_clients_makes_one) {
 static void bump(void *arg) {
     Racer *r = arg;
     for (int done = 0; done < 5;) { // as a careful client does: read, change, send with If-Match
-        Got was = ask_as(r->c, r->w, HTTP_GET, "/lathe/v1/toys/one", NULL, NULL, 0);
+        Got was = ask_as(r->c, r->w, &(Ask){ HTTP_GET, "/lathe/v1/toys/one", NULL, NULL, NULL });
         int64_t count = 0, revision = 0;
         json_get_i64(was.json, "count", &count), json_get_i64(was.json, "revision", &revision);
-        HttpHeader match = { S("if-match"), str_z(say(r->c, "\"%lld\"", (long long)revision)) };
+        const char *match = say(r->c, "\"%lld\"", (long long)revision);
         const char *body = say(r->c, "{\"count\":%lld}", (long long)count + 1);
-        Got g = ask_as(r->c, r->w, HTTP_PATCH, "/lathe/v1/toys/one", body, &match, 1);
+        Got g =
+            ask_as(r->c, r->w, &(Ask){ HTTP_PATCH, "/lathe/v1/toys/one", body, "if-match", match });
         done += g.status == 200;
         if (g.status != 200 && g.status != 412) r->got = g, done = 99;
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// snapshot_test.c - one picture for all readers: what was committed before a sync is in it, one that
-// is held stays as it was, what does not compile changes nothing, and a start without SQL serves the
-// last one from disk.
+// snapshot_test.c - one picture for all readers: what was committed before a sync is in it, one
+// that is held stays as it was, what does not compile changes nothing, and a start without SQL
+// serves the last one from disk.
 #include "os/file.h"
 #include "res/snapshot.h"
 #include "res/toy_test.h"
