@@ -12,7 +12,7 @@ Q := $(if $(filter 1,$(V)),,@)
 
 .DEFAULT_GOAL := all
 goals := $(or $(MAKECMDGOALS),all)
-needs_deps := $(filter-out help clean setup setup-check demo check fmt bench mutants .ci,$(goals))
+needs_deps := $(filter-out help clean setup setup-check demo check lint,$(goals))
 
 # Pinned packages: fetched, verified and unpacked outside the tree, once; their places come as make variables.
 ifneq ($(needs_deps),)
@@ -41,7 +41,7 @@ test_o := $(test_c:%.c=$(B)/o/%.o)
 third_o := $(B)/o/third/yyjson.o $(B)/o/third/api.o $(B)/o/third/http.o $(B)/o/third/llhttp.o
 fake_o := $(patsubst %.c,$(B)/o/%.o,$(wildcard test/fake/*.c))
 
-.PHONY: all help setup setup-check demo check test san tsan cover lint fmt install bench mutants clean fuzz sim
+.PHONY: all help setup setup-check demo check test san tsan cover lint install bench mutants clean
 all: $(B)/lathe $(B)/lathe-test $(if $(fake_o),$(B)/fake-engine) ## build everything
 $(B)/lathe: $(B)/o/src/main.o $(B)/o/src/modules.o $(lib_o) $(third_o)
 	@echo "  link  $@"; $(CC) $(ldflags) -o $@ $^ $(libs)
