@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- A script for wrk: one body, sent again and again, that cuts nothing off. wrk itself closes its connections when the time is up,
--- with requests under way that no count can settle; here each connection, once the time is up, sends an empty write and waits, so that
--- every request sent is answered and counts can be compared exactly.
---   wrk -t1 -c16 -d4s -s load.lua URL -- SECONDS BODY-FILE KEY
+-- with requests under way that no count can settle; here each connection, once the time is up, sends an empty write and waits. When all
+-- wait, every request sent was answered: "drained" is said on standard error, and whoever started wrk interrupts it.
+--   wrk -t1 -c16 -d60s -s load.lua URL -- SECONDS BODY-FILE KEY CONNECTIONS
 local ffi = require("ffi")
 ffi.cdef("typedef struct { long s, ns; } moment; int clock_gettime(int id, moment *out);")
 local at = ffi.new("moment[1]")
@@ -23,6 +23,7 @@ function init(args)
     f:close()
     whole = wrk.format("POST", "/v1/chat/completions",
         { ["Content-Type"] = "application/json", ["Content-Length"] = #body, ["Authorization"] = "Bearer " .. args[3] }, body)
+    busy = tonumber(args[4])
     sent = -1 -- wrk asks once before it begins
 end
 
@@ -30,7 +31,11 @@ function request()
     if sent >= 0 then
         local t = now()
         ends = ends or t + seconds
-        if t >= ends then return "" end
+        if t >= ends then
+            busy = busy - 1
+            if busy == 0 then io.stderr:write("drained\n") end
+            return ""
+        end
     end
     sent = sent + 1
     return whole
