@@ -69,7 +69,7 @@ static bool note_head(Parser *p, Arena *a, const Router *router, Buf *out) {
         note_headers(out, headers, r.headers_n);
         return true;
     }
-    if ((why = parser_request(p, &request))) return false;
+    if ((why = parser_request(p, a, &request))) return false;
     buf_printf(out, "%d " STR_FMT " %lld ", (int)request.method, STR_ARG(request.target),
                (long long)request.length);
     note_headers(out, request.headers, request.headers_n);
@@ -82,7 +82,7 @@ typedef struct Run {
     Arena *mem;
     const Router *router;
     struct evbuffer *in, *body;
-    Buf out;
+    Buf out, head;
     bool over;
 } Run;
 
@@ -107,7 +107,7 @@ static void run_steps(Run *r, size_t room) {
         } else if (step == PARSE_END) {
             buf_add(&r->out, r->p.keep_alive ? S("\nEND") : S("\nEND, close"));
             arena_reset(r->mem);
-            parser_next(&r->p, r->mem);
+            parser_next(&r->p, &r->head);
         } else {
             buf_add(&r->out, step == PARSE_BAD ? S("\nBAD") : S("\nTOO LARGE"));
             r->over = true;
@@ -122,8 +122,9 @@ static void transcript(Run *r, const Router *router, bool response, str bytes, u
     r->router = router;
     r->in = evbuffer_new(), r->body = evbuffer_new();
     buf_init(&r->out, 64 << 20);
+    buf_init(&r->head, PARSE_HEAD_MAX);
     parser_init(&r->p, response);
-    parser_next(&r->p, r->mem);
+    parser_next(&r->p, &r->head);
     uint32_t dice = cut;
     while (bytes.n) {
         dice = dice * 1664525 + 1013904223;
@@ -141,6 +142,7 @@ static void done(Run *r) {
     evbuffer_free(r->in);
     evbuffer_free(r->body);
     buf_done(&r->out);
+    buf_done(&r->head);
 }
 
 // Text from outside in names and values of an answer: still one head with no more than these
@@ -158,9 +160,10 @@ static void check_written(str bytes) {
     Buf b;
     buf_init(&b, 1 << 20);
     head_response(&b, &(HeadResponse){ 200, given, n, 0, NULL, S("now"), S("id") });
-    Run r = { .mem = arena_new(), .in = evbuffer_new() };
+    Run r = { .in = evbuffer_new() };
+    buf_init(&r.head, PARSE_HEAD_MAX);
     parser_init(&r.p, true);
-    parser_next(&r.p, r.mem);
+    parser_next(&r.p, &r.head);
     evbuffer_add(r.in, b.p, b.n);
     if (b.n < HTTP_HEAD_BYTES_MAX) {
         ParsedResponse out = { .headers = read };
@@ -171,7 +174,7 @@ static void check_written(str bytes) {
     }
     buf_done(&b);
     evbuffer_free(r.in);
-    arena_free(r.mem);
+    buf_done(&r.head);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

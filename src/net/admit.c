@@ -23,7 +23,7 @@ static bool request_id_good(str s) {
 static const char *read_head(Exchange *x) {
     Conn *k = x->conn;
     HttpRequest *r = &x->req;
-    const char *why = parser_request(&k->parser, r);
+    const char *why = parser_request(&k->parser, x->mem, r);
     if (why) return why;
     str id = http_header(r, "X-Request-Id");
     if (request_id_good(id)) r->request_id = x->ctx.request_id = id;

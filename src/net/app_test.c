@@ -185,7 +185,7 @@ static void flood_more(void *arg) {
 static void flood(Exchange *x, const NetRoute *route) {
     (void)route;
     const HttpRequest *r = exchange_request(x);
-    Flood *f = new(exchange_ctx(x)->mem, Flood, 1);
+    Flood *f = new (exchange_ctx(x)->mem, Flood, 1);
     f->x = x;
     str_to_i64(r->params[0], &f->left);
     exchange_events(x, &(ExchangeEvents){ .drained = flood_more, .gone = on_gone }, f);
@@ -208,6 +208,38 @@ static void holding(Exchange *x, const NetRoute *route) {
     exchange_events(x, &(ExchangeEvents){ .body = holds_body, .gone = on_gone }, x);
     atomic_store(&test_app.hanging, x);
     atomic_fetch_add(&test_app.running, 1);
+}
+
+// Takes a little of the body at a time, and pauses in between.
+typedef struct Sips {
+    Exchange *x;
+    Timer *again;
+    struct evbuffer *got;
+} Sips;
+static void sip_again(void *arg) { exchange_pause(((Sips *)arg)->x, false); }
+static void sips_done(void *arg) {
+    Sips *s = arg;
+    timer_free(s->again);
+    evbuffer_free(s->got);
+}
+static void sip(void *arg, struct evbuffer *chunk, bool last) {
+    Sips *s = arg;
+    evbuffer_remove_buffer(chunk, s->got, 700);
+    if (last && !evbuffer_get_length(chunk)) {
+        exchange_begin(s->x, 200, NULL, 0, (int64_t)evbuffer_get_length(s->got));
+        exchange_write_buffer(s->x, s->got);
+        exchange_end(s->x);
+        return;
+    }
+    exchange_pause(s->x, true);
+    timer_start(s->again, 0);
+}
+static void sipping(Exchange *x, const NetRoute *route) {
+    (void)route;
+    Sips *s = new (exchange_ctx(x)->mem, Sips, 1);
+    *s = (Sips){ x, timer_new(exchange_loop(x), sip_again, s), evbuffer_new() };
+    arena_defer(exchange_ctx(x)->mem, sips_done, s);
+    exchange_events(x, &(ExchangeEvents){ .body = sip, .gone = on_gone }, s);
 }
 
 // Keeps the exchange's memory for a while after the client has gone, as work on the pool would.
@@ -269,6 +301,7 @@ const NetRoute *const app_routes[] = {
     STREAM(GET, "/sse", 0, 0, sse),
     STREAM(GET, "/flood/{n}", 0, 0, flood),
     STREAM(POST, "/holding", 64 << 20, 0, holding),
+    STREAM(POST, "/sipping", 1 << 20, 0, sipping),
     STREAM(GET, "/held", 0, 0, held),
     STREAM(GET, "/held-timed", 0, 60, held),
     STREAM(GET, "/aborting", 0, 0, aborting),

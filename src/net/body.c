@@ -97,6 +97,13 @@ static err spool_open(Exchange *x) {
     return ERR_OK;
 }
 
+// A spool folder that is missing is our fault, whatever the file system calls it.
+static err spool_fault(Exchange *x, err e) {
+    if (e == ERR_FULL) return e;
+    x->ctx.failure.code = ERR_INTERNAL;
+    return ERR_INTERNAL;
+}
+
 static err spool(Exchange *x) {
     struct evbuffer_iovec piece;
     if (!x->http_body.spool) TRY(spool_open(x));
@@ -111,6 +118,7 @@ static void take_serve(Exchange *x, bool last) {
     bool large = x->req.length > HTTP_BODY_MEMORY || x->http_body.spool
                  || x->body.n + chunk_size(x) > HTTP_BODY_MEMORY;
     err e = large ? spool(x) : memory_check(x);
+    if (e && large) e = spool_fault(x, e);
     if (!e && !large) collect(x, HTTP_BODY_MEMORY);
     if (e) {
         refuse(x);

@@ -39,10 +39,10 @@ static Call *call_new(Client *cl) {
     } else {
         c = mem_new(sizeof *c);
         c->timer = timer_new(cl->loop, on_time, c);
-        c->mem = arena_new();
         c->body = evbuffer_new();
         c->chunk = evbuffer_new();
         buf_init(&c->head, SIZE_MAX / 4); // what the caller has in memory already
+        buf_init(&c->answer, PARSE_HEAD_MAX);
         assert(c->body && c->chunk);
     }
     memset(c, 0, offsetof(Call, timer));
@@ -52,11 +52,19 @@ static Call *call_new(Client *cl) {
 
 static void call_free(Call *c) {
     timer_free(c->timer);
-    arena_free(c->mem);
     evbuffer_free(c->body);
     evbuffer_free(c->chunk);
     buf_done(&c->head);
+    buf_done(&c->answer);
     mem_free(c);
+}
+
+static void keep_small(Buf *b) {
+    size_t max = b->max;
+    buf_clear(b);
+    if (b->cap <= CALL_KEEP_MAX) return;
+    buf_done(b);
+    buf_init(b, max);
 }
 
 static void call_recycle(Call *c) {
@@ -67,10 +75,10 @@ static void call_recycle(Call *c) {
         return;
     }
     timer_stop(c->timer);
-    arena_reset(c->mem);
     evbuffer_drain(c->body, evbuffer_get_length(c->body));
     evbuffer_drain(c->chunk, chunk_size(c));
-    buf_clear(&c->head);
+    keep_small(&c->head);
+    keep_small(&c->answer);
     c->phase = CALL_IS_OVER;
     c->next = cl->spares;
     cl->spares = c;
@@ -121,8 +129,7 @@ static void send_request(Call *c) {
     c->link = c->repeated ? NULL : link_take(cl, &c->to);
     if (!c->link) c->link = link_open(cl, &c->to, c->connect_ms);
     c->link->call = c;
-    arena_reset(c->mem);
-    parser_next(&c->link->parser, c->mem);
+    parser_next(&c->link->parser, &c->answer);
     c->link->parser.bodyless = c->method == HTTP_HEAD;
     c->phase = CALL_WAITS_HEAD;
     c->active_ns = loop_now_ns(cl->loop);
@@ -179,7 +186,7 @@ Call *call_start(Client *cl, const CallSpec *spec, const CallEvents *ev, void *a
 
 static bool may_repeat(const Call *c) {
     const Link *l = c->link;
-    bool untouched = !l->parser.head_n && !evbuffer_get_length(stream_in(l->stream));
+    bool untouched = !l->parser.head->n && !evbuffer_get_length(stream_in(l->stream));
     bool safe = c->repeatable || !c->sent;
     return l->used && !c->repeated && c->phase == CALL_WAITS_HEAD && untouched && safe && !c->wrote;
 }
@@ -222,9 +229,10 @@ static bool step_head(Call *c) {
     if (step == PARSE_TOOLARGE || why == parser_too_many_headers) over(c, CALL_TOOLARGE);
     else if (step == PARSE_BAD || why) over(c, CALL_PROTOCOL);
     else if (r.status < 200)
-        parser_next(&l->parser, c->mem), l->parser.bodyless = c->method == HTTP_HEAD;
+        parser_next(&l->parser, &c->answer), l->parser.bodyless = c->method == HTTP_HEAD;
     else {
         c->phase = CALL_READS_BODY;
+        evbuffer_drain(c->body, evbuffer_get_length(c->body)); // nothing is repeated any more
         h->status = r.status, h->headers_n = r.headers_n, h->length = r.length;
         h->reused = l->used;
         if (c->ev.head) c->ev.head(c->arg, h);
@@ -297,7 +305,7 @@ static int64_t patience(const Call *c, CallEnd *out_why) {
     const Link *l = c->link;
     *out_why = CALL_TIMEOUT_IDLE;
     if (!l->opened) return 0; // the stream's own
-    bool quiet = c->phase == CALL_WAITS_HEAD && !l->parser.head_n;
+    bool quiet = c->phase == CALL_WAITS_HEAD && !l->parser.head->n;
     if (!c->sent && evbuffer_get_length(out_of(c))) return c->idle_ms;
     if (quiet && !c->sent) return 0; // the owner has not written more
     if (quiet) *out_why = CALL_TIMEOUT_FIRST;

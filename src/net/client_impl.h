@@ -7,7 +7,13 @@
 #include "net/client.h"
 #include "net/parse.h"
 
-enum { CALL_ROOM = 256 << 10, CALL_OUT_LOW = 64 << 10, CALL_SPARES = 64, POOL_BUCKETS = 64 };
+enum {
+    CALL_ROOM = 256 << 10, // body of an answer that is offered at most
+    CALL_OUT_LOW = 64 << 10,
+    CALL_SPARES = 64,
+    CALL_KEEP_MAX = 4 << 10, // memory of a spare's buffer
+    POOL_BUCKETS = 64,
+};
 
 typedef struct Link Link;
 struct Link {
@@ -43,8 +49,8 @@ struct Call {
     size_t unsent; // when it was last looked at
     // Kept from one call to the next.
     Timer *timer;
-    Arena *mem;             // text of the answer's head
     Buf head;               // of the request
+    Buf answer;             // head of the answer
     struct evbuffer *body;  // of the request, while it may have to be repeated
     struct evbuffer *chunk; // of the answer, not yet taken
 };

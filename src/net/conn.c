@@ -141,7 +141,7 @@ static bool step_idle(Conn *k) {
         return false;
     }
     k->x = exchange_new(k);
-    parser_next(&k->parser, k->x->mem);
+    parser_next(&k->parser, &k->x->head);
     conn_state(k, CONN_HEAD);
     return true;
 }

@@ -17,7 +17,7 @@ enum {
     CHUNK_ROOM = 64 << 10, // body bytes offered at most, and unread input
     PIECE_MAX = 256 << 10, // of a file, read at once
     OUT_LOW = 64 << 10,    // unsent output below which more is asked for
-    KEEP_MAX = 64 << 10,   // memory of a buffer that an exchange keeps for its next use
+    KEEP_MAX = 16 << 10,   // memory of a buffer that is kept for its next use
     SPARES_MAX = 64,
 };
 
@@ -122,6 +122,7 @@ struct Exchange {
 
     // Kept from one use to the next; what stands above is zeroed.
     Arena *mem;
+    Buf head; // the request's text
     struct evbuffer *chunk;
     Buf body; // WANT_ALL, WANT_SERVE
     HttpReply reply;

@@ -12,6 +12,7 @@ static void request_blank(Exchange *x) {
     Conn *k = x->conn;
     r->method = HTTP_METHODS; // of a head that was never read
     r->target = r->path = r->query = S("");
+    r->headers = NULL;
     r->headers_n = r->params_n = 0;
     r->length = -1;
     r->chunked = r->expects_continue = r->keep_alive = false;
@@ -26,6 +27,7 @@ Exchange *exchange_new(Conn *k) {
     if (!x->mem) {
         x->mem = arena_new();
         x->chunk = evbuffer_new();
+        buf_init(&x->head, PARSE_HEAD_MAX);
         buf_init(&x->body, 0);
         buf_init(&x->reply.body, HTTP_REPLY_BODY);
         assert(x->chunk);
@@ -52,6 +54,7 @@ Exchange *exchange_new(Conn *k) {
 void exchange_free(Exchange *x) {
     arena_free(x->mem);
     evbuffer_free(x->chunk);
+    buf_done(&x->head);
     buf_done(&x->body);
     buf_done(&x->reply.body);
     mem_free(x);
@@ -77,6 +80,7 @@ static void exchange_recycle(Exchange *x) {
     } else {
         arena_reset(x->mem);
         evbuffer_drain(x->chunk, evbuffer_get_length(x->chunk));
+        keep_small(&x->head);
         keep_small(&x->body);
         keep_small(&x->reply.body);
         lane->spares[lane->spares_n++] = x;

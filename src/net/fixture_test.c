@@ -101,7 +101,7 @@ Rig *rig_start(const RigSpec *spec) {
     for (size_t i = 0; i < r->loops_n; i++) r->loops[i] = loop_new(os);
     ServerConfig config = spec->config;
     config.pool = r->pool;
-    config.spool_dir = str_z(test_dir());
+    if (!config.spool_dir.p) config.spool_dir = str_z(test_dir());
     config.routes = spec->routes ? spec->routes : app_routes;
     config.routes_n = spec->routes ? spec->routes_n : app_routes_n;
     config.enter = spec->plain ? NULL : on_enter;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // parse.c - see parse.h. llhttp runs over the chains of the evbuffer in place and stops at the end
 // of the head, after each piece of chunked body, and at the end of the message. What it has read of
-// a head is copied once, into the arena; llhttp has checked its grammar by then (CRLF ends each
+// a head is copied once, into the Buf; llhttp has checked its grammar by then (CRLF ends each
 // line, no folding, names are tokens), so cutting it into slices needs no second parser.
 // A body of known length does not pass through llhttp at all.
 #include "net/parse.h"
@@ -45,11 +45,12 @@ void parser_init(Parser *p, bool response) {
     p->http.data = p;
 }
 
-void parser_next(Parser *p, Arena *mem) {
+void parser_next(Parser *p, Buf *head) {
+    assert(head->max >= PARSE_HEAD_MAX);
     llhttp_reset(&p->http);
     p->at = PARSER_HEAD;
-    p->mem = mem;
-    p->head = NULL, p->head_n = 0;
+    p->head = head;
+    buf_clear(head);
     p->frame = FRAME_NONE;
     p->left = p->framing = p->body = 0;
     p->bodyless = p->keep_alive = p->upgrade = false;
@@ -86,21 +87,19 @@ static ParseStep frame(Parser *p) {
 static ParseStep step_head(Parser *p, struct evbuffer *in) {
     struct evbuffer_iovec piece;
     while (evbuffer_peek(in, -1, NULL, &piece, 1) > 0 && piece.iov_len) {
-        size_t n = HTTP_HEAD_BYTES_MAX + 1 - p->head_n;
+        size_t n = PARSE_HEAD_MAX - p->head->n;
         if (n > piece.iov_len) n = piece.iov_len;
         const char *from = piece.iov_base;
         llhttp_errno_t e = llhttp_execute(&p->http, from, n);
         if (e != HPE_OK && e != HPE_PAUSED) return bad(p, llhttp_get_error_reason(&p->http));
         if (e == HPE_PAUSED) n = (size_t)(llhttp_get_error_pos(&p->http) - from);
-        p->head = arena_grow_raw(p->mem, p->head, p->head_n, p->head_n + n);
-        memcpy(p->head + p->head_n, from, n);
-        p->head_n += n;
+        buf_add(p->head, str_n(from, n));
         evbuffer_drain(in, n);
         if (e == HPE_PAUSED) {
             llhttp_resume(&p->http);
             return frame(p);
         }
-        if (p->head_n > HTTP_HEAD_BYTES_MAX) return PARSE_TOOLARGE;
+        if (p->head->n > HTTP_HEAD_BYTES_MAX) return PARSE_TOOLARGE;
     }
     return PARSE_MORE;
 }
@@ -149,7 +148,7 @@ static ParseStep step_chunked(Parser *p, struct evbuffer *in, struct evbuffer *b
 }
 
 ParseStep parser_step(Parser *p, struct evbuffer *in, struct evbuffer *body, size_t room) {
-    assert(p->mem && room);
+    assert(p->head && room);
     if (p->why) return PARSE_BAD;
     if (p->at == PARSER_HEAD) return step_head(p, in);
     if (p->at == PARSER_END) return PARSE_END;
@@ -173,7 +172,7 @@ static str line_cut(str *rest) {
 }
 
 static str start_line(const Parser *p, str *rest) {
-    *rest = str_n(p->head, p->head_n);
+    *rest = buf_str(p->head);
     while (*rest->p == '\r' || *rest->p == '\n') rest->p++, rest->n--; // RFC 9112 §2.2
     return line_cut(rest);
 }
@@ -214,11 +213,13 @@ static HttpMethod method_of(const llhttp_t *http) {
     }
 }
 
-const char *parser_request(Parser *p, HttpRequest *out) {
-    str rest, line = start_line(p, &rest), version = { 0 };
-    const char *why = headers_cut(rest, out->headers, &out->headers_n);
+const char *parser_request(Parser *p, Arena *a, HttpRequest *out) {
+    HttpHeader headers[HTTP_HEADERS_MAX];
+    str rest, line = start_line(p, &rest), version, method;
+    const char *why = headers_cut(rest, headers, &out->headers_n);
     if (why) return why;
-    str method;
+    size_t bytes = out->headers_n * sizeof *headers;
+    out->headers = memcpy(arena_alloc_raw(a, bytes), headers, bytes);
     str_cut(&line, ' ', &method);
     str_cut(&line, ' ', &out->target);
     version = line;

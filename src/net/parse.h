@@ -37,9 +37,7 @@ typedef enum { FRAME_NONE, FRAME_LENGTH, FRAME_CHUNKED, FRAME_CLOSE } ParseFrame
 typedef struct Parser {
     llhttp_t http;
     enum { PARSER_HEAD, PARSER_BODY, PARSER_END } at;
-    Arena *mem;
-    char *head; // what was read of it
-    size_t head_n;
+    Buf *head; // what was read of it
     ParseFrame frame;
     int64_t left;          // FRAME_LENGTH: body bytes to come
     int64_t framing, body; // FRAME_CHUNKED: bytes read that are no body, and that are
@@ -51,14 +49,16 @@ typedef struct Parser {
 } Parser;
 
 void parser_init(Parser *p, bool response);
-void parser_next(Parser *p, Arena *mem); // before each message
+// Before each message. head, of at most PARSE_HEAD_MAX bytes, is the caller's and is emptied.
+enum { PARSE_HEAD_MAX = HTTP_HEAD_BYTES_MAX + 1 };
+void parser_next(Parser *p, Buf *head);
 // Moves at most about `room` bytes of body into `body`; both evbuffers without locks.
 ParseStep parser_step(Parser *p, struct evbuffer *in, struct evbuffer *body, size_t room);
 // The connection ended: true when that completes the message.
 bool parser_finish(Parser *p);
 // After PARSE_HEAD. Fill target, headers, length, chunked, expects_continue, keep_alive, method;
 // the method HTTP_METHODS is one that we do not know. NULL, or why the head is bad.
-const char *parser_request(Parser *p, HttpRequest *out);
+const char *parser_request(Parser *p, Arena *a, HttpRequest *out);
 // Cuts a response's head. *out_length -1: unknown. NULL, or why the head is bad.
 typedef struct ParsedResponse {
     int status;

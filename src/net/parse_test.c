@@ -19,12 +19,13 @@ static void release(const void *p, size_t n, void *arg) {
 TEST(net_body_chains_move) {
     static const char head[] = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n";
     static char body[20000];
-    Ctx *c = test_ctx();
     Parser p;
+    Buf text;
     struct evbuffer *in = evbuffer_new(), *out = evbuffer_new();
+    buf_init(&text, PARSE_HEAD_MAX);
     freed = 0;
     parser_init(&p, false);
-    parser_next(&p, c->mem);
+    parser_next(&p, &text);
     evbuffer_add(in, head, sizeof head - 1);
     evbuffer_add_reference(in, body, sizeof body, release, NULL);
     CHECK_INT(parser_step(&p, in, out, 1 << 20), PARSE_HEAD);
@@ -34,6 +35,7 @@ TEST(net_body_chains_move) {
     CHECK(v.iov_base == body && freed == 0);
     evbuffer_free(in);
     evbuffer_free(out);
+    buf_done(&text);
     CHECK_INT(freed, 1);
 }
 
@@ -45,11 +47,12 @@ TEST(net_body_room_is_kept) {
     };
     static char body[100000];
     for (size_t i = 0; i < countof(heads); i++) {
-        Ctx *c = test_ctx();
         Parser p;
+        Buf head;
         struct evbuffer *in = evbuffer_new(), *out = evbuffer_new();
+        buf_init(&head, PARSE_HEAD_MAX);
         parser_init(&p, false);
-        parser_next(&p, c->mem);
+        parser_next(&p, &head);
         evbuffer_add(in, heads[i], strlen(heads[i]));
         for (size_t at = 0; at < sizeof body; at += 1000) evbuffer_add(in, body + at, 1000);
         CHECK_INT(parser_step(&p, in, out, 5000), PARSE_HEAD);
@@ -62,6 +65,7 @@ TEST(net_body_room_is_kept) {
         }
         evbuffer_free(in);
         evbuffer_free(out);
+        buf_done(&head);
     }
 }
 

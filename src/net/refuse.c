@@ -67,15 +67,16 @@ static Exchange *replace(Conn *k) {
     Exchange *old = k->x, *x = exchange_new(k);
     const HttpRequest *from = &old->req;
     HttpRequest *r = &x->req;
-    size_t counted = offsetof(HttpRequest, params);
-    memcpy(r, from, counted);
+    r->method = from->method;
     r->target = arena_str(x->mem, from->target);
     r->path = arena_str(x->mem, from->path);
     r->query = arena_str(x->mem, from->query);
-    for (size_t i = 0; i < r->headers_n; i++) {
-        r->headers[i].name = arena_str(x->mem, from->headers[i].name);
-        r->headers[i].value = arena_str(x->mem, from->headers[i].value);
+    HttpHeader *headers = new (x->mem, HttpHeader, from->headers_n);
+    for (size_t i = 0; i < from->headers_n; i++) {
+        headers[i].name = arena_str(x->mem, from->headers[i].name);
+        headers[i].value = arena_str(x->mem, from->headers[i].value);
     }
+    r->headers = headers, r->headers_n = from->headers_n;
     r->length = from->length, r->chunked = from->chunked, r->keep_alive = from->keep_alive;
     r->expects_continue = from->expects_continue, r->start_ns = from->start_ns;
     r->request_id = x->ctx.request_id = arena_str(x->mem, from->request_id);

@@ -34,7 +34,7 @@ typedef struct HttpRequest {
     // Percent-decoded and without dot segments, except that %2F stays (in upper case), so that each
     // '/' separates segments. Always valid UTF-8 without NUL.
     str path;
-    HttpHeader headers[HTTP_HEADERS_MAX];
+    const HttpHeader *headers;
     size_t headers_n;
     str params[HTTP_PARAMS_MAX]; // what the {names} of the route's pattern matched, in order; fully
     size_t params_n;             // decoded, so one segment may hold '/', but never a dot segment
