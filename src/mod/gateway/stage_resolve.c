@@ -28,7 +28,7 @@ static err resolve(Flow *f) {
     if (!task_fits(d->task, f->operation))
         return fail(c, ERR_INVALID, R_MODEL_TASK, "field", "model", "model", say_str(c, d->name),
                     "task", tasks[d->task], "wanted", operation_name(f->operation));
-    f->price = usage_price(f->snapshot, f->project, d->model);
+    f->price = usage_price(f->snapshot, f->project, d->model.n ? d->model : d->name);
     return ERR_OK;
 }
 

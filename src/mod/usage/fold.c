@@ -12,7 +12,9 @@
 #include "res/worker.h"
 #include <assert.h>
 
-enum { FOLDERS_MAX = 8, VIEWS_MAX = 8, BATCH_MAX = 2000, EVERY_MS = 500 };
+// A batch gathers for EVERY_MS: a commit for each turn of a loop would cost more than the requests.
+// Who needs the rows now calls usage_flush.
+enum { FOLDERS_MAX = 8, VIEWS_MAX = 8, BATCH_MAX = 2000, EVERY_MS = 200 };
 
 static struct {
     const UsageView *views[VIEWS_MAX];
@@ -115,7 +117,7 @@ static err fold_mark(Ctx *c, Tx *tx, Batch *b, const RequestRecord *m) {
 }
 
 static err fold_one(Ctx *c, Tx *tx, Batch *b, const JournalRecord *j) {
-    Open *o = new (c->mem, Open, 1);
+    Open *o = new(c->mem, Open, 1);
     if (j->kind < USAGE_OPEN || j->kind > USAGE_REFUSED) return ERR_OK;
     if (!usage_unpack(j->bytes, &o->r)) {
         log_at("usage", LOG_ERROR, c, "a journal record cannot be read", "segment",
@@ -224,11 +226,6 @@ static err follow(Ctx *c, void *arg) {
     return trim(c);
 }
 
-static void wake_all(void *unused) {
-    (void)unused;
-    for (size_t i = 0; i < all.folders_n; i++) worker_wake(all.folders[i].worker);
-}
-
 err usage_flush(Ctx *c) {
     TRY(journal_flush(c, app_of(c)->journal));
     for (size_t i = 0; i < all.folders_n; i++) TRY(worker_sync(c, all.folders[i].worker));
@@ -317,7 +314,6 @@ err fold_start(Ctx *c) {
     for (size_t i = 0; i < all.folders_n; i++)
         all.folders[i].worker =
             worker_start(app, all.folders[i].f->name, EVERY_MS, follow, &all.folders[i]);
-    journal_on_data(app->journal, wake_all, NULL);
     return ERR_OK;
 }
 
