@@ -104,7 +104,7 @@ static str path_in(Fix *f, const char *name) {
 static err open_stores(Fix *f) {
     Ctx *c = f->c;
     App *a = &f->app;
-    TRY(db_open(c, &(DbConfig){ .url = str_z(say(c, "sqlite:%s/t.db", test_dir())) }, &a->db));
+    TRY(db_open(c, &(DbConfig){ .url = f->url }, &a->db));
     c->db = a->db;
     TRY(db_migrate(c, a->db, "event", event_migrations, event_migrations_n));
     TRY(db_migrate(c, a->db, "kit", res_migrations, res_migrations_n));
@@ -269,20 +269,44 @@ static err import(Fix *f) {
     return e;
 }
 
-static err begin(Fix *f, const char *const *settings) {
+static SQL(schema_drop, "DROP SCHEMA IF EXISTS lathe_deployment_test CASCADE");
+static SQL(schema_make, "CREATE SCHEMA lathe_deployment_test");
+
+static err fresh_schema(Ctx *c, Tx *tx, void *arg) {
+    (void)arg;
+    TRY(db_run(c, tx, &schema_drop));
+    return db_run(c, tx, &schema_make);
+}
+
+static err make_database(Fix *f, DbKind kind) {
+    Ctx *c = f->c;
+    f->url = str_z(say(c, "sqlite:%s/t.db", test_dir()));
+    if (kind == DB_SQLITE) return ERR_OK;
+    const char *url = job_fix_postgres();
+    Db *admin;
+    TRY(db_open(c, &(DbConfig){ .url = str_z(url) }, &admin));
+    err e = db_tx(c, admin, fresh_schema, NULL);
+    db_close(admin);
+    char sep = strchr(url, '?') ? '&' : '?';
+    f->url = str_z(say(c, "%s%coptions=-csearch_path%%3Dlathe_deployment_test", url, sep));
+    return e;
+}
+
+static err begin(Fix *f, DbKind kind, const char *const *settings) {
+    TRY(make_database(f, kind));
     TRY(dir_make(f->c, f->data, 0700));
     TRY(fix_settings(f, settings));
     TRY(open_all(f));
     return import(f);
 }
 
-Fix *deployment_fix_open(const char *const *settings) {
+Fix *deployment_fix_open(DbKind kind, const char *const *settings) {
     Fix *f = mem_new(sizeof *f);
     f->app.os = os_real(), f->app.modules = mods, f->app.node = S("node");
     f->c = app_ctx_new(&f->app);
     f->c->org = S("org_1"), f->c->project = S("project_1");
     f->data = f->app.data_dir = arena_printf(f->c->mem, "%s/d", test_dir());
-    err e = begin(f, settings);
+    err e = begin(f, kind, settings);
     if (!e) return f;
     Buf b;
     buf_init(&b, 2000);
@@ -328,7 +352,7 @@ bool fix_until(Fix *f, const char *name, bool (*holds)(const Deployment *d, void
         if (deployment_sync(f->c)) sched_yield();
         bool ok = !fix_get(f, name, &d) && holds(&d, arg);
         arena_restore(f->c->mem, mark);
-        if (ok) return true;
+        if (ok) return !snapshot_sync(f->c); // a turn may stand between its write and the snapshot
     } while (os_mono_ns(f->c->os) < end_ns);
     return false;
 }

@@ -21,20 +21,32 @@ static Deployment now(Fix *f, const char *name) {
     return d;
 }
 
-static void suite(const char *const *settings, void (*fn)(Fix *f)) {
-    Fix *f = deployment_fix_open(settings);
+static void suite(DbKind kind, const char *const *settings, void (*fn)(Fix *f)) {
+    Fix *f = deployment_fix_open(kind, settings);
     if (f) fn(f);
     fix_close(f);
 }
-#define RUN(name_, ...)                                                            \
-    static void suite_##name_(Fix *f);                                             \
-    TEST(name_) {                                                                  \
+#define RUN_ON(kind, name_, suffix, ...)                                           \
+    static void test_##name_##suffix(void) {                                       \
         static const char *const settings[] = { __VA_ARGS__ __VA_OPT__(, ) NULL }; \
-        suite(settings, suite_##name_);                                            \
+        suite(kind, settings, suite_##name_);                                      \
     }                                                                              \
+    __attribute__((constructor)) static void test_add_##name_##suffix(void) {      \
+        static Test t = { #name_ #suffix, __FILE__, test_##name_##suffix, 0 };     \
+        job_fix_add(&t, kind);                                                     \
+    }
+#define RUN(name_, ...)                                          \
+    static void suite_##name_(Fix *f);                           \
+    RUN_ON(DB_SQLITE, name_, _sqlite __VA_OPT__(, ) __VA_ARGS__) \
+    static void suite_##name_(Fix *f)
+// What touches the database in other ways than writing a status: on both.
+#define RUN_BOTH(name_, ...)                                         \
+    static void suite_##name_(Fix *f);                               \
+    RUN_ON(DB_SQLITE, name_, _sqlite __VA_OPT__(, ) __VA_ARGS__)     \
+    RUN_ON(DB_POSTGRES, name_, _postgres __VA_OPT__(, ) __VA_ARGS__) \
     static void suite_##name_(Fix *f)
 
-RUN(deployment_runs_from_a_wish_to_an_answer) {
+RUN_BOTH(deployment_runs_from_a_wish_to_an_answer) {
     Ctx *c = f->c;
     size_t ready;
     Replica r[8];
@@ -171,7 +183,7 @@ static bool is_draining(const Deployment *d, void *arg) {
     return false;
 }
 
-RUN(deployment_change_waits_for_requests_on_the_old_replica) {
+RUN_BOTH(deployment_change_waits_for_requests_on_the_old_replica) {
     size_t ready, n;
     Replica before[8], r[8];
     CHECK_OK(f->c, fix_create(f, "{\"name\":\"a\",\"model\":\"m\"}"));
@@ -214,7 +226,7 @@ RUN(deployment_change_of_what_replicas_do_not_see_starts_none) {
     CHECK(d.replicas_status[0].pid != pid && d.rollout > 1);
 }
 
-RUN(deployment_takes_running_engines_in_after_a_restart) {
+RUN_BOTH(deployment_takes_running_engines_in_after_a_restart) {
     size_t ready;
     Replica r[8];
     CHECK_OK(f->c, fix_create(f, "{\"name\":\"a\",\"model\":\"m\",\"replicas\":2}"));
@@ -259,7 +271,7 @@ RUN(deployment_waits_for_memory_and_says_how_much, "deployment.memory_reserve=10
     CHECK_STATE(f, "a", DEP_READY);
 }
 
-RUN(deployment_delete_ends_its_replicas_first) {
+RUN_BOTH(deployment_delete_ends_its_replicas_first) {
     Ctx *c = f->c;
     Deployment d;
     CHECK_OK(c, fix_create(f, "{\"name\":\"a\",\"model\":\"m\",\"replicas\":2}"));
@@ -276,7 +288,7 @@ RUN(deployment_delete_ends_its_replicas_first) {
     CHECK_INT(fix_children(f), 0);
 }
 
-RUN(deployment_of_another_holder_is_let_alone) {
+RUN_BOTH(deployment_of_another_holder_is_let_alone) {
     Ctx *c = f->c;
     Lease lease;
     CHECK_OK(c, fix_create(f, "{\"name\":\"a\",\"model\":\"m\"}"));
@@ -299,7 +311,7 @@ RUN(deployment_of_another_holder_is_let_alone) {
     CHECK_INT(d.replicas_status_n, 1);
 }
 
-RUN(deployment_refuses_what_cannot_be) {
+RUN_BOTH(deployment_refuses_what_cannot_be) {
     static const struct {
         const char *json, *field;
     } bad[] = {

@@ -6,6 +6,7 @@
 #ifndef LATHE_MOD_DEPLOYMENT_TEST_H
 #define LATHE_MOD_DEPLOYMENT_TEST_H
 #include "base/test.h"
+#include "job/job_test.h"
 #include "mod/deployment/watch.h"
 #include "net/server.h"
 
@@ -13,12 +14,12 @@ typedef struct Fix {
     Ctx *c;
     App app;
     Thread loop;
-    str data, version;
+    str data, version, url;
     bool open;
 } Fix;
-Fix *deployment_fix_open(
-    const char *const *settings); // "name=value", NULL ends; NULL: the test has failed
-void fix_close(Fix *f);           // ends its children
+// settings: "name=value", NULL ends. NULL: the test has failed.
+Fix *deployment_fix_open(DbKind kind, const char *const *settings);
+void fix_close(Fix *f); // ends its children
 // As kill -9 and a new start: what is in memory is lost, children and the database stay.
 void fix_restart(Fix *f, const char *const *settings);
 err fix_settings(Fix *f, const char *const *settings); // as a reload

@@ -126,7 +126,8 @@ void one_observe(Ctx *c, One *o) {
         look_at(c, o, r, &o->seen[i]);
         replica_step(c->mem, r, &o->seen[i].look, &o->policy, now_ms);
         if (r->restarts > restarts)
-            metric_add(&metric_restarts, (double)(r->restarts - restarts), o->d.head.name);
+            metric_add(&metric_restarts, (double)(r->restarts - restarts), o->d.head.project,
+                       o->d.head.name);
     }
 }
 
