@@ -129,7 +129,7 @@ TEST(conformance_names_are_unique) {
 
 // The same pattern once parameters have no name.
 static const char *shape(Ctx *c, const char *pattern) {
-    char *z = new(c->mem, char, strlen(pattern) + 1), *to = z;
+    char *z = new (c->mem, char, strlen(pattern) + 1), *to = z;
     for (const char *p = pattern; *p; p++) {
         *to++ = *p;
         while (*p == '{' && p[1] && p[1] != '}') p++;
@@ -249,6 +249,7 @@ static const char *account_key(Conf *f, const Tenant *p, const char *role) {
     Told t = conf_do(f, p, HTTP_POST, "/lathe/v1/service_accounts",
                      say(f->c, "{\"name\":\"as-%s\",\"roles\":[\"%s\"]}", role, role));
     str id = json_get_str(t.json, "id");
+    if (!id.n) COMPLAIN("no account for role %s: %d " STR_FMT, role, t.status, STR_ARG(t.body));
     t = conf_do(
         f, p, HTTP_POST, "/lathe/v1/api_keys",
         say(f->c, "{\"name\":\"as-%s\",\"service_account\":\"%s\"}", role, say_str(f->c, id)));
@@ -261,6 +262,7 @@ static void walk_as(Conf *f, const RoleRow *role) {
     const char *key = account_key(f, &f->a, role->name);
     size_t n, refused = 0;
     const NetRoute *const *all = bindings_now(&n);
+    if (!*key) return;
     for (size_t i = 0; i < n; i++) {
         const Binding *b = binding_of(all[i]);
         if (b->open || (b->scope == SCOPE_PROJECT && granted(role, b->permission))) continue;

@@ -48,8 +48,13 @@ static err op_close(Ctx *c, Op *op, const void *old, const void *row) {
     return ERR_CANCELLED;
 }
 
+enum { RACES_MAX = 8 };
 static err op_run(Ctx *c, Op *op, err (*fn)(Ctx *, Tx *, void *)) {
     err e = db_tx(c, c->db, fn, op);
+    // PostgreSQL tells the loser of a race for a number that it is taken, not that it should try
+    // again. One that the resource itself explains (a name) has another reason by now.
+    for (int i = 0; i < RACES_MAX && e == ERR_CONFLICT && c->failure.why == &R_DB_UNIQUE; i++)
+        e = db_tx(c, c->db, fn, op);
     if (e == ERR_CANCELLED && op->done) return ERR_OK;
     if (!e && op->b->table->r->flags & RES_IN_SNAPSHOT && snapshot_sync(c))
         return ERR_OK; // it is done all the same; the path learns of it within a second
