@@ -270,6 +270,11 @@ TOY_TEST(store_status_needs_the_lease) {
     CHECK_OK(f->c, lease_take(f->c, f->app.db, S("robots"), S("you"), 60000, &theirs));
     r->seen = 2;
     CHECK_ERR(set_status(f, r, &mine), ERR_LOST);
+    Lease again; // the same node takes it back: what its earlier life began is lost all the same
+    CHECK_OK(f->c, lease_drop(f->c, f->app.db, &theirs));
+    CHECK_OK(f->c, lease_take(f->c, f->app.db, S("robots"), S("me"), 60000, &again));
+    CHECK(again.epoch > mine.epoch);
+    CHECK_ERR(set_status(f, r, &mine), ERR_LOST);
     CHECK_OK(f->c, toy_get(f, &robot, S("rob"), r));
     CHECK_INT(r->seen, 1);
 }
