@@ -143,13 +143,14 @@ static err shim_launch(Ctx *c, Executor *e, Child *ch, const ChildSpec *spec) {
     while (spec->argv[n]) n++;
     int64_t log_max = spec->log_max_bytes ? spec->log_max_bytes : LOG_MAX_DEFAULT;
     int64_t grace_ms = spec->grace_ms ? spec->grace_ms : GRACE_MS_DEFAULT;
-    const char **argv = new (c->mem, const char *, n + 9);
+    const char **argv = new (c->mem, const char *, n + 10);
     const char *head[] = { e->program ? e->program : arena_z(c->mem, os_program(c)),
                            "shim",
                            e->run_dir,
                            ch->handle,
                            say(c, "%lld", (long long)log_max),
                            say(c, "%lld", (long long)grace_ms),
+                           say(c, "%lld", (long long)spec->memory_max_bytes),
                            spec->cwd.p ? arena_z(c->mem, spec->cwd) : "-",
                            "--" };
     memcpy(argv, head, sizeof head);
@@ -172,7 +173,8 @@ static err spec_check(Ctx *c, Executor *e, const ChildSpec *spec) {
     if (!key_valid(spec->key)) return refuse(c, ERR_INVALID, "start a child", "its key is not one");
     if (!spec->argv || !spec->argv[0])
         return refuse(c, ERR_INVALID, "start a child", "it has no program");
-    if (spec->log_max_bytes < 0 || spec->log_max_bytes == 1 || spec->grace_ms < 0)
+    if (spec->log_max_bytes < 0 || spec->log_max_bytes == 1 || spec->grace_ms < 0
+        || spec->memory_max_bytes < 0)
         return refuse(c, ERR_INVALID, "start a child", "a limit is negative");
     str longest = arena_printf(c->mem, "unix:%s/c_%026d" FILE_SOCKET, e->run_dir, 0);
     return addr_parse(c, longest, &addr); // a long folder: its sockets would have no name

@@ -42,7 +42,9 @@ bool child_settle(Ctx *c, Child *ch) {
     ShimState s = { .state = CHILD_STARTING };
     pthread_mutex_lock(&ch->e->lock);
     bool old = os_mono_ns(c->os) - ch->known_ns > (int64_t)NEVER_STARTED_MS * 1000000;
+    bool known = ch->ended; // its shim told us, whatever it could write
     pthread_mutex_unlock(&ch->e->lock);
+    if (known) return true;
     bool held = lock_is_held(c, ch); // first: a shim writes its state before it lets go
     bool written = !file_read_all(c, path, 64 << 10, &text) && !shim_state_parse(c, text, &s);
     if (written) child_state_set(ch, &s);

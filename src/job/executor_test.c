@@ -8,6 +8,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static Ctx *real_ctx(void) {
@@ -110,8 +113,9 @@ static bool log_pids(Host *h, str handle, int64_t *out, size_t n) {
     return found == n;
 }
 
-// Processes that run as shims of this test's folder, by their command line.
-static int64_t shim_pid(Ctx *c, str handle) {
+// The shims of a handle, by their command line: how many, and one of them.
+static int shims_of(Ctx *c, str handle, int64_t *out_pid) {
+    int found = 0;
     str *names, line, word;
     size_t n;
     if (dir_list(c, S("/proc"), &names, &n)) return 0;
@@ -122,9 +126,16 @@ static int64_t shim_pid(Ctx *c, str handle) {
         if (file_read_all(c, path, 1 << 20, &line)) continue;
         bool shim = str_cut(&line, 0, &word) && str_cut(&line, 0, &word) && str_is(word, "shim");
         shim = shim && str_cut(&line, 0, &word) && str_cut(&line, 0, &word);
-        if (shim && str_eq(word, handle)) return pid;
+        if (!shim || !str_eq(word, handle)) continue;
+        *out_pid = pid;
+        found++;
     }
-    return 0;
+    return found;
+}
+
+static int64_t shim_pid(Ctx *c, str handle) {
+    int64_t pid = 0;
+    return shims_of(c, handle, &pid) ? pid : 0;
 }
 
 // Before main: what this binary is when it was started for something else than tests.
@@ -199,6 +210,8 @@ TEST(job_executor_same_key_is_the_same_child) {
     CHECK(str_eq(found, one));
     CHECK(until(&h, one, CHILD_RUNNING, &v));
     CHECK(v.memory_bytes > 0);
+    int64_t pid;
+    CHECK_INT(shims_of(c, one, &pid), 1);
     CHECK_ERR(executor_forget(c, h.e, one), ERR_CONFLICT);
     CHECK_OK(c, executor_list(c, h.e, &all, &n));
     CHECK(n == 1 && str_is(all[0].key, "k"));
@@ -401,11 +414,12 @@ TEST(job_executor_two_shims_hold_one_child) {
                            "c_x",
                            "1000",
                            "0",
-                           "-",
+                           "0",
+                           test_dir(),
                            "--",
                            "/bin/sh",
                            "-c",
-                           "echo $$",
+                           "echo once >> starts; echo said",
                            NULL };
     ProcessSpec spec = { .argv = argv, .in_fd = -1, .out_fd = -1, .err_fd = 2 };
     for (int i = 0; i < 6; i++) CHECK_OK(c, process_start(c, &spec, NULL, NULL, NULL, &p[i]));
@@ -415,9 +429,69 @@ TEST(job_executor_two_shims_hold_one_child) {
         process_free(p[i]);
     }
     ChildLog l;
-    str line;
+    str starts;
     CHECK_OK(c, shim_log_read(c, arena_z(c->mem, dir), S("c_x"), 0, 1000, &l));
-    CHECK(str_cut(&l.text, '\n', &line) && line.n > 0 && l.text.n == 0);
+    CHECK_STR(l.text, "said\n");
+    CHECK_OK(c, file_read_all(c, str_z(say(c, "%s/starts", test_dir())), 1000, &starts));
+    CHECK_STR(starts, "once\n");
+}
+
+// The files of a cgroup, played by plain ones: what is written where, and that a machine without
+// them is no failure. That a kernel keeps the limit is the kernel's.
+TEST(job_executor_memory_limit_goes_to_a_cgroup) {
+    Ctx *c = real_ctx();
+    str dir = arena_printf(c->mem, "%s/run", test_dir()), own = S(""), text, line;
+    CHECK_OK(c, dir_make(c, dir, 0700));
+    CHECK_OK(c, file_read_all(c, S("/proc/self/cgroup"), 64 << 10, &text));
+    while (str_cut(&text, '\n', &line))
+        if (str_starts(line, S("0::/"))) own = str_sub(line, 3, line.n);
+    const char *env[] = { arena_printf(c->mem, "LATHE_CGROUP_ROOT=%s", test_dir()).p, NULL };
+    for (int there = 0; there < 2; there++) {
+        const char *handle = there ? "c_in" : "c_out";
+        str group =
+            arena_printf(c->mem, "%s" STR_FMT "/lathe-%s", test_dir(), STR_ARG(own), handle);
+        static const char *const files[] = { "memory.max", "cgroup.procs", "cgroup.kill",
+                                             "memory.events" };
+        if (there) CHECK_OK(c, dir_make(c, group, 0700));
+        for (int i = 0; there && i < 4; i++) {
+            str path = arena_printf(c->mem, STR_FMT "/%s", STR_ARG(group), files[i]);
+            CHECK_OK(c, file_write_all(c, path, i == 3 ? S("low 0\noom_kill 1\n") : S(""), 0));
+        }
+        const char *argv[] = { arena_z(c->mem, os_program(c)),
+                               "shim",
+                               arena_z(c->mem, dir),
+                               handle,
+                               "1000",
+                               "0",
+                               "123456789",
+                               "-",
+                               "--",
+                               "/bin/sh",
+                               "-c",
+                               "echo $$",
+                               NULL };
+        ProcessSpec spec = { .argv = argv, .env = env, .in_fd = -1, .out_fd = -1, .err_fd = 2 };
+        Process *p;
+        ProcessExit how;
+        ShimState s;
+        CHECK_OK(c, process_start(c, &spec, NULL, NULL, NULL, &p));
+        CHECK_OK(c, process_wait(c, p, 20000, &how));
+        process_free(p);
+        CHECK_OK(c, file_read_all(c, shim_file(c, arena_z(c->mem, dir), str_z(handle), FILE_STATE),
+                                  4096, &text));
+        CHECK_OK(c, shim_state_parse(c, text, &s));
+        CHECK(s.state == CHILD_EXITED && s.exit_code == 0);
+        PathInfo info;
+        if (!there) CHECK_ERR(path_info(c, group, &info), ERR_NOTFOUND);
+        if (!there) continue;
+        CHECK_STR(s.reason, "exited with status 0: it needed more memory than it may");
+        const char *want[] = { "123456789\n", say(c, "%lld\n", (long long)s.pid), "1\n" };
+        for (int i = 0; i < 3; i++) {
+            str path = arena_printf(c->mem, STR_FMT "/%s", STR_ARG(group), files[i]);
+            CHECK_OK(c, file_read_all(c, path, 4096, &text));
+            CHECK_STR(text, want[i]);
+        }
+    }
 }
 
 TEST(job_executor_never_touches_a_recycled_pid) {
@@ -444,6 +518,91 @@ TEST(job_executor_never_touches_a_recycled_pid) {
     process_signal(stranger, SIGKILL);
     CHECK_OK(c, process_wait(c, stranger, 20000, &how));
     process_free(stranger);
+}
+
+// ---- binaries of different versions: words and fields that one side does not know change nothing
+
+static int unix_socket(const char *path, bool listening) {
+    struct sockaddr_un to = { .sun_family = AF_UNIX };
+    snprintf(to.sun_path, sizeof to.sun_path, "%s", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct timeval limit = { 20, 0 };
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    int rc = listening ? bind(fd, (struct sockaddr *)&to, sizeof to)
+                       : connect(fd, (struct sockaddr *)&to, sizeof to);
+    if (!rc && listening) rc = listen(fd, 1);
+    return rc ? -1 : fd;
+}
+
+static str line_from(Ctx *c, int fd) {
+    char line[4096];
+    size_t n = 0;
+    while (n < sizeof line && read(fd, line + n, 1) == 1 && line[n] != '\n') n++;
+    return arena_str(c->mem, str_n(line, n));
+}
+
+TEST(job_executor_shim_obeys_an_executor_of_another_version) {
+    Ctx *c = real_ctx();
+    Host h;
+    ChildView v;
+    CHECK_OK(c, host_open(&h, c));
+    str handle = submit(&h, "k", "exec sleep 1000", (ChildSpec){ .grace_ms = 200 });
+    CHECK(until(&h, handle, CHILD_RUNNING, &v));
+    int fd = unix_socket(say(c, "%s/run/" STR_FMT ".sock", test_dir(), STR_ARG(handle)), false);
+    CHECK(fd >= 0);
+    CHECK_STR(line_from(c, fd), say(c, "shim 1 " STR_FMT, STR_ARG(handle)));
+    CHECK(str_starts(line_from(c, fd), S("state {\"version\":1,\"state\":\"running\",")));
+    const char *words = "\nfuture 1 2 3\nhold with more\ncancel x\ncancel -1\n";
+    CHECK(write(fd, words, strlen(words)) == (ssize_t)strlen(words));
+    host_close(&h); // now only the stranger holds it
+    int64_t ticks = pid_start_ticks(c->os, v.pid);
+    int64_t end_ns = os_mono_ns(c->os) + (int64_t)500 * 1000000;
+    while (os_mono_ns(c->os) < end_ns) CHECK(pid_start_ticks(c->os, v.pid) == ticks);
+    CHECK(write(fd, "cancel 0 now\ncancel 0\n", 22) == 22);
+    str state = line_from(c, fd);
+    CHECK(str_starts(state, S("state ")) && str_find(state, S("\"exited\"")) > 0);
+    CHECK(gone(v.pid, ticks));
+    close(fd);
+}
+
+TEST(job_executor_understands_a_shim_of_another_version) {
+    Ctx *c = real_ctx();
+    Host h;
+    ChildView v;
+    str handle = S("c_00000000000000000000000001"),
+        dir = arena_printf(c->mem, "%s/run", test_dir());
+    str at = arena_printf(c->mem, STR_FMT "/" STR_FMT, STR_ARG(dir), STR_ARG(handle));
+    File *lock;
+    CHECK_OK(c, dir_make(c, dir, 0700));
+    str record = S("{\"version\":2,\"key\":\"k\",\"more\":[1]}");
+    CHECK_OK(c, file_write_all(c, arena_printf(c->mem, STR_FMT ".record", STR_ARG(at)), record, 0));
+    CHECK_OK(c, file_open(c, arena_printf(c->mem, STR_FMT ".lock", STR_ARG(at)),
+                          FILE_READ | FILE_WRITE | FILE_CREATE, &lock));
+    CHECK_OK(c, file_lock(c, lock)); // this test is the shim
+    int listener = unix_socket(say(c, STR_FMT ".sock", STR_ARG(at)), true);
+    CHECK(listener >= 0);
+    CHECK_OK(c, host_open(&h, c));
+    int fd = accept(listener, NULL, NULL);
+    CHECK(fd >= 0);
+    CHECK_STR(line_from(c, fd), "hold");
+    dprintf(fd, "shim 2 x more\nnews of 2027\nstate {broken\nstate {\"version\":2,\"pid\":7,"
+                "\"ticks\":8,\"new\":{},\"state\":\"running\"}\n");
+    CHECK(until(&h, handle, CHILD_RUNNING, &v));
+    CHECK(v.adopted && v.pid == 7);
+    CHECK_OK(c, executor_cancel(c, h.e, handle, 1234));
+    CHECK_STR(line_from(c, fd), "cancel 1234");
+    close(fd); // a link that breaks is made again, and the cancel said again
+    fd = accept(listener, NULL, NULL);
+    CHECK(fd >= 0);
+    CHECK_STR(line_from(c, fd), "hold");
+    CHECK_STR(line_from(c, fd), "cancel 1234");
+    dprintf(fd, "state {\"pid\":7,\"ticks\":8,\"state\":\"exited\",\"exit_code\":5}\n");
+    CHECK(until(&h, handle, CHILD_EXITED, &v));
+    CHECK_INT(v.exit_code, 5);
+    close(fd);
+    close(listener);
+    file_close(lock);
+    host_close(&h);
 }
 
 TEST(job_executor_log_is_a_ring) {

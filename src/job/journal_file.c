@@ -5,6 +5,8 @@
 #include <assert.h>
 #include <inttypes.h>
 
+enum { PIECE = 256 << 10, TAIL_PIECE = 2 << 20 };
+
 str segment_path(Ctx *c, const Journal *j, uint64_t number) {
     return arena_printf(c->mem, "%s/%08" PRIx32 "-%016" PRIx64 ".log", j->dir, j->node, number);
 }
@@ -129,68 +131,100 @@ static bool name_parse(const Journal *j, str name, uint64_t *out_number) {
 
 typedef enum { FOUND_UNFINISHED, FOUND_SPARE, FOUND_DATA } Found;
 
-static size_t last_nonzero(str bytes, size_t from) {
-    size_t end = bytes.n;
-    while (end > from && !bytes.p[end - 1]) end--;
-    return end;
-}
-
-static err segment_read(Ctx *c, Journal *j, uint64_t number, str *out) {
-    size_t max = j->segment_bytes > JOURNAL_SEGMENT ? j->segment_bytes : JOURNAL_SEGMENT;
-    return file_read_all(c, segment_path(c, j, number), max, out);
+// Whether the file holds nothing but zeros from `at` on.
+static err zeros_from(Ctx *c, File *f, int64_t at, bool *out) {
+    char *piece = mem_new(PIECE);
+    size_t got = PIECE;
+    err e = ERR_OK;
+    bool zeros = true;
+    for (; !e && zeros && got == PIECE; at += PIECE) {
+        e = file_read_at(c, f, at, piece, PIECE, &got);
+        if (!e && got) zeros = !piece[0] && !memcmp(piece, piece + 1, got - 1);
+    }
+    mem_free(piece);
+    *out = zeros;
+    return e;
 }
 
 // A segment gets data only after its header was synced: one without both is an unfinished spare.
 // The whole of a spare must be zeros: a power cut may have kept the end of a first write only, and
 // a later record could lead into it.
-static err file_found(Ctx *c, Journal *j, uint64_t number, Found *out) {
-    static const char zeros[RECORD_HEADER];
-    File *f;
-    char head[SEGMENT_HEADER + RECORD_HEADER] = { 0 };
+static err found_what(Ctx *c, Journal *j, uint64_t number, File *f, Found *out) {
+    char head[SEGMENT_HEADER] = { 0 };
     size_t got = 0;
-    TRY(file_open(c, segment_path(c, j, number), FILE_READ, &f));
-    err e = file_read_at(c, f, 0, head, sizeof head, &got);
-    file_close(f);
-    if (e) return e;
+    int64_t size;
+    bool empty;
+    TRY(file_read_at(c, f, 0, head, sizeof head, &got));
+    TRY(file_size(c, f, &size));
+    TRY(zeros_from(c, f, SEGMENT_HEADER, &empty));
     uint32_t node;
     uint64_t named;
-    str bytes = { 0 };
     bool good = segment_header(str_n(head, got), &node, &named) && node == j->node;
-    bool data = memcmp(head + SEGMENT_HEADER, zeros, RECORD_HEADER) != 0;
-    ArenaMark m = arena_mark(c->mem);
-    if (!data) TRY(segment_read(c, j, number, &bytes));
-    bool whole = bytes.n == j->segment_bytes;
-    data =
-        data || (bytes.n > SEGMENT_HEADER && last_nonzero(bytes, SEGMENT_HEADER) > SEGMENT_HEADER);
-    arena_restore(c->mem, m);
-    if (data) *out = FOUND_DATA;
+    bool whole = size == (int64_t)j->segment_bytes;
+    if (!empty) *out = FOUND_DATA;
     else *out = good && named == number && whole ? FOUND_SPARE : FOUND_UNFINISHED;
     return ERR_OK;
 }
 
+static err file_found(Ctx *c, Journal *j, uint64_t number, Found *out) {
+    File *f;
+    TRY(file_open(c, segment_path(c, j, number), FILE_READ, &f));
+    err e = found_what(c, j, number, f, out);
+    file_close(f);
+    return e;
+}
+
+// Where the records of a file end. A piece holds more than one record, so what is cut at its end
+// only starts the next piece.
+static err records_end(Ctx *c, File *f, size_t *out_at, SegmentStep *out_step, size_t *out_torn) {
+    char *piece = mem_new(TAIL_PIECE);
+    size_t at = SEGMENT_HEADER, got = 0, next = 0, in = 1;
+    SegmentStep step = SEGMENT_RECORD;
+    err e = ERR_OK;
+    while (!e && in) { // in: how far the piece was understood
+        const char *why;
+        JournalRecord r;
+        e = file_read_at(c, f, (int64_t)at, piece, TAIL_PIECE, &got);
+        if (e) break;
+        in = 0;
+        while ((step = segment_next(str_n(piece, got), in, &r, &next, &why)) == SEGMENT_RECORD)
+            in = next;
+        at += in;
+        if (step == SEGMENT_SEALED || got < TAIL_PIECE) break;
+    }
+    size_t end = e ? 0 : got;
+    while (end > in && !piece[end - 1]) end--;
+    mem_free(piece);
+    *out_at = at;
+    *out_step = step;
+    *out_torn = end > in ? end - in : 0;
+    return e;
+}
+
 // Closes the last segment of the life before: what follows its first bad or missing record goes.
-static err tail_cut(Ctx *c, Journal *j, uint64_t number) {
-    str path = segment_path(c, j, number), bytes;
-    TRY(segment_read(c, j, number, &bytes));
+// The mark comes first, and is synced: in a file that is full of torn bytes it needs no new space,
+// and what a lost truncation leaves behind it is never looked at.
+static err tail_cut_file(Ctx *c, Journal *j, File *f) {
+    char head[SEGMENT_HEADER], mark[RECORD_HEADER];
     uint32_t node;
     uint64_t named;
-    const char *why;
-    JournalRecord r;
-    size_t at = SEGMENT_HEADER, next;
-    if (!segment_header(bytes, &node, &named)) return ERR_OK; // damaged: journal_read reports it
+    size_t got, at, torn;
     SegmentStep step;
-    while ((step = segment_next(bytes, at, &r, &next, &why)) == SEGMENT_RECORD) at = next;
+    TRY(file_read_at(c, f, 0, head, sizeof head, &got));
+    if (!segment_header(str_n(head, got), &node, &named)) return ERR_OK; // journal_read reports it
+    TRY(records_end(c, f, &at, &step, &torn));
     if (step == SEGMENT_SEALED) return ERR_OK;
-    j->counts.torn_bytes += (int64_t)(last_nonzero(bytes, at) - at);
-    File *f;
-    TRY(file_open(c, path, FILE_READ | FILE_WRITE, &f));
-    char mark[RECORD_HEADER];
+    j->counts.torn_bytes += (int64_t)torn;
     record_format(0, SEALED_CLASS, S(""), mark);
-    // The mark first: where the file is full of torn bytes it needs no new space.
-    err e = file_write_at(c, f, (int64_t)at, mark, sizeof mark);
-    if (!e) e = file_sync(c, f);
-    if (!e) e = file_truncate(c, f, (int64_t)at + RECORD_HEADER);
-    if (!e) e = file_sync(c, f);
+    TRY(file_write_at(c, f, (int64_t)at, mark, sizeof mark));
+    TRY(file_sync(c, f));
+    return file_truncate(c, f, (int64_t)at + RECORD_HEADER);
+}
+
+static err tail_cut(Ctx *c, Journal *j, uint64_t number) {
+    File *f;
+    TRY(file_open(c, segment_path(c, j, number), FILE_READ | FILE_WRITE, &f));
+    err e = tail_cut_file(c, j, f);
     file_close(f);
     return e;
 }

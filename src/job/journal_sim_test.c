@@ -348,6 +348,53 @@ TEST(job_journal_sim_no_position_is_used_twice) {
     CHECK(lost > 5);
 }
 
+// ---- how soon
+
+typedef struct Soon {
+    Journal *j;
+    Os *os;
+    int64_t began_ns, b_ns, a_ns; // when class B, and class A, was durable
+} Soon;
+
+static void soon_b(void *arg, err e) {
+    Soon *w = arg;
+    w->b_ns = e ? -1 : os_mono_ns(w->os) - w->began_ns;
+}
+static void soon_a(void *arg, err e) {
+    Soon *w = arg;
+    w->a_ns = e ? -1 : os_mono_ns(w->os) - w->began_ns;
+}
+
+static void soon_append(void *arg) {
+    Soon *w = arg;
+    bool b = w->a_ns != 0;
+    JournalEntry e = {
+        .cl = b ? JOURNAL_B : JOURNAL_A, .bytes = S("x"), .durable = b ? soon_b : soon_a, .arg = w
+    };
+    w->began_ns = os_mono_ns(w->os);
+    err append_e = journal_append(w->j, &e);
+    if (append_e) w->a_ns = -1;
+}
+
+TEST(job_journal_sim_class_b_at_once_class_a_in_50_ms) {
+    Sim *s = sim_new(3);
+    Ctx *c = test_ctx();
+    c->os = sim_node(s, 0);
+    Soon w = { .os = c->os };
+    CHECK_OK(c, journal_open_sized(c, S("/data"), 1, SEGMENT, &w.j));
+    Loop *l = loop_new(c->os);
+    journal_attach(w.j, l);
+    for (int i = 0; i < 2; i++) {
+        loop_post(l, soon_append, &w);
+        sim_run(s, os_mono_ns(c->os) + (int64_t)1000 * 1000000, NULL, NULL);
+    }
+    CHECK(w.a_ns >= (int64_t)SYNC_MS * 1000000 && w.a_ns < (int64_t)(SYNC_MS + 5) * 1000000);
+    CHECK(w.b_ns > 0 && w.b_ns < (int64_t)5 * 1000000);
+    journal_close(w.j);
+    loop_free(l);
+    sim_free(s);
+}
+
 // ---- a full disk
 
 TEST(job_journal_sim_full_disk_refuses_only_what_was_not_reserved) {

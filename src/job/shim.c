@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// shim.c - the holder of one child: `lathe shim RUN_DIR HANDLE LOG_MAX GRACE_MS CWD|- -- ARGV...`.
+// shim.c - the holder of one child:
+//     lathe shim RUN_DIR HANDLE LOG_MAX GRACE_MS MEMORY_MAX CWD|- -- ARGV...
 // It takes the handle's lock, starts the child, writes its output to the ring, answers holders on
 // its socket, and when the last of them is gone waits the grace time before it ends the child. It
 // writes down what became of the child, then leaves. Owner: its loop. Threads: one.
@@ -11,7 +12,7 @@
 
 extern char **environ; // POSIX: declared by the program
 
-enum { HOLDERS_MAX = 16, SWEEP_MS = 10, SWEEPS_MAX = 300, DRAIN_MS = 200, LOCK_MS = 2000 };
+enum { HOLDERS_MAX = 16, SWEEP_MS = 10, SWEEPS_MAX = 300, DRAINS_MAX = 20, LOCK_MS = 2000 };
 
 typedef struct Holder {
     struct Shim *s;
@@ -25,9 +26,9 @@ typedef struct Shim {
     Loop *l;
     Arena *mem;
     const char *run_dir;
-    str handle, cwd;
+    str handle, cwd, cgroup; // cgroup absent: none
     const char *const *argv;
-    int64_t grace_ms;
+    int64_t grace_ms, memory_max;
     void (*exit)(void *proc, int code);
     void *proc;
 
@@ -106,6 +107,8 @@ static void state_set(Shim *s, ChildState state) {
 
 static void finish(Shim *s) {
     s->state.ended_ms = os_wall_ms(s->os);
+    if (!s->why && cgroup_ran_out(&s->c, s->cgroup)) s->why = "it needed more memory than it may";
+    cgroup_remove(&s->c, s->cgroup);
     const char *how = s->state.exit_signal ? "killed by signal" : "exited with status";
     int64_t number = s->state.exit_signal ? s->state.exit_signal : s->state.exit_code;
     if (!s->state.reason.p)
@@ -121,18 +124,17 @@ static void finish(Shim *s) {
 static void on_sweep(void *arg) {
     Shim *s = arg;
     scratch_reset(s);
-    if (s->sweeps == SWEEPS_MAX + 1) { // the wait for the output is over
-        finish(s);
-        return;
-    }
-    size_t left = family_signal(&s->c, s->handle, 0, 0, SIGKILL);
+    bool swept = s->sweeps > SWEEPS_MAX;
+    if (!swept) cgroup_kill(&s->c, s->cgroup);
+    size_t left = swept ? 0 : family_signal(&s->c, s->handle, 0, 0, SIGKILL);
     if (left && s->sweeps++ < SWEEPS_MAX) {
         timer_start(s->sweep, SWEEP_MS);
         return;
     }
-    s->sweeps = SWEEPS_MAX + 1;
-    if (!s->out) finish(s);
-    else timer_start(s->sweep, DRAIN_MS);
+    s->sweeps = swept ? s->sweeps + 1 : SWEEPS_MAX + 1;
+    // In many short turns: each reads what has come, also when the machine is slow.
+    if (!s->out || s->sweeps > SWEEPS_MAX + DRAINS_MAX) finish(s);
+    else timer_start(s->sweep, SWEEP_MS);
 }
 
 static void on_exit_of_child(void *arg, const ProcessExit *how) {
@@ -149,6 +151,7 @@ static void on_kill(void *arg) { // again while it is not gone: it may have star
     Shim *s = arg;
     scratch_reset(s);
     s->killing = true;
+    cgroup_kill(&s->c, s->cgroup);
     family_signal(&s->c, s->handle, s->state.pid, s->state.ticks, SIGKILL);
     if (!s->gone) timer_start(s->kill, 10 * SWEEP_MS);
 }
@@ -294,6 +297,7 @@ static err child_start(Shim *s) {
     if (e) return e;
     s->state.pid = process_pid(s->child);
     s->state.ticks = pid_start_ticks(s->os, s->state.pid);
+    s->cgroup = cgroup_make(&s->c, s->mem, s->handle, s->memory_max, s->state.pid);
     return ERR_OK;
 }
 
@@ -345,13 +349,14 @@ static bool args_take(Shim *s, const char *const *argv) {
     size_t n = 0;
     while (argv[n]) n++;
     size_t at = n && !strcmp(argv[0], "shim") ? 1 : 2; // with or without the program's name
-    if (n < at + 7 || strcmp(argv[at + 5], "--") != 0) return false;
+    if (n < at + 8 || strcmp(argv[at + 6], "--") != 0) return false;
     s->run_dir = arena_z(s->mem, str_z(argv[at]));
     s->handle = arena_str(s->mem, str_z(argv[at + 1]));
     if (!str_to_i64(str_z(argv[at + 2]), &s->log.max) || s->log.max < 2) return false;
     if (!str_to_i64(str_z(argv[at + 3]), &s->grace_ms) || s->grace_ms < 0) return false;
-    if (strcmp(argv[at + 4], "-") != 0) s->cwd = arena_str(s->mem, str_z(argv[at + 4]));
-    s->argv = argv + at + 6;
+    if (!str_to_i64(str_z(argv[at + 4]), &s->memory_max) || s->memory_max < 0) return false;
+    if (strcmp(argv[at + 5], "-") != 0) s->cwd = arena_str(s->mem, str_z(argv[at + 5]));
+    s->argv = argv + at + 7;
     return true;
 }
 

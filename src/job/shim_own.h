@@ -42,6 +42,13 @@ void shim_log_close(ShimLog *l);
 err shim_log_read(Ctx *c, const char *run_dir, str handle, int64_t offset, size_t max,
                   ChildLog *out);
 
+// A cgroup for the child in which it may use so much memory: its folder, absent where there is none
+// to be had. What the rest does with an absent one is nothing.
+str cgroup_make(Ctx *c, Arena *mem, str handle, int64_t memory_max_bytes, int64_t pid);
+void cgroup_kill(Ctx *c, str dir);
+bool cgroup_ran_out(Ctx *c, str dir); // the kernel has killed in it for want of memory
+void cgroup_remove(Ctx *c, str dir);
+
 // Signals the child and everything it started, also what left its group, session or parent.
 // How many living processes that were. Simulated: the child only.
 size_t family_signal(Ctx *c, str handle, int64_t pid, int64_t ticks, int signal);
