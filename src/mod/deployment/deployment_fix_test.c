@@ -82,6 +82,21 @@ static const Module *const mods[] = { &model_module, &deployment_module, NULL };
 
 static void run_loop(void *l) { loop_run(l); }
 
+static atomic_bool blind;
+void fix_blind(bool is) { atomic_store(&blind, is); }
+static err blind_query(Ctx *c, Tx *tx, Json *out) {
+    (void)tx;
+    json_put_null(out);
+    if (!atomic_load(&blind)) return ERR_OK;
+    return fail(c, ERR_INTERNAL, R_INTERNAL, "why", "the test wants no snapshot");
+}
+static err blind_compile(Ctx *c, Arena *mem, yyjson_val *in, void **out) {
+    (void)c, (void)mem, (void)in;
+    *out = NULL;
+    return ERR_OK;
+}
+static const SnapshotPart blind_part = { "blind", blind_query, blind_compile };
+
 err fix_settings(Fix *f, const char *const *settings) {
     const Setting *const tables[] = { model_module.settings, deployment_settings, NULL };
     str flags[20];
@@ -131,6 +146,7 @@ static err open_all(Fix *f) {
     TRY(open_stores(f));
     for (const Module *const *m = mods; *m; m++)
         if ((*m)->init) TRY((*m)->init(c));
+    snapshot_part(&blind_part);
     TRY(snapshot_start(c));
     jobs_start(f->app.jobs);
     thread_start(c->os, "loop", run_loop, f->app.loops[0], &f->loop);

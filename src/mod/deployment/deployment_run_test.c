@@ -24,6 +24,7 @@ static Deployment now(Fix *f, const char *name) {
 static void suite(DbKind kind, const char *const *settings, void (*fn)(Fix *f)) {
     Fix *f = deployment_fix_open(kind, settings);
     if (f) fn(f);
+    fix_blind(false);
     fix_close(f);
 }
 #define RUN_ON(kind, name_, suffix, ...)                                           \
@@ -205,6 +206,23 @@ RUN_BOTH(deployment_change_waits_for_requests_on_the_old_replica) {
     CHECK_INT(fix_children(f), 1);
     CHECK(now(f, "a").replicas_status[0].pid != pid);
     CHECK_INT(now(f, "a").replicas_status[0].slots, 3);
+}
+
+RUN(deployment_ends_nothing_while_the_request_path_cannot_be_told) {
+    CHECK_OK(f->c, fix_create(f, "{\"name\":\"a\",\"model\":\"m\"}"));
+    CHECK_STATE(f, "a", DEP_READY);
+    fix_blind(true);
+    CHECK_OK(f->c, fix_act(f, "a", "stop"));
+    int64_t end_ns = os_mono_ns(f->c->os) + (int64_t)2500 * 1000000; // longer than the quiet time
+    while (os_mono_ns(f->c->os) < end_ns) {
+        err e = deployment_sync(f->c);
+        (void)e;
+    }
+    CHECK_INT(now(f, "a").replicas_status[0].state, AT_DRAINING);
+    CHECK_INT(fix_children(f), 1); // for all that the request path knows it is ready
+    fix_blind(false);
+    CHECK_STATE(f, "a", DEP_STOPPED);
+    CHECK_INT(fix_children(f), 0);
 }
 
 RUN(deployment_change_of_what_replicas_do_not_see_starts_none) {

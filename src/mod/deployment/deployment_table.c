@@ -194,8 +194,8 @@ const Setting deployment_settings[DEPLOYMENT_SETTINGS + 1] = {
 };
 const Metric metric_replicas = { "lathe.deployment.replicas", "", METRIC_GAUGE, { "state" }, NULL,
     "Replicas by state", "各状态的副本数" };
-const Metric metric_restarts = { "lathe.deployment.restarts", "", METRIC_COUNTER, { "project", "deployment" },
-        NULL,
+const Metric metric_restarts = { "lathe.deployment.restarts", "", METRIC_COUNTER,
+    { "project", "deployment" }, NULL,
     "Replicas that ended or hung and are started again", "副本异常结束后重启的次数" };
 const Metric metric_memory = { "lathe.deployment.memory", "By", METRIC_GAUGE, { "kind" }, NULL,
     "Memory of launched replicas: what they hold, and what was set aside", "副本内存：实际占用与预留" };

@@ -37,4 +37,5 @@ bool fix_until_state(Fix *f, const char *name, DeploymentState state);
 // The entry as the request path sees it now, copied: replicas ready, draining.
 size_t fix_routes(Fix *f, const char *name, size_t *out_ready, Replica out[8]);
 size_t fix_children(Fix *f); // of the executor, living
+void fix_blind(bool blind);  // no new snapshot can be built
 #endif

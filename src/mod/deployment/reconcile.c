@@ -19,6 +19,7 @@ static struct {
     Map leases;
     char *holder; // NULL: closed
     int64_t opened_ms;
+    bool unsynced; // the request path may not know yet of what was written
 } mine;
 
 static void open_leases(Ctx *c) {
@@ -257,8 +258,9 @@ static void plan_one(Ctx *c, One *o) {
     int64_t now_ms = os_wall_ms(c->os);
     for (size_t i = 0; i < o->n; i++) {
         const ReplicaRow *r = &o->rows[i];
-        units[i] = (Unit){ r->generation, r->number, (ReplicaState)r->state, r->next_at <= now_ms,
-                           replica_may_end(r, &o->seen[i].look, &o->policy, now_ms) };
+        units[i] =
+            (Unit){ r->generation, r->number, (ReplicaState)r->state, r->next_at <= now_ms,
+                    !mine.unsynced && replica_may_end(r, &o->seen[i].look, &o->policy, now_ms) };
     }
     size_t n = plan(&w, units, o->n, steps);
     for (size_t i = 0; i < n; i++) apply(c, o, &steps[i]);
@@ -311,6 +313,14 @@ static void log_change(Ctx *c, const One *o) {
            say_str(c, o->d.state_reason));
 }
 
+// Before an old replica is told to end, nobody may be sent to it any more.
+static err tell_routes(Ctx *c) {
+    if (!mine.unsynced) return ERR_OK;
+    TRY(snapshot_sync(c));
+    mine.unsynced = false;
+    return ERR_OK;
+}
+
 static err commit(Ctx *c, One *o) {
     Deployment *d = &o->d;
     d->replicas_status = o->rows, d->replicas_status_n = o->n;
@@ -318,16 +328,15 @@ static err commit(Ctx *c, One *o) {
     view_update(c, d, &o->policy, o->blocked);
     bool same = fields_equal(status_rows(), o->was, d, false)
                 && o->was->head.observed_generation == d->head.observed_generation;
-    if (same) return ERR_OK;
+    if (same) return tell_routes(c);
     Commit what = { .o = o };
+    bool routes = routes_differ(o->was, d);
+    mine.unsynced = mine.unsynced || routes;
     TRY(db_tx(c, c->db, commit_tx, &what));
     log_change(c, o);
-    if (!routes_differ(o->was, d)) {
-        snapshot_wake(app_of(c));
-        return ERR_OK;
-    }
-    o->t->again = true;
-    return snapshot_sync(c); // before an old replica is told to end, nobody is sent to it any more
+    o->t->again = o->t->again || routes;
+    if (!mine.unsynced) snapshot_wake(app_of(c));
+    return tell_routes(c);
 }
 
 static err purge(Ctx *c, One *o) {
