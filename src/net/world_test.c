@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // world_test.c - server and client in a simulated world: cuts, delays, refused connections and full
-// disks drawn by a seed. Whatever happens, each call ends once, what is said to be whole is whole, and
-// nothing is left. An equal seed replays an equal history.
+// disks drawn by a seed. Whatever happens, each call ends once, what is said to be whole is whole,
+// and nothing is left. An equal seed replays an equal history.
 #include "base/test.h"
 #include "net/client.h"
 #include "net/http.h"
