@@ -10,6 +10,8 @@
 #include "net/head.h"
 #include <assert.h>
 
+enum { INTERIM_MAX = 16 }; // answers before the answer (1xx)
+
 const char *call_end_name(CallEnd e) {
     static const char *const names[] = { "ok",           "connect",         "refused",
                                          "reset",        "timeout_connect", "timeout_first",
@@ -124,13 +126,17 @@ static void send_body(Call *c) {
     }
 }
 
+static void await_head(Call *c) {
+    parser_next(&c->link->parser, &c->answer);
+    c->link->parser.bodyless = c->method == HTTP_HEAD;
+}
+
 static void send_request(Call *c) {
     Client *cl = c->client;
     c->link = c->repeated ? NULL : link_take(cl, &c->to);
     if (!c->link) c->link = link_open(cl, &c->to, c->connect_ms);
     c->link->call = c;
-    parser_next(&c->link->parser, &c->answer);
-    c->link->parser.bodyless = c->method == HTTP_HEAD;
+    await_head(c);
     c->phase = CALL_WAITS_HEAD;
     c->active_ns = loop_now_ns(cl->loop);
     evbuffer_add(out_of(c), c->head.p, c->head.n);
@@ -226,10 +232,11 @@ static bool step_head(Call *c) {
     }
     ParsedResponse r = { .headers = h->headers };
     const char *why = step == PARSE_HEAD ? parser_response(&l->parser, &r) : NULL;
+    bool interim = !why && step == PARSE_HEAD && r.status < 200;
     if (step == PARSE_TOOLARGE || why == parser_too_many_headers) over(c, CALL_TOOLARGE);
-    else if (step == PARSE_BAD || why) over(c, CALL_PROTOCOL);
-    else if (r.status < 200)
-        parser_next(&l->parser, &c->answer), l->parser.bodyless = c->method == HTTP_HEAD;
+    else if (step == PARSE_BAD || why || (interim && ++c->interim > INTERIM_MAX))
+        over(c, CALL_PROTOCOL);
+    else if (interim) await_head(c);
     else {
         c->phase = CALL_READS_BODY;
         evbuffer_drain(c->body, evbuffer_get_length(c->body)); // nothing is repeated any more

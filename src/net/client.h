@@ -12,7 +12,7 @@
 typedef struct Client Client;
 // Idle connections kept for each address, and for how long (0: none are kept).
 Client *client_new(Loop *l, size_t idle_max, int64_t idle_ms);
-// Cancels what is under way, without further events; NULL is fine.
+// Cancels what is under way, without further events; not from within an event; NULL is fine.
 void client_free(Client *cl);
 void client_forget(Client *cl, const Addr *to); // closes idle connections to a replica that went
 

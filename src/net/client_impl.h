@@ -47,6 +47,7 @@ struct Call {
     bool running, dead;
     int64_t connect_ms, first_byte_ms, idle_ms, active_ns;
     size_t unsent; // when it was last looked at
+    int interim;   // 1xx answers seen
     // Kept from one call to the next.
     Timer *timer;
     Buf head;               // of the request

@@ -145,6 +145,30 @@ TEST(net_client_heads_have_limits) {
     buf_done(&head);
 }
 
+TEST(net_client_skips_so_many_interim_answers) {
+    Line l;
+    Addr to;
+    Buf head;
+    int up = up_listen(&to, 16);
+    buf_init(&head, 1 << 16);
+    line_open(&l, 0, 60000);
+    for (int interim = 15; interim < 18; interim++) {
+        Talk t = { .spec = { .to = to } };
+        talk_start(&l, &t);
+        int fd = up_accept(up);
+        CHECK(up_request(fd, &head));
+        for (int i = 0; i < interim; i++) raw_sendz(fd, "HTTP/1.1 103 Early\r\n\r\n");
+        raw_sendz(fd, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        CHECK(talk_wait(&t));
+        CHECK_INT(t.why, interim > 16 ? CALL_PROTOCOL : CALL_OK);
+        talk_done(&t);
+        raw_close(fd);
+    }
+    line_close(&l);
+    raw_close(up);
+    buf_done(&head);
+}
+
 // What is sent: exactly this, whatever the caller passes.
 TEST(net_client_request_text) {
     const HttpHeader headers[] = {

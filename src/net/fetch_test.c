@@ -46,6 +46,15 @@ TEST(net_fetch_posts) {
     rig_stop(r);
 }
 
+TEST(net_fetch_over_a_unix_socket) {
+    Ctx *c = test_ctx();
+    Rig *r = rig_start(&(RigSpec){ .unix_path = say(c, "%s/s", test_dir()) });
+    CHECK(r);
+    CHECK_OK(c, fetch(c, &r->addr, "/hello", 100)); // with a Host, or it would be refused
+    CHECK_STR(got.body, "hello");
+    rig_stop(r);
+}
+
 TEST(net_fetch_has_a_limit) {
     Rig *r = rig_start(&(RigSpec){ 0 });
     CHECK(r);
