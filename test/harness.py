@@ -47,7 +47,7 @@ class Server:
 
     def __init__(self, data, env=None):
         self.data = pathlib.Path(data)
-        self.env = {**os.environ, **(env or {})}
+        self.env = {**os.environ, "HOME": str(self.data.parent), **(env or {})}  # it leaves its address there
         self.process = None
 
     def start(self, *flags):
