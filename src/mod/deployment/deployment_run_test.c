@@ -165,6 +165,23 @@ RUN(deployment_shuns_a_replica_that_a_request_could_not_reach, "deployment.hung_
     CHECK_INT(ready, 1);
 }
 
+// The gateway shuns a replica that it told of until the snapshot changes: so it must change, also
+// when the probe passes before anyone has looked.
+RUN(deployment_says_at_least_once_that_a_request_failed) {
+    ProbeView v;
+    CHECK_OK(f->c, fix_create(f, "{\"name\":\"a\",\"model\":\"m\"}"));
+    CHECK_STATE(f, "a", DEP_READY);
+    str id = now(f, "a").replicas_status[0].id;
+    deployment_rest();
+    deployment_failed(id);
+    int64_t end_ns = os_mono_ns(f->c->os) + (int64_t)1000 * 1000000; // the probe passes meanwhile
+    while (os_mono_ns(f->c->os) < end_ns) sched_yield();
+    probe_view(f->c->mem, id, &v);
+    CHECK_INT(v.state, PROBE_FAILED);
+    probe_view(f->c->mem, id, &v);
+    CHECK_INT(v.state, PROBE_READY);
+}
+
 RUN(deployment_without_an_engine_says_what_is_missing, "deployment.llama_server=/nowhere",
     "deployment.backoff_max=20ms") {
     static const char *const none[] = { NULL };
@@ -218,6 +235,7 @@ RUN(deployment_ends_nothing_while_the_request_path_cannot_be_told) {
         err e = deployment_sync(f->c);
         (void)e;
     }
+    CHECK_INT(now(f, "a").replicas_status_n, 1);
     CHECK_INT(now(f, "a").replicas_status[0].state, AT_DRAINING);
     CHECK_INT(fix_children(f), 1); // for all that the request path knows it is ready
     fix_blind(false);
@@ -273,6 +291,37 @@ RUN(deployment_starts_what_ended_while_it_was_away) {
     fix_restart(f, NULL);
     CHECK(fix_until(f, "a", other_pid, &pid));
     CHECK_INT(now(f, "a").replicas_status[0].restarts, 0);
+}
+
+static err start_child(Fix *f, const char *key, int64_t *out_pid) {
+    Ctx *c = f->c;
+    Addr at;
+    TRY(replica_socket(c, str_z(key), &at));
+    const char *argv[] = { os_program(c).p, "--host", at.text + 5, "--alias", "a", NULL };
+    ChildSpec spec = { .key = str_z(key), .argv = argv, .socket_path = str_z(at.text + 5) };
+    ChildView v = { 0 };
+    str handle;
+    TRY(executor_submit(c, f->app.executor, &spec, &handle));
+    int64_t end_ns = os_mono_ns(c->os) + (int64_t)20 * 1000000000;
+    while (!v.pid && os_mono_ns(c->os) < end_ns)
+        TRY(executor_observe(c, f->app.executor, handle, &v));
+    *out_pid = v.pid;
+    return ERR_OK;
+}
+
+// As when this program dies between starting a child and saying so.
+RUN(deployment_takes_in_children_that_no_row_tells_of) {
+    int64_t wanted, old;
+    deployment_rest();
+    CHECK_OK(f->c, fix_create(f, "{\"name\":\"a\",\"model\":\"m\"}"));
+    const char *id = arena_z(f->c->mem, now(f, "a").head.id);
+    CHECK_OK(f->c, start_child(f, say(f->c, "%s.1.0", id), &wanted));
+    CHECK_OK(f->c, start_child(f, say(f->c, "%s.99.0", id), &old));
+    fix_restart(f, NULL);
+    CHECK_STATE(f, "a", DEP_READY);
+    CHECK_INT(now(f, "a").replicas_status[0].pid, wanted);
+    CHECK_INT(fix_children(f), 1); // the one of a generation that nobody wishes for is gone
+    CHECK(kill((pid_t)old, 0));
 }
 
 RUN(deployment_waits_for_memory_and_says_how_much, "deployment.memory_reserve=1000TiB") {
