@@ -32,8 +32,12 @@ def begin(top, program, model, settings):
     if program:
         s.flags += ["--deployment.llama_server", str(program)]
     s.start(*s.flags)
-    s.cli("model", "import", "smol", "--file", str(model), "--wait")
-    s.use_app()
+    try:
+        s.cli("model", "import", "smol", "--file", str(model), "--wait")
+        s.use_app()
+    except BaseException:
+        s.kill()
+        raise
     return s
 
 
