@@ -121,16 +121,25 @@ static err account_check(Ctx *c, Tx *tx, const void *old, void *now) {
     return ERR_OK;
 }
 
+// A key carries its owner's rights: who makes, changes or rotates it could give them to themselves.
+static err may_hold(Ctx *c, Tx *tx, const ApiKey *k) {
+    if (!k->service_account.n) {
+        bool own = c->who && str_eq(c->who->id, k->owner);
+        return own ? ERR_OK : require(c, "*", k->owner);
+    }
+    ServiceAccount account = { 0 };
+    TRY(res_get(c, tx, &service_account_resource, k->service_account, &account));
+    for (size_t i = 0; i < account.roles_n; i++) TRY(may_give(c, tx, account.roles[i]));
+    return ERR_OK;
+}
+
 static err api_key_check(Ctx *c, Tx *tx, const void *old, void *now) {
     ApiKey *k = now;
-    if (old || !k) return ERR_OK;
-    k->owner = k->service_account.n ? k->service_account : c->who ? c->who->id : (str){ 0 };
-    if (k->service_account.n) { // its key gives what the account may do
-        ServiceAccount account = { 0 };
-        TRY(res_get(c, tx, &service_account_resource, k->service_account, &account));
-        for (size_t i = 0; i < account.roles_n; i++) TRY(may_give(c, tx, account.roles[i]));
-    }
-    key_make(c, &k->key, &k->hint, &k->hash);
+    if (!k) return ERR_OK;
+    if (!old)
+        k->owner = k->service_account.n ? k->service_account : c->who ? c->who->id : (str){ 0 };
+    TRY(may_hold(c, tx, k));
+    if (!old) key_make(c, &k->key, &k->hint, &k->hash);
     return ERR_OK;
 }
 
