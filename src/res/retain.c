@@ -92,6 +92,6 @@ err retain_start(Ctx *c) {
 
 void retain_stop(void *app) {
     (void)app;
-    worker_stop(keeper);
+    worker_free(keeper);
     keeper = NULL;
 }

@@ -199,7 +199,7 @@ err snapshot_start(Ctx *c) {
 
 void snapshot_stop(void *app) {
     (void)app;
-    worker_stop(all.builder);
+    worker_free(all.builder);
     snapshot_give(all.current);
     all.builder = NULL, all.current = NULL, all.parts_n = 0, all.swapped_n = 0;
 }

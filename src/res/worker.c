@@ -16,8 +16,9 @@ struct Worker {
     Thread thread;
     pthread_mutex_t lock;
     pthread_cond_t changed; // woken, stopped, or a turn ended
-    bool woken, stop;
+    bool woken, stop, joined;
     uint64_t begun, ended; // turns
+    size_t waiting;        // in worker_sync
     Ctx *c;                // of the turn under way
     err last;
     const Reason *last_reason;
@@ -107,11 +108,20 @@ void worker_wake(Worker *w) {
 void worker_stop(Worker *w) {
     if (!w) return;
     pthread_mutex_lock(&w->lock);
-    w->stop = true;
+    bool first = !w->joined;
+    w->stop = w->joined = true;
     if (w->c) ctx_cancel(w->c);
     pthread_cond_broadcast(&w->changed);
     pthread_mutex_unlock(&w->lock);
-    thread_join(w->thread);
+    if (first) thread_join(w->thread);
+}
+
+void worker_free(Worker *w) {
+    if (!w) return;
+    worker_stop(w);
+    pthread_mutex_lock(&w->lock);
+    while (w->waiting) pthread_cond_wait(&w->changed, &w->lock);
+    pthread_mutex_unlock(&w->lock);
     pthread_cond_destroy(&w->changed);
     pthread_mutex_destroy(&w->lock);
     mem_free(w);
@@ -121,9 +131,11 @@ err worker_sync(Ctx *c, Worker *w) {
     pthread_mutex_lock(&w->lock);
     uint64_t wanted = w->begun + 1;
     w->woken = true;
+    w->waiting++;
     pthread_cond_broadcast(&w->changed);
     while (w->ended < wanted && !w->stop) pthread_cond_wait(&w->changed, &w->lock);
     err e = w->ended < wanted ? ERR_CANCELLED : w->last;
+    if (!--w->waiting) pthread_cond_broadcast(&w->changed);
     pthread_mutex_unlock(&w->lock);
     return e ? fail(c, e, R_INTERNAL, "why", say(c, "%s did not finish", w->name)) : ERR_OK;
 }

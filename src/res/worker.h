@@ -2,7 +2,8 @@
 // worker.h - background work that looks again: a thread that runs a turn when it is woken and at
 // least every so often, because a wake-up may be lost. Reconcilers, folders, relays and keepers are
 // workers. A turn that fails is logged when its reason changes and tried again after a wait that
-// doubles up to `every_ms`. Threads: wake from anywhere; stop joins, so not from within the turn.
+// doubles up to `every_ms`. Threads: wake from anywhere; stop and free join, so not from within the
+// turn.
 #ifndef LATHE_RES_WORKER_H
 #define LATHE_RES_WORKER_H
 #include "base/ctx.h"
@@ -13,7 +14,9 @@ typedef struct Worker Worker;
 Worker *worker_start(struct App *app, const char *name, int64_t every_ms,
                      err (*turn)(Ctx *c, void *arg), void *arg);
 void worker_wake(Worker *w); // NULL is fine
-void worker_stop(Worker *w); // after the turn under way, whose Ctx is cancelled; NULL is fine
+// Ends its thread after the turn under way, whose Ctx is cancelled; waking it stays allowed.
+void worker_stop(Worker *w); // NULL is fine
+void worker_free(Worker *w); // stops it first; nobody may know it any more; NULL is fine
 // Blocks until a turn that began after this call has ended: for tests and for answers that promise
 // it. Its error is that turn's.
 err worker_sync(Ctx *c, Worker *w);

@@ -214,7 +214,7 @@ static err access_start(Ctx *c) {
 }
 
 static void access_stop(void *app) {
-    worker_stop(state.writer);
+    worker_free(state.writer);
     state.writer = NULL;
     Ctx *c = app_ctx_new(app);
     if (used_flush(c, NULL))

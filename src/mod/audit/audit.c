@@ -251,7 +251,7 @@ static err audit_start(Ctx *c) {
 }
 
 static void audit_stop(void *app) {
-    worker_stop(denials.writer), worker_stop(denials.checkpoints);
+    worker_free(denials.writer), worker_free(denials.checkpoints);
     Ctx *c = app_ctx_new(app);
     if (flush_denials(c, NULL) || checkpoint_write(c, NULL)) {
     } // a database that is away: the next start goes on

@@ -81,13 +81,11 @@ err deployment_sync(Ctx *c) {
     atomic_store(&woken, true);
     return worker_sync(c, reconciler);
 }
-void deployment_rest(void) {
-    worker_stop(reconciler);
-    reconciler = NULL;
-}
+void deployment_rest(void) { worker_stop(reconciler); }
 
 static void stop(void *app) {
-    deployment_rest();
+    worker_free(reconciler);
+    reconciler = NULL;
     reconcile_close(app);
     probes_close();
     flight_close();

@@ -444,6 +444,7 @@ static err run_turn(Ctx *c, Turn *t) {
         for (size_t r = 0; r < d->replicas_status_n; r++)
             map_set(&t->probed, d->replicas_status[r].id, t);
     }
+    if (ctx_cancelled(c)) return ERR_CANCELLED; // not all were looked at: nothing ends for it
     orphans_end(c, t);
     probes_keep(keep_probe, t);
     return first;

@@ -323,7 +323,7 @@ void fold_stop(void *app) {
         log_at("usage", LOG_WARN, c, "the journal was not read to its end; the next start does it");
     app_ctx_free(c);
     for (size_t i = 0; i < all.folders_n; i++) {
-        worker_stop(all.folders[i].worker);
+        worker_free(all.folders[i].worker);
         all.folders[i].worker = NULL;
     }
 }
