@@ -10,124 +10,48 @@
 extern const Reason *const audit_reasons[];
 
 // ---- entries
-typedef struct Place {
-    const char *table;
-    str chain;
-    bool org, project;
-} Place;
-
-static Place place_of(Ctx *c, Scope scope) {
-    if (scope == SCOPE_PROJECT && c->project.n)
-        return (Place){ "audit_entries",
-                        arena_printf(c->mem, "project/" STR_FMT, STR_ARG(c->project)), true, true };
-    if (scope != SCOPE_SYSTEM && c->org.n)
-        return (Place){ "org_audit_entries", arena_printf(c->mem, "org/" STR_FMT, STR_ARG(c->org)),
-                        true, false };
-    return (Place){ "system_audit_entries", S("system"), false, false };
-}
-
-enum { ENTRY_VALUES = 12, INFERENCE_VALUES = 18, TAIL_VALUES = 7 };
-
-// Canonical text of values about to be stored: the same as chain_text reads back.
-static str values_text(Ctx *c, const ChainKind *k, const Val *v) {
-    Buf b;
-    buf_init(&b, 2 << 20);
-    Json j = json_to(&b);
-    json_obj(&j);
-    for (int i = 0; k->columns[i]; i++) {
-        json_key(&j, k->columns[i]);
-        if (v[i].type == VAL_INT) json_put_i64(&j, v[i].i);
-        else json_put_str(&j, v[i].s); // absent: null
-    }
-    json_end_obj(&j);
-    assert(!b.full);
-    str s = arena_str(c->mem, buf_str(&b));
-    buf_done(&b);
-    return s;
-}
-
-static const ChainKind *kind_for(const char *table) {
-    for (const ChainKind *k = chain_kinds; k->prefix; k++)
-        if (!strcmp(k->table, table)) return k;
-    return NULL;
-}
-
-static err insert(Ctx *c, Tx *tx, const Place *p, const char *prefix, Val *v, str id) {
-    const ChainKind *k = kind_for(p->table);
-    Val args[INFERENCE_VALUES + 10];
-    char hash[HASH_HEX + 1];
-    Link link;
-    size_t n = 0, columns = 0;
-    TRY(chain_next(c, tx, p->chain, &link));
-    v[0] = V(link.seq);
-    chain_hash(link.previous, values_text(c, k, v), hash);
-    link.hash = arena_str(c->mem, str_z(hash));
-    Buf sql;
-    buf_init(&sql, 4096);
-    buf_printf(
-        &sql,
-        "INSERT INTO %s (id, %s%srevision, created_at, updated_at, created_by, previous, hash",
-        p->table, p->org ? "org, " : "", p->project ? "project, " : "");
-    args[n++] = id.n ? V(id) : V(os_id(c, prefix));
-    if (p->org) args[n++] = V(c->org);
-    if (p->project) args[n++] = V(c->project);
-    args[n++] = V(1), args[n++] = v[1], args[n++] = v[1],
-    args[n++] = V(c->who ? c->who->id : (str){ 0 });
-    args[n++] = V(link.previous), args[n++] = V(link.hash);
-    for (; k->columns[columns]; columns++)
-        buf_printf(&sql, ", %s", k->columns[columns]), args[n++] = v[columns];
-    buf_add(&sql, S(") VALUES ("));
-    for (size_t i = 0; i < n; i++) buf_printf(&sql, "%s$%zu", i ? ", " : "", i + 1);
-    buf_add_char(&sql, ')');
-    Sql row = { "audit_add", buf_z(&sql), NULL };
-    err e = db_exec(c, tx, &row, args, n, NULL);
-    buf_done(&sql);
-    return e ? e : chain_put(c, tx, p->chain, &link);
-}
-
 static err audit(Ctx *c, Tx *tx, const AuditEntry *e) {
     const Identity *who = c->who;
-    Place p = place_of(c, e->scope);
-    Val v[ENTRY_VALUES] = { V(0),
-                            V(os_wall_ms(c->os)),
-                            V(who ? who->id : (str){ 0 }),
-                            V(who ? who->name : (str){ 0 }),
-                            V(who ? who->key_id : (str){ 0 }),
-                            V(e->verb),
-                            V(e->kind),
-                            V(e->id),
-                            V(e->name),
-                            V(e->permission),
-                            V(c->request_id),
-                            V(e->change) };
-    return insert(c, tx, &p, "audit", v, (str){ 0 });
+    ChainId chain = e->scope == SCOPE_PROJECT && c->project.n ? CHAIN_PROJECT
+                    : e->scope != SCOPE_SYSTEM && c->org.n    ? CHAIN_ORG
+                                                              : CHAIN_SYSTEM;
+    ChainRow row = { .created_by = who ? who->id : (str){ 0 },
+                     .v = { V(0), V(os_wall_ms(c->os)), V(who ? who->id : (str){ 0 }),
+                            V(who ? who->name : (str){ 0 }), V(who ? who->key_id : (str){ 0 }),
+                            V(e->verb), V(e->kind), V(e->id), V(e->name), V(e->permission),
+                            V(c->request_id), V(e->change) } };
+    return chain_add(c, tx, chain, &row, 1);
 }
 
-err audit_inference(Ctx *c, Tx *tx, const InferenceAudit *a) {
+static ChainRow inference_row(Ctx *c, const InferenceAudit *a) {
+    return (ChainRow){ .created_by = c->who ? c->who->id : (str){ 0 },
+                       .v = { V(0), V(a->at_ms), V(a->request_id), V(a->key_id), V(a->owner),
+                              V(a->model), V(a->version), V(a->model_digest), V(a->deployment),
+                              V(a->prompt_digest), V(a->answer_digest), V(a->client_ip),
+                              V(a->operation), V(a->outcome), V(a->error_reason), V(a->status),
+                              V(a->prompt_tokens), V(a->completion_tokens) } };
+}
+
+// Those of one project, in their order, behind `from`.
+static err add_inferences(Ctx *c, Tx *tx, const InferenceAudit *a, size_t n, size_t from) {
+    ChainRow *rows = new (c->mem, ChainRow, n - from);
+    size_t rows_n = 0;
+    for (size_t i = from; i < n; i++)
+        if (str_eq(a[i].project, a[from].project)) rows[rows_n++] = inference_row(c, &a[i]);
     str org = c->org, project = c->project;
-    c->org = a->org, c->project = a->project;
-    Place p = { "inference_audits", arena_printf(c->mem, "inference/" STR_FMT, STR_ARG(a->project)),
-                true, true };
-    Val v[INFERENCE_VALUES] = { V(0),
-                                V(a->at_ms),
-                                V(a->request_id),
-                                V(a->key_id),
-                                V(a->owner),
-                                V(a->model),
-                                V(a->version),
-                                V(a->model_digest),
-                                V(a->deployment),
-                                V(a->prompt_digest),
-                                V(a->answer_digest),
-                                V(a->client_ip),
-                                V(a->operation),
-                                V(a->outcome),
-                                V(a->error_reason),
-                                V(a->status),
-                                V(a->prompt_tokens),
-                                V(a->completion_tokens) };
-    err e = insert(c, tx, &p, "infaudit", v, a->id);
+    c->org = a[from].org, c->project = a[from].project;
+    err e = chain_add(c, tx, CHAIN_INFERENCE, rows, rows_n);
     c->org = org, c->project = project;
+    return e;
+}
+
+err audit_inferences(Ctx *c, Tx *tx, const InferenceAudit *a, size_t n) {
+    Map done;
+    err e = ERR_OK;
+    map_init(&done, 0x61756469);
+    for (size_t i = 0; i < n && !e; i++)
+        if (!map_set(&done, a[i].project, &done)) e = add_inferences(c, tx, a, n, i);
+    map_done(&done);
     return e;
 }
 
@@ -161,7 +85,7 @@ static void audit_denied(Ctx *c, const char *permission, str target) {
     Denial *d = map_get(&denials.seen, key);
     if (!d && denials.seen.live >= DENIALS_MAX) d = map_get(&denials.seen, key = S("others"));
     if (!d) {
-        d = new(denials.mem, Denial, 1);
+        d = new (denials.mem, Denial, 1);
         *d = (Denial){ arena_str(denials.mem, c->org),
                        arena_str(denials.mem, c->project),
                        arena_str(denials.mem, id),
@@ -241,6 +165,7 @@ static err audit_init(Ctx *c) {
     App *app = app_of(c);
     app->audit = audit, app->audit_denied = audit_denied;
     denials_reset();
+    chain_open();
     return checkpoint_open(c);
 }
 

@@ -8,11 +8,12 @@
 
 // One inference, as the chain keeps it. Digests, not content.
 typedef struct InferenceAudit {
-    str id, org, project, request_id, key_id, owner, model, version, model_digest, deployment,
+    str org, project, request_id, key_id, owner, model, version, model_digest, deployment,
         prompt_digest, answer_digest, client_ip;
     str operation, outcome, error_reason;
     int64_t at_ms, status, prompt_tokens, completion_tokens;
 } InferenceAudit;
-err audit_inference(Ctx *c, Tx *tx, const InferenceAudit *a);
+// Adds them to their projects' chains, in their order; each chain is taken up once.
+err audit_inferences(Ctx *c, Tx *tx, const InferenceAudit *a, size_t n);
 extern const Module audit_module;
 #endif

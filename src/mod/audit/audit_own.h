@@ -10,25 +10,29 @@
 // and the kit's bookkeeping.
 enum { HASH_HEX = 64 };
 void chain_hash(str previous, str text, char out[HASH_HEX + 1]);
-typedef struct Link {
-    int64_t seq;
-    str previous, hash;
-} Link;
-// Takes the next place of a chain in this transaction: out->seq and out->previous; then chain_put
-// stores what became of it.
-err chain_next(Ctx *c, Tx *tx, str chain, Link *out);
-err chain_put(Ctx *c, Tx *tx, str chain, const Link *l);
 
 // Kinds of chains: which table holds them, in which columns, and what they are called.
+typedef enum { CHAIN_PROJECT, CHAIN_ORG, CHAIN_SYSTEM, CHAIN_INFERENCE, CHAIN__COUNT } ChainId;
 typedef struct ChainKind {
     const char *prefix; // of the chain's name: "project/", "inference/" …
     const char *table,
         *scope; // scope: the column that the rest of the name selects; NULL: all rows
-    const char *const *columns; // what the hash covers, in order; NULL ends
+    const char *const *columns; // what the hash covers, in order, seq first; NULL ends
+    const char *id;             // prefix of its rows' identifiers
 } ChainKind;
-extern const ChainKind chain_kinds[];
-err chain_text(Ctx *c, const ChainKind *k, const Rows *row,
-               str *out); // canonical JSON of a row whose first columns are k's
+extern const ChainKind chain_kinds[CHAIN__COUNT + 1]; // the last one has no prefix
+
+enum { ENTRY_VALUES = 12, INFERENCE_VALUES = 18, CHAIN_VALUES_MAX = 18 };
+typedef struct ChainRow {
+    str id, created_by;      // id absent: one is made
+    Val v[CHAIN_VALUES_MAX]; // in the order of the kind's columns; seq is given by chain_add
+} ChainRow;
+void chain_open(void); // once, before the first chain_add
+// Adds n > 0 rows to c's chain of this kind (its project's, organisation's, or the system's): takes
+// their places first, so that two writers never meet at the same one.
+err chain_add(Ctx *c, Tx *tx, ChainId id, ChainRow *rows, size_t n);
+// Canonical JSON of a row whose first columns are k's.
+err chain_text(Ctx *c, const ChainKind *k, const Rows *row, str *out);
 
 // Checkpoints: DIR/audit/checkpoint.json, signed with Ed25519 (RFC 8032) by DIR/audit/sign.key.
 err checkpoint_open(Ctx *c);                // the key, made at the first start

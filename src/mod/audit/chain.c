@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // chain.c - hash chains in SQL: each row carries the hash of the one before it, so that a changed
 // row breaks its own link and a missing one the next. The head of each chain is a row of
-// audit_head, written in the same transaction.
+// audit_head, written in the same transaction and before the rows: on PostgreSQL a second writer
+// waits there and is run again, instead of meeting the first at the same place.
 #include "mod/audit/audit_own.h"
 #include "blob/blob.h"
-
-static SQL(head_get, "SELECT seq, hash FROM audit_head WHERE chain = $1");
-static SQL(head_put, "INSERT INTO audit_head (chain, seq, hash) VALUES ($1, $2, $3) ON CONFLICT "
-                     "(chain) DO UPDATE SET seq = $2, hash = $3");
+#include <assert.h>
 
 void chain_hash(str previous, str text, char out[HASH_HEX + 1]) {
     Buf b;
@@ -15,22 +13,6 @@ void chain_hash(str previous, str text, char out[HASH_HEX + 1]) {
     buf_add(&b, previous), buf_add_char(&b, '\n'), buf_add(&b, text);
     sha256_hex(buf_str(&b), out);
     buf_done(&b);
-}
-
-err chain_next(Ctx *c, Tx *tx, str chain, Link *out) {
-    Rows *rows;
-    bool more;
-    *out = (Link){ 1, S(""), { 0 } };
-    TRY(db_ask(c, tx, &rows, &head_get, V(chain)));
-    TRY(rows_next(c, rows, &more));
-    if (!more) return ERR_OK;
-    *out = (Link){ col_int(rows, 0) + 1, col_str(rows, 1), { 0 } };
-    rows_close(rows);
-    return ERR_OK;
-}
-
-err chain_put(Ctx *c, Tx *tx, str chain, const Link *l) {
-    return db_run(c, tx, &head_put, V(chain), V(l->seq), V(l->hash));
 }
 
 static const char *const entry_columns[] = {
@@ -56,13 +38,16 @@ static const char *const inference_columns[] = { "seq",
                                                  "prompt_tokens",
                                                  "completion_tokens",
                                                  NULL };
+// clang-format off
 const ChainKind chain_kinds[] = {
-    { "project/", "audit_entries", "project", entry_columns },
-    { "org/", "org_audit_entries", "org", entry_columns },
-    { "system", "system_audit_entries", NULL, entry_columns },
-    { "inference/", "inference_audits", "project", inference_columns },
-    { 0 },
+    [CHAIN_PROJECT] = { "project/", "audit_entries", "project", entry_columns, "audit" },
+    [CHAIN_ORG] = { "org/", "org_audit_entries", "org", entry_columns, "audit" },
+    [CHAIN_SYSTEM] = { "system", "system_audit_entries", NULL, entry_columns, "audit" },
+    [CHAIN_INFERENCE] = { "inference/", "inference_audits", "project", inference_columns,
+                          "infaudit" },
+    [CHAIN__COUNT] = { 0 },
 };
+// clang-format on
 
 static bool is_number(const char *column) {
     static const char *const numbers[] = { "seq", "at", "status", "prompt_tokens",
@@ -89,4 +74,93 @@ err chain_text(Ctx *c, const ChainKind *k, const Rows *row, str *out) {
     buf_done(&b);
     return full ? fail(c, ERR_TOOLARGE, R_TOO_LONG, "what", "an audit row", "limit", "2 MiB")
                 : ERR_OK;
+}
+
+// ---- adding
+static SQL(head_take,
+           "INSERT INTO audit_head (chain, seq, hash) VALUES ($1, $2, '') ON CONFLICT (chain) DO "
+           "UPDATE SET seq = audit_head.seq + $2 RETURNING seq, hash");
+static SQL(head_put, "UPDATE audit_head SET hash = $2 WHERE chain = $1");
+static Sql adds[CHAIN__COUNT]; // INSERT of a row, from the kind's columns
+
+static bool has_project(const ChainKind *k) { return k->scope && !strcmp(k->scope, "project"); }
+
+static const char *add_text(const ChainKind *k) {
+    Buf b;
+    buf_init(&b, 4096);
+    size_t n = 7 + (k->scope != NULL) + has_project(k);
+    buf_printf(
+        &b, "INSERT INTO %s (id, %s%screated_by, previous, hash, created_at, updated_at, revision",
+        k->table, k->scope ? "org, " : "", has_project(k) ? "project, " : "");
+    for (size_t i = 0; k->columns[i]; i++, n++) buf_printf(&b, ", %s", k->columns[i]);
+    buf_add(&b, S(") VALUES ("));
+    for (size_t i = 0; i < n; i++) buf_printf(&b, "%s$%zu", i ? ", " : "", i + 1);
+    buf_add_char(&b, ')');
+    assert(!b.full);
+    char *text = mem_strdup(buf_str(&b));
+    buf_done(&b);
+    return text;
+}
+
+void chain_open(void) {
+    for (int i = 0; i < CHAIN__COUNT && !adds[i].text; i++)
+        adds[i] = (Sql){ "audit_add", add_text(&chain_kinds[i]), NULL };
+}
+
+// The same text as chain_text reads back.
+static void values_text(const ChainKind *k, const Val *v, Buf *out) {
+    Json j = json_to(out);
+    json_obj(&j);
+    for (int i = 0; k->columns[i]; i++) {
+        json_key(&j, k->columns[i]);
+        if (v[i].type == VAL_INT) json_put_i64(&j, v[i].i);
+        else json_put_str(&j, v[i].s); // absent: null
+    }
+    json_end_obj(&j);
+    assert(!out->full);
+}
+
+static err add_row(Ctx *c, Tx *tx, ChainId id, const ChainRow *r, str previous, str hash) {
+    const ChainKind *k = &chain_kinds[id];
+    Val args[CHAIN_VALUES_MAX + 9];
+    size_t n = 0;
+    args[n++] = r->id.n ? V(r->id) : V(os_id(c, k->id));
+    if (k->scope) args[n++] = V(c->org);
+    if (has_project(k)) args[n++] = V(c->project);
+    args[n++] = V(r->created_by), args[n++] = V(previous), args[n++] = V(hash);
+    args[n++] = r->v[1], args[n++] = r->v[1], args[n++] = V(1);
+    for (size_t i = 0; k->columns[i]; i++) args[n++] = r->v[i];
+    return db_exec(c, tx, &adds[id], args, n, NULL);
+}
+
+static err take(Ctx *c, Tx *tx, str chain, size_t n, int64_t *out_first, str *out_previous) {
+    Rows *rows;
+    TRY(db_one(c, tx, &rows, &head_take, (Val[]){ V(chain), V((int64_t)n) }, 2));
+    *out_first = col_int(rows, 0) - (int64_t)n + 1;
+    *out_previous = col_str(rows, 1);
+    return ERR_OK;
+}
+
+err chain_add(Ctx *c, Tx *tx, ChainId id, ChainRow *rows, size_t n) {
+    const ChainKind *k = &chain_kinds[id];
+    assert(n && adds[id].text);
+    str of = has_project(k) ? c->project : k->scope ? c->org : S(""), previous;
+    str chain = arena_printf(c->mem, "%s" STR_FMT, k->prefix, STR_ARG(of));
+    int64_t first;
+    TRY(take(c, tx, chain, n, &first, &previous));
+    Buf text;
+    buf_init(&text, 2 << 20);
+    err e = ERR_OK;
+    for (size_t i = 0; i < n && !e; i++) {
+        char hash[HASH_HEX + 1];
+        rows[i].v[0] = V(first + (int64_t)i);
+        buf_clear(&text);
+        values_text(k, rows[i].v, &text);
+        chain_hash(previous, buf_str(&text), hash);
+        str now = arena_str(c->mem, str_z(hash));
+        e = add_row(c, tx, id, &rows[i], previous, now);
+        previous = now;
+    }
+    buf_done(&text);
+    return e ? e : db_run(c, tx, &head_put, V(chain), V(previous));
 }

@@ -182,7 +182,7 @@ err checkpoint_read(Ctx *c, Head3 **out, size_t *out_n) {
         return bad(c, "checkpoint.json", "its signature is not ours");
     if (json_parse(c, text, &v)) return bad(c, "checkpoint.json", "its text is not JSON");
     yyjson_val *heads = json_get(v, "heads");
-    *out = new(c->mem, Head3, yyjson_arr_size(heads) + 1);
+    *out = new (c->mem, Head3, yyjson_arr_size(heads) + 1);
     yyjson_arr_foreach(heads, i, n, head) {
         Head3 *h = &(*out)[(*out_n)++];
         h->chain = json_get_str(head, "chain"), h->hash = json_get_str(head, "hash");

@@ -16,7 +16,7 @@ typedef struct Walk {
 } Walk;
 
 static void fault(Ctx *c, VerifyReport *r, str chain, int64_t seq, const char *what) {
-    if (!r->faults) r->faults = new(c->mem, Fault, FAULTS_MAX);
+    if (!r->faults) r->faults = new (c->mem, Fault, FAULTS_MAX);
     if (r->faults_n < FAULTS_MAX)
         r->faults[r->faults_n++] = (Fault){ arena_str(c->mem, chain), str_z(what), seq };
 }
@@ -117,13 +117,13 @@ static err chains_tx(Ctx *c, Tx *tx, void *arg) {
     Rows *rows;
     bool more;
     size_t room = 16;
-    all->names = new(c->mem, str, room), all->n = 0;
+    all->names = new (c->mem, str, room), all->n = 0;
     TRY(db_query(c, tx, &chains_all, NULL, 0, &rows));
     for (;;) {
         TRY(rows_next(c, rows, &more));
         if (!more) return ERR_OK;
         if (all->n == room) {
-            str *grown = new(c->mem, str, room * 2);
+            str *grown = new (c->mem, str, room * 2);
             memcpy(grown, all->names, room * sizeof *grown);
             all->names = grown, room *= 2;
         }
@@ -141,7 +141,7 @@ err audit_verify(Ctx *c, VerifyReport *out) {
     Head3 *heads = NULL;
     size_t heads_n = 0;
     Chains all;
-    *out = (VerifyReport){ .faults = new(c->mem, Fault, FAULTS_MAX) };
+    *out = (VerifyReport){ .faults = new (c->mem, Fault, FAULTS_MAX) };
     err e = checkpoint_read(c, &heads, &heads_n);
     out->checkpoint_ok = !e, out->checkpoint_chains = (int64_t)heads_n;
     if (e)

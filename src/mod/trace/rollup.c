@@ -3,47 +3,82 @@
 // read these and never scan traces; each change of a minute is told to live readers as the event
 // "rollup".
 #include "mod/trace/trace_own.h"
+#include "base/map.h"
 #include "base/time.h"
 
 const int64_t rollup_bounds_us[ROLLUP_BOUNDS] = { 50000,   100000,  250000,  500000,
                                                   1000000, 2500000, 5000000, 10000000 };
 
-static SQL(rollup_add, "INSERT INTO rollups (project, minute, deployment, model, key_id, requests, "
-                       "errors, prompt_tokens, completion_tokens, cost, "
-                       "total_us, ttft_n, ttft_us, b1, b2, b3, b4, b5, b6, b7, b8) VALUES ($1, $2, "
-                       "$3, $4, $5, 1, $6, $7, $8, $9, $10, $11, $12, "
-                       "$13, $14, $15, $16, $17, $18, $19, $20) ON CONFLICT (project, minute, "
-                       "deployment, model, key_id) DO UPDATE SET "
-                       "requests = rollups.requests + 1, errors = rollups.errors + $6, "
-                       "prompt_tokens = rollups.prompt_tokens + $7, "
-                       "completion_tokens = rollups.completion_tokens + $8, cost = rollups.cost + "
-                       "$9, total_us = rollups.total_us + $10, "
-                       "ttft_n = rollups.ttft_n + $11, ttft_us = rollups.ttft_us + $12, b1 = "
-                       "rollups.b1 + $13, b2 = rollups.b2 + $14, "
-                       "b3 = rollups.b3 + $15, b4 = rollups.b4 + $16, b5 = rollups.b5 + $17, b6 = "
-                       "rollups.b6 + $18, b7 = rollups.b7 + $19, "
-                       "b8 = rollups.b8 + $20");
+enum { SUMS = 8 + ROLLUP_BOUNDS };
+static SQL(rollup_add,
+           "INSERT INTO rollups (project, minute, deployment, model, key_id, requests, errors, "
+           "prompt_tokens, completion_tokens, cost, total_us, ttft_n, ttft_us, b1, b2, b3, b4, b5, "
+           "b6, b7, b8) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, "
+           "$16, $17, $18, $19, $20, $21) "
+           "ON CONFLICT (project, minute, deployment, model, key_id) DO UPDATE SET "
+           "requests = rollups.requests + $6, errors = rollups.errors + $7, "
+           "prompt_tokens = rollups.prompt_tokens + $8, "
+           "completion_tokens = rollups.completion_tokens + $9, cost = rollups.cost + $10, "
+           "total_us = rollups.total_us + $11, ttft_n = rollups.ttft_n + $12, "
+           "ttft_us = rollups.ttft_us + $13, b1 = rollups.b1 + $14, b2 = rollups.b2 + $15, "
+           "b3 = rollups.b3 + $16, b4 = rollups.b4 + $17, b5 = rollups.b5 + $18, "
+           "b6 = rollups.b6 + $19, b7 = rollups.b7 + $20, b8 = rollups.b8 + $21");
 
 static str or_empty(str s) { return s.p ? s : S(""); }
 
-err rollup_fold(Ctx *c, Tx *tx, const RequestRecord *r) {
-    if (!r->final || !r->project.n) return ERR_OK;
+// What a batch adds to one row: its key, then the sums in the order of the statement.
+typedef struct Sum {
+    str project, deployment, model, key_id;
+    int64_t minute, sums[SUMS];
+} Sum;
+
+static Sum *sum_of(Ctx *c, Map *sums, const RequestRecord *r) {
+    Sum s = {
+        or_empty(r->project), or_empty(r->deployment), r->deployment.n ? or_empty(r->model) : S(""),
+        or_empty(r->key_id),  r->start_ms / 60000,     { 0 }
+    };
+    str key = arena_printf(c->mem, STR_FMT "\n%lld\n" STR_FMT "\n" STR_FMT "\n" STR_FMT,
+                           STR_ARG(s.project), (long long)s.minute, STR_ARG(s.deployment),
+                           STR_ARG(s.key_id), STR_ARG(s.model));
+    Sum *there = map_get(sums, key);
+    if (there) return there;
+    there = new (c->mem, Sum, 1);
+    *there = s;
+    map_set(sums, key, there);
+    return there;
+}
+
+static void sum_add(int64_t *sums, const RequestRecord *r) {
     bool timed = r->ttft_us >= 0 && r->streamed;
-    Val v[20] = { V(r->project),
-                  V(r->start_ms / 60000),
-                  V(or_empty(r->deployment)),
-                  V(r->deployment.n ? or_empty(r->model) : S("")),
-                  V(or_empty(r->key_id)),
-                  V((int)(r->outcome != OUTCOME_OK)),
-                  V(r->prompt_tokens),
-                  V(r->completion_tokens),
-                  V(r->cost_nano),
-                  V(r->stage_us[STAGE_TOTAL]),
-                  V((int)timed),
-                  V(timed ? r->ttft_us : 0) };
+    const int64_t add[8] = { 1,
+                             r->outcome != OUTCOME_OK,
+                             r->prompt_tokens,
+                             r->completion_tokens,
+                             r->cost_nano,
+                             r->stage_us[STAGE_TOTAL],
+                             timed,
+                             timed ? r->ttft_us : 0 };
+    for (int i = 0; i < 8; i++) sums[i] += add[i];
     for (int i = 0; i < ROLLUP_BOUNDS; i++)
-        v[12 + i] = V((int)(timed && r->ttft_us <= rollup_bounds_us[i]));
+        sums[8 + i] += timed && r->ttft_us <= rollup_bounds_us[i];
+}
+
+static err put(Ctx *c, Tx *tx, const Sum *s) {
+    Val v[5 + SUMS] = { V(s->project), V(s->minute), V(s->deployment), V(s->model), V(s->key_id) };
+    for (int i = 0; i < SUMS; i++) v[5 + i] = V(s->sums[i]);
     return db_exec(c, tx, &rollup_add, v, countof(v), NULL);
+}
+
+err rollup_fold(Ctx *c, Tx *tx, const RequestRecord *const *r, size_t n) {
+    Map sums;
+    MapEntry *at;
+    err e = ERR_OK;
+    map_init(&sums, 0x726f6c6c);
+    for (size_t i = 0; i < n; i++)
+        if (r[i]->final && r[i]->project.n) sum_add(sum_of(c, &sums, r[i])->sums, r[i]);
+    for (size_t i = 0; !e && map_each(&sums, &i, &at);) e = put(c, tx, at->value);
+    map_done(&sums);
+    return e;
 }
 
 // ---- GET /lathe/v1/rollups?from=&to=&deployment=&model=&key=&step=60

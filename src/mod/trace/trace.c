@@ -79,14 +79,14 @@ static err part_query(Ctx *c, Tx *tx, Json *out) {
 static void view_done(void *v) { map_done(&((TraceView *)v)->projects); }
 
 static err part_compile(Ctx *c, Arena *mem, yyjson_val *in, void **out) {
-    TraceView *v = new(mem, TraceView, 1);
+    TraceView *v = new (mem, TraceView, 1);
     size_t i, n;
     yyjson_val *row;
     (void)c;
     map_init(&v->projects, 0x7472);
     arena_defer(mem, view_done, v);
     yyjson_arr_foreach(in, i, n, row) {
-        Recording *r = new(mem, Recording, 1);
+        Recording *r = new (mem, Recording, 1);
         json_get_i64(row, "percent", &r->percent);
         map_set(&v->projects, json_get_str(row, "project"), r);
     }
@@ -118,7 +118,7 @@ static SQL(trace_add,
 static SQL(content_add, "INSERT INTO trace_content (id, project, at, prompt, answer) VALUES ($1, "
                         "$2, $3, $4, $5)");
 
-err trace_fold(Ctx *c, Tx *tx, const RequestRecord *r) {
+static err add_trace(Ctx *c, Tx *tx, const RequestRecord *r) {
     if (!r->final || !r->project.n) return ERR_OK;
     str id = os_id(c, "trace");
     bool content = r->prompt.p || r->answer.p;
@@ -135,6 +135,11 @@ err trace_fold(Ctx *c, Tx *tx, const RequestRecord *r) {
     if (!content) return ERR_OK;
     return db_run(c, tx, &content_add, V(id), V(r->project), V(r->start_ms), V(r->prompt),
                   V(r->answer));
+}
+
+err trace_fold(Ctx *c, Tx *tx, const RequestRecord *const *r, size_t n) {
+    for (size_t i = 0; i < n; i++) TRY(add_trace(c, tx, r[i]));
+    return ERR_OK;
 }
 
 // ---- reading content is itself audited

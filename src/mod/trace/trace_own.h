@@ -20,8 +20,8 @@ extern const Migration trace_migrations[];
 extern const Metric *const trace_metrics[];
 extern const Route trace_routes[];
 
-err trace_fold(Ctx *c, Tx *tx, const RequestRecord *r);
-err rollup_fold(Ctx *c, Tx *tx, const RequestRecord *r);
+err trace_fold(Ctx *c, Tx *tx, const RequestRecord *const *r, size_t n);
+err rollup_fold(Ctx *c, Tx *tx, const RequestRecord *const *r, size_t n);
 err trace_trim(Ctx *c, int64_t before_ms, int64_t *out_removed);
 err content_trim(Ctx *c, int64_t before_ms,
                  int64_t *out_removed); // by each project's own days; before_ms is not used

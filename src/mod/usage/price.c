@@ -40,14 +40,14 @@ static str price_key(Arena *mem, str project, str model) {
 }
 
 static err part_compile(Ctx *c, Arena *mem, yyjson_val *in, void **out) {
-    PriceView *v = new(mem, PriceView, 1);
+    PriceView *v = new (mem, PriceView, 1);
     size_t i, n;
     yyjson_val *row;
     (void)c;
     map_init(&v->by_name, 0x7072);
     arena_defer(mem, view_done, v);
     yyjson_arr_foreach(in, i, n, row) {
-        Price *p = new(mem, Price, 1);
+        Price *p = new (mem, Price, 1);
         p->id = json_get_str(row, "id"), p->currency = json_get_str(row, "currency");
         json_get_i64(row, "input", &p->input_nano), json_get_i64(row, "output", &p->output_nano);
         json_get_i64(row, "machine_second", &p->machine_second_nano);

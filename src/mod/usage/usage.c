@@ -76,7 +76,7 @@ static err totals_tx(Ctx *c, Tx *tx, void *arg) {
     const char *day = t->day ? "day" : "CAST(0 AS BIGINT)",
                *key = t->key ? "key_id" : "CAST('' AS TEXT)",
                *model = t->model ? "model" : "CAST('' AS TEXT)";
-    Sql *sql = new(c->mem, Sql, 1);
+    Sql *sql = new (c->mem, Sql, 1);
     *sql = (Sql){ "usage_totals",
                   arena_printf(
                       c->mem,
@@ -137,28 +137,33 @@ static const Resource *const resources[] = { &usage_resource, &price_resource, N
 
 // One audit record for each inference, written where its usage is: the ledger and the chain cannot
 // differ.
-static err audit_view(Ctx *c, Tx *tx, const RequestRecord *r) {
-    if (!r->final || !r->project.n) return ERR_OK;
-    InferenceAudit a = { .org = r->org,
-                         .project = r->project,
-                         .request_id = r->request_id,
-                         .key_id = r->key_id,
-                         .owner = r->owner,
-                         .model = r->model,
-                         .version = r->version,
-                         .model_digest = r->model_digest,
-                         .deployment = r->deployment,
-                         .prompt_digest = r->prompt_digest,
-                         .answer_digest = r->answer_digest,
-                         .client_ip = r->client_ip,
-                         .operation = str_z(operation_name(r->operation)),
-                         .outcome = str_z(outcome_name(r->outcome)),
-                         .error_reason = r->error_reason,
-                         .at_ms = r->start_ms,
-                         .status = r->status,
-                         .prompt_tokens = r->prompt_tokens,
-                         .completion_tokens = r->completion_tokens };
-    return audit_inference(c, tx, &a);
+static err audit_view(Ctx *c, Tx *tx, const RequestRecord *const *all, size_t n) {
+    InferenceAudit *a = new (c->mem, InferenceAudit, n);
+    size_t a_n = 0;
+    for (size_t i = 0; i < n; i++) {
+        const RequestRecord *r = all[i];
+        if (!r->final || !r->project.n) continue;
+        a[a_n++] = (InferenceAudit){ .org = r->org,
+                                     .project = r->project,
+                                     .request_id = r->request_id,
+                                     .key_id = r->key_id,
+                                     .owner = r->owner,
+                                     .model = r->model,
+                                     .version = r->version,
+                                     .model_digest = r->model_digest,
+                                     .deployment = r->deployment,
+                                     .prompt_digest = r->prompt_digest,
+                                     .answer_digest = r->answer_digest,
+                                     .client_ip = r->client_ip,
+                                     .operation = str_z(operation_name(r->operation)),
+                                     .outcome = str_z(outcome_name(r->outcome)),
+                                     .error_reason = r->error_reason,
+                                     .at_ms = r->start_ms,
+                                     .status = r->status,
+                                     .prompt_tokens = r->prompt_tokens,
+                                     .completion_tokens = r->completion_tokens };
+    }
+    return audit_inferences(c, tx, a, a_n);
 }
 static const UsageView audit_of_inference = { "audit", audit_view };
 

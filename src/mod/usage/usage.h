@@ -73,11 +73,12 @@ const Price *usage_price(const Snapshot *s, str project, str model); // NULL: fr
 int64_t usage_cost(const Price *p, int64_t prompt, int64_t cached, int64_t completion,
                    int64_t machine_us); // rounded once, half to even
 extern const SnapshotPart usage_part;   // prices
-// Folding: a view is told of each settled or refused record in the transaction that folds it. Order
-// of the journal; exactly once.
+// Folding: a view is told of the n > 0 settled or refused (attempt 0) records of a batch in the
+// transaction that folds them. Order of the journal; exactly once. What sums does so over the batch
+// and writes once.
 typedef struct UsageView {
     const char *name;
-    err (*fold)(Ctx *c, Tx *tx, const RequestRecord *r);
+    err (*fold)(Ctx *c, Tx *tx, const RequestRecord *const *r, size_t n);
 } UsageView;
 void usage_view(const UsageView *v); // in a module's init
 // A folder reads the same journal into a database of its own, which keeps its own position:

@@ -32,7 +32,9 @@ bool record_pack(const RequestRecord *r, bool with_content, Buf *out);
 void fold_init(void);   // registers the ledger
 err fold_start(Ctx *c); // catches up with the journal, settles what a crash left, then follows it
 void fold_stop(void *app);
-err fold_settle(Ctx *c, Tx *tx, const RequestRecord *r);  // one usage row, its day's sum, the views
-err fold_refused(Ctx *c, Tx *tx, const RequestRecord *r); // views only
+extern const UsageFolder ledger;
+err ledger_recover(
+    Ctx *c); // the journal is read to its end: settles what a crash left, today's spending
+void ledger_close(void); // views are registered again by the next init
 err usage_trim(Ctx *c, int64_t before_ms, int64_t *out_removed);
 #endif

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+// ledger.c - usage's own folder: a batch of the journal becomes one row an attempt, sums by day,
+// and what the views make of it, committed together with the position: exactly once. An attempt
+// that is open at the end of a batch waits in usage_open; what is still there when the server
+// starts, with the journal read to its end, was cut by a crash.
+// A batch is one transaction and each row of sums is written once in it: what a request costs falls
+// with the size of its batch. Threads: the folder's worker; all memory is the call's.
+#include "mod/usage/usage_own.h"
+#include "mod/access/access.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "base/time.h"
+#include <assert.h>
+
+enum { VIEWS_MAX = 8 };
+static struct {
+    const UsageView *at[VIEWS_MAX];
+    size_t n;
+} views;
+
+void usage_view(const UsageView *v) {
+    assert(views.n < VIEWS_MAX);
+    views.at[views.n++] = v;
+}
+
+// ---- what a batch has settled or refused, in the order of the journal
+typedef struct Told {
+    const RequestRecord **at;
+    size_t n, room;
+} Told;
+
+static void tell(Ctx *c, Told *t, const RequestRecord *r) {
+    if (t->n == t->room) {
+        size_t room = t->room ? t->room * 2 : 64;
+        const RequestRecord **more = new (c->mem, const RequestRecord *, room);
+        if (t->n) memcpy(more, t->at, t->n * sizeof *more);
+        t->at = more, t->room = room;
+    }
+    t->at[t->n++] = r;
+}
+
+// ---- rows and sums
+static SQL(usage_add, "INSERT INTO usage (id, org, project, request_id, key_id, owner, model, "
+                      "deployment, replica, version, end_user, error_class, "
+                      "currency, price_id, operation, outcome, status, attempt, started_at, "
+                      "ended_at, prompt_tokens, cached_tokens, "
+                      "completion_tokens, machine_us, cost, streamed, tokens_exact, revision, "
+                      "created_at, updated_at) VALUES ($1, $2, $3, $4, $5, "
+                      "$6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, "
+                      "$22, $23, $24, $25, $26, $27, 1, $20, $20)");
+static SQL(usage_day_add,
+           "INSERT INTO usage_day (project, day, key_id, model, currency, org, requests, failed, "
+           "prompt_tokens, cached_tokens, completion_tokens, machine_us, cost) "
+           "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) "
+           "ON CONFLICT (project, day, key_id, model, currency) DO UPDATE SET "
+           "requests = usage_day.requests + $7, failed = usage_day.failed + $8, "
+           "prompt_tokens = usage_day.prompt_tokens + $9, "
+           "cached_tokens = usage_day.cached_tokens + $10, "
+           "completion_tokens = usage_day.completion_tokens + $11, "
+           "machine_us = usage_day.machine_us + $12, cost = usage_day.cost + $13");
+
+static err add_row(Ctx *c, Tx *tx, const RequestRecord *r) {
+    return db_run(c, tx, &usage_add, V(r->attempt_id), V(r->org), V(r->project), V(r->request_id),
+                  V(r->key_id), V(r->owner), V(r->model), V(r->deployment), V(r->replica),
+                  V(r->version), V(r->end_user), V(r->error_class), V(r->currency), V(r->price_id),
+                  V(operation_name(r->operation)), V(outcome_name(r->outcome)), V(r->status),
+                  V(r->attempt), V(r->start_ms), V(r->end_ms), V(r->prompt_tokens),
+                  V(r->cached_tokens), V(r->completion_tokens), V(r->machine_us), V(r->cost_nano),
+                  V((int)r->streamed), V((int)r->tokens_exact));
+}
+
+typedef struct Day {
+    const RequestRecord *of; // one of those it sums
+    int64_t day, requests, failed, prompt_tokens, cached_tokens, completion_tokens, machine_us,
+        cost_nano;
+} Day;
+
+static void sum_day(Ctx *c, Map *days, const RequestRecord *r) {
+    int64_t day = time_day(r->start_ms);
+    str key = arena_printf(c->mem, STR_FMT "\n%lld\n" STR_FMT "\n" STR_FMT "\n" STR_FMT,
+                           STR_ARG(r->project), (long long)day, STR_ARG(r->key_id),
+                           STR_ARG(r->currency), STR_ARG(r->model));
+    Day *d = map_get(days, key);
+    if (!d) {
+        d = new (c->mem, Day, 1);
+        d->of = r, d->day = day;
+        map_set(days, key, d);
+    }
+    d->requests++, d->failed += r->outcome != OUTCOME_OK;
+    d->prompt_tokens += r->prompt_tokens, d->cached_tokens += r->cached_tokens;
+    d->completion_tokens += r->completion_tokens;
+    d->machine_us += r->machine_us, d->cost_nano += r->cost_nano;
+}
+
+static str text_or(str s, str instead) { return s.p ? s : instead; }
+
+static err add_days(Ctx *c, Tx *tx, const Map *days) {
+    MapEntry *e;
+    for (size_t i = 0; map_each(days, &i, &e);) {
+        const Day *d = e->value;
+        TRY(db_run(c, tx, &usage_day_add, V(d->of->project), V(d->day),
+                   V(text_or(d->of->key_id, S(""))), V(d->of->model),
+                   V(text_or(d->of->currency, S(""))), V(d->of->org), V(d->requests), V(d->failed),
+                   V(d->prompt_tokens), V(d->cached_tokens), V(d->completion_tokens),
+                   V(d->machine_us), V(d->cost_nano)));
+    }
+    return ERR_OK;
+}
+
+// A refused request has no attempt, so no row and no place in the sums.
+static err add_all(Ctx *c, Tx *tx, const Told *t) {
+    Map days;
+    err e = ERR_OK;
+    map_init(&days, 0x64617973);
+    for (size_t i = 0; i < t->n && !e; i++) {
+        if (!t->at[i]->attempt) continue;
+        e = add_row(c, tx, t->at[i]);
+        sum_day(c, &days, t->at[i]);
+    }
+    if (!e) e = add_days(c, tx, &days);
+    map_done(&days);
+    for (size_t i = 0; i < views.n && !e && t->n; i++) e = views.at[i]->fold(c, tx, t->at, t->n);
+    return e;
+}
+
+// ---- a batch
+static SQL(fold_get, "SELECT segment, at FROM usage_fold WHERE node = $1");
+static SQL(fold_set, "INSERT INTO usage_fold (node, segment, at) VALUES ($1, $2, $3) ON CONFLICT "
+                     "(node) DO UPDATE SET segment = $2, at = $3");
+static SQL(open_add, "INSERT INTO usage_open (id, node, record, tokens, prompt_tokens, "
+                     "cached_tokens) VALUES ($1, $2, $3, $4, $5, $6)");
+static SQL(open_mark, "UPDATE usage_open SET tokens = $1, prompt_tokens = $2, cached_tokens = $3 "
+                      "WHERE id = $4");
+static SQL(open_drop, "DELETE FROM usage_open WHERE id = $1");
+static SQL(open_all, "SELECT id, record, tokens, prompt_tokens, cached_tokens FROM usage_open "
+                     "WHERE node = $1 ORDER BY id");
+
+typedef struct Open {
+    RequestRecord r;
+    str bytes;
+} Open; // seen in this batch, not settled in it
+typedef struct Batch {
+    const JournalBatch *b;
+    JournalPos next;
+    Map open;
+    Told told;
+} Batch;
+
+static err fold_mark(Ctx *c, Tx *tx, Batch *b, const RequestRecord *m) {
+    Open *o = map_get(&b->open, m->attempt_id);
+    if (!o)
+        return db_run(c, tx, &open_mark, V(m->completion_tokens), V(m->prompt_tokens),
+                      V(m->cached_tokens), V(m->attempt_id));
+    o->r.completion_tokens = m->completion_tokens, o->r.prompt_tokens = m->prompt_tokens,
+    o->r.cached_tokens = m->cached_tokens;
+    return ERR_OK;
+}
+
+static err fold_settle(Ctx *c, Tx *tx, Batch *b, const RequestRecord *r) {
+    tell(c, &b->told, r);
+    if (map_del(&b->open, r->attempt_id)) return ERR_OK;
+    return db_run(c, tx, &open_drop, V(r->attempt_id));
+}
+
+static err fold_one(Ctx *c, Tx *tx, Batch *b, const JournalRecord *j) {
+    if (j->kind < USAGE_OPEN || j->kind > USAGE_REFUSED) return ERR_OK;
+    Open *o = new (c->mem, Open, 1);
+    if (!usage_unpack(j->bytes, &o->r)) {
+        log_at("usage", LOG_ERROR, c, "a journal record cannot be read", "segment",
+               say(c, "%llu", (unsigned long long)j->pos.segment), "offset",
+               say(c, "%llu", (unsigned long long)j->pos.offset));
+        return ERR_OK;
+    }
+    o->bytes = j->bytes;
+    switch (j->kind) {
+    case USAGE_OPEN: map_set(&b->open, o->r.attempt_id, o); return ERR_OK;
+    case USAGE_MARK: return fold_mark(c, tx, b, &o->r);
+    case USAGE_SETTLE: return fold_settle(c, tx, b, &o->r);
+    default: tell(c, &b->told, &o->r); return ERR_OK;
+    }
+}
+
+static err keep_open(Ctx *c, Tx *tx, const Batch *b) {
+    MapEntry *e;
+    for (size_t i = 0; map_each(&b->open, &i, &e);) {
+        const Open *o = e->value;
+        TRY(db_run(c, tx, &open_add, V(e->key), V((int64_t)b->next.node), val_blob(o->bytes),
+                   V(o->r.completion_tokens), V(o->r.prompt_tokens), V(o->r.cached_tokens)));
+    }
+    return ERR_OK;
+}
+
+static err batch_tx(Ctx *c, Tx *tx, void *arg) {
+    Batch *b = arg;
+    err e = ERR_OK;
+    map_init(&b->open, 0x6f70656e);
+    b->told.n = 0;
+    for (size_t i = 0; i < b->b->n && !e; i++) e = fold_one(c, tx, b, &b->b->records[i]);
+    if (!e) e = keep_open(c, tx, b);
+    map_done(&b->open);
+    if (!e) e = add_all(c, tx, &b->told);
+    if (e) return e;
+    return db_run(c, tx, &fold_set, V((int64_t)b->next.node), V((int64_t)b->next.segment),
+                  V((int64_t)b->next.offset));
+}
+
+static err ledger_batch(Ctx *c, const JournalBatch *batch, JournalPos next) {
+    Batch b = { .b = batch, .next = next };
+    return db_tx(c, c->db, batch_tx, &b);
+}
+
+static err position_tx(Ctx *c, Tx *tx, void *arg) {
+    JournalPos *at = arg;
+    Rows *rows;
+    bool more;
+    TRY(db_ask(c, tx, &rows, &fold_get, V((int64_t)at->node)));
+    TRY(rows_next(c, rows, &more));
+    if (!more) return ERR_OK;
+    at->segment = (uint64_t)col_int(rows, 0), at->offset = (uint64_t)col_int(rows, 1);
+    rows_close(rows);
+    return ERR_OK;
+}
+static err ledger_position(Ctx *c, JournalPos *out) {
+    *out = (JournalPos){ journal_end(app_of(c)->journal).node, 0, 0 };
+    return db_read(c, c->db, position_tx, out);
+}
+const UsageFolder ledger = { "usage", ledger_position, ledger_batch };
+
+// ---- after a crash
+// At the price that was asked, if it is still known. How long the engine worked is not.
+static err price_orphan(Ctx *c, Tx *tx, RequestRecord *r) {
+    static SQL(price_by_id,
+               "SELECT input, COALESCE(cached, input), output FROM prices WHERE id = $1");
+    Rows *rows;
+    bool more;
+    r->cost_nano = r->machine_us = 0;
+    if (!r->price_id.n) return ERR_OK;
+    TRY(db_ask(c, tx, &rows, &price_by_id, V(r->price_id)));
+    TRY(rows_next(c, rows, &more));
+    if (!more) return ERR_OK;
+    Price p = { .input_nano = col_int(rows, 0),
+                .cached_nano = col_int(rows, 1),
+                .output_nano = col_int(rows, 2) };
+    r->cost_nano = usage_cost(&p, r->prompt_tokens, r->cached_tokens, r->completion_tokens, 0);
+    rows_close(rows);
+    return ERR_OK;
+}
+
+static err read_orphan(Ctx *c, Tx *tx, const Rows *rows, Told *out) {
+    RequestRecord *r = new (c->mem, RequestRecord, 1);
+    TRY(db_run(c, tx, &open_drop, V(col_str(rows, 0))));
+    if (!usage_unpack(col_str(rows, 1), r)) return ERR_OK;
+    r->outcome = OUTCOME_INTERRUPTED, r->status = 502, r->error_class = S("interrupted"),
+    r->error_reason = S("server_died");
+    r->completion_tokens = r->operation == OP_EMBEDDING ? 0 : col_int(rows, 2);
+    r->prompt_tokens = col_int(rows, 3), r->cached_tokens = col_int(rows, 4);
+    r->end_ms = r->start_ms, r->tokens_exact = false, r->final = true;
+    r->ttft_us = r->tbt_mean_us = r->tbt_max_us = -1;
+    tell(c, out, r);
+    return price_orphan(c, tx, r);
+}
+
+static err settle_orphans(Ctx *c, Tx *tx, void *arg) {
+    Told *told = arg;
+    Rows *rows;
+    bool more;
+    told->n = 0;
+    TRY(db_ask(c, tx, &rows, &open_all, V((int64_t)journal_end(app_of(c)->journal).node)));
+    TRY(rows_next(c, rows, &more));
+    while (more) {
+        TRY(read_orphan(c, tx, rows, told));
+        TRY(rows_next(c, rows, &more));
+    }
+    return add_all(c, tx, told);
+}
+
+// What each key spent today, for its limit.
+static err recover_spending(Ctx *c, Tx *tx, void *arg) {
+    static SQL(
+        spent_today,
+        "SELECT key_id, CAST(SUM(cost) AS BIGINT) FROM usage_day WHERE day = $1 GROUP BY key_id");
+    Rows *rows;
+    bool more;
+    int64_t day = time_day(os_wall_ms(c->os));
+    (void)arg;
+    TRY(db_ask(c, tx, &rows, &spent_today, V(day)));
+    for (;;) {
+        TRY(rows_next(c, rows, &more));
+        if (!more) return ERR_OK;
+        limiter_spent(access_limiter(), col_str(rows, 0), day, col_int(rows, 1));
+    }
+}
+
+err ledger_recover(Ctx *c) {
+    Told told = { 0 };
+    TRY(db_tx(c, c->db, settle_orphans, &told));
+    if (told.n)
+        log_at("usage", LOG_WARN, c, "requests that the last crash cut were settled as interrupted",
+               "requests", say(c, "%zu", told.n));
+    return db_read(c, c->db, recover_spending, NULL);
+}
+
+void ledger_close(void) { views.n = 0; }
