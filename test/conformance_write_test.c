@@ -26,12 +26,44 @@ static void expect_event(Conf *f, const Resource *r, const char *id, const char 
     if (n != 1) COMPLAIN("%s.%s: %lld events", r->name, what, (long long)n);
 }
 
+// {"field": [before, after]}, as the API shows both; what it does not show is stars.
+static void expect_change(Conf *f, const Resource *r, yyjson_val *before, yyjson_val *after,
+                          yyjson_val *change) {
+    size_t i, n;
+    yyjson_val *key, *sides;
+    if (!yyjson_obj_size(change)) COMPLAIN("%s: a change of nothing", r->name);
+    yyjson_obj_foreach(change, i, n, key, sides) {
+        const char *name = yyjson_get_str(key);
+        yyjson_val *old = yyjson_arr_get(sides, 0), *now = yyjson_arr_get(sides, 1);
+        if (yyjson_arr_size(sides) != 2 || yyjson_equals(old, now))
+            COMPLAIN("%s.%s: not a change", r->name, name);
+        const Field *x = field_find(r->fields, str_z(name));
+        if (!x) COMPLAIN("%s.%s is no field", r->name, name);
+        if (!x || x->type == T_SECRET || x->type == T_OBJECT) continue;
+        if (before && !yyjson_equals(old, json_get(before, name)))
+            COMPLAIN("%s.%s: the old value is another one", r->name, name);
+        if (!yyjson_equals(now, json_get(after, name)))
+            COMPLAIN("%s.%s: the new value is another one", r->name, name);
+    }
+    (void)f;
+}
+
+static void expect_audited_change(Conf *f, const Resource *r, const char *id, yyjson_val *before,
+                                  yyjson_val *after) {
+    Told t = conf_do(f, &f->a, HTTP_GET,
+                     say(f->c, "/lathe/v1/%s?subject=%s&verb=update", audit_table(r), id), NULL);
+    expect_change(f, r, before, after,
+                  json_get(yyjson_arr_get_first(json_get(t.json, "data")), "change"));
+}
+
 static void check_writes(Conf *f, const Resource *r) {
     const char *id = conf_make(f, &f->a, r), *path = conf_path(f, r, id), *patch;
     if (!(r->flags & RES_NO_CREATE))
         expect_audit(f, r, id, "create"), expect_event(f, r, id, "created");
     if (conf_patch(f, &f->a, r, &patch)) {
+        Told was = conf_do(f, &f->a, HTTP_GET, path, NULL);
         Told t = conf_do(f, &f->a, HTTP_PATCH, path, patch);
+        expect_audited_change(f, r, id, was.json, t.json);
         if (t.status != 200)
             COMPLAIN("%s %s: %d " STR_FMT, r->name, patch, t.status, STR_ARG(t.body));
         expect_audit(f, r, id, "update"), expect_event(f, r, id, "updated");

@@ -123,8 +123,10 @@ typedef enum {
 err fields_read(Ctx *c, const Field *rows, void *base, yyjson_val *obj, FieldsMode mode);
 err fields_check(Ctx *c, const Field *rows,
                  const void *base); // limits and required, of a struct filled by code
-// Writes the members of an open JSON object. secrets: storage only. Unset ones are null.
-typedef enum { SHOW_API, SHOW_STORE } FieldsShow;
+// Writes the members of an open JSON object. Unset ones are null. STORE: everything; API: neither
+// secrets nor what is hidden; CHANGE: as API, but a secret that is set is "********".
+typedef enum { SHOW_API, SHOW_STORE, SHOW_CHANGE } FieldsShow;
+void field_write(const Field *f, const void *base, Json *j, FieldsShow show); // the value alone
 void fields_write(const Field *rows, const void *base, Json *j, FieldsShow show);
 bool fields_equal(const Field *rows, const void *a, const void *b, bool spec_only);
 void fields_copy(Arena *a, const Field *rows, const void *from, void *to); // deep

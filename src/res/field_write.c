@@ -4,8 +4,6 @@
 #include "base/time.h"
 #include <assert.h>
 
-static void write_value(const Field *f, const void *base, Json *j, FieldsShow show);
-
 static void write_items(const Field *f, const void *base, Json *j, FieldsShow show) {
     const Field *rows = f->of;
     const char *items = *(char *const *)field_at(f, base);
@@ -13,7 +11,7 @@ static void write_items(const Field *f, const void *base, Json *j, FieldsShow sh
     for (size_t i = 0; i < *field_count(f, base); i++) {
         const void *item = items + i * f->item_size;
         if (!*rows->name) {
-            write_value(rows, item, j, show);
+            field_write(rows, item, j, show);
             continue;
         }
         json_obj(j);
@@ -31,9 +29,10 @@ static void write_union(const Union *u, const void *at, Json *j, FieldsShow show
     json_end_obj(j);
 }
 
-static void write_value(const Field *f, const void *base, Json *j, FieldsShow show) {
+void field_write(const Field *f, const void *base, Json *j, FieldsShow show) {
     const void *p = field_at(f, base);
     char text[TIME_TEXT];
+    assert(f->type != T_SECRET || show != SHOW_API);
     if (field_unset(f, base) && f->type != T_LIST) {
         json_put_null(j);
         return;
@@ -58,15 +57,17 @@ static void write_value(const Field *f, const void *base, Json *j, FieldsShow sh
     case T_LIST: write_items(f, base, j, show); break;
     case T_UNION: write_union(f->of, p, j, show); break;
     case T_JSON: json_put_raw(j, *(const str *)p); break;
+    case T_SECRET: json_put_str(j, show == SHOW_STORE ? *(const str *)p : S("********")); break;
     default: json_put_str(j, *(const str *)p);
     }
 }
 
 void fields_write(const Field *rows, const void *base, Json *j, FieldsShow show) {
     for (const Field *f = rows; f && f->name; f++) {
-        if (show == SHOW_API && (f->flags & HIDDEN || f->type == T_SECRET)) continue;
+        if (show != SHOW_STORE && f->flags & HIDDEN) continue;
+        if (show == SHOW_API && f->type == T_SECRET) continue;
         json_key(j, f->name);
-        write_value(f, base, j, show);
+        field_write(f, base, j, show);
     }
 }
 
@@ -87,7 +88,7 @@ str field_to_text(Arena *a, const Field *f, const void *base) {
         Buf b;
         buf_init(&b, 1 << 20);
         Json j = json_to(&b);
-        write_value(f, base, &j, SHOW_API);
+        field_write(f, base, &j, SHOW_API);
         str s = arena_str(a, buf_str(&b));
         buf_done(&b);
         return s;

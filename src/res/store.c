@@ -38,17 +38,9 @@ static void write_change(Json *j, const Field *f, const void *old, const void *n
     json_key(j, f->name);
     json_arr(j);
     const void *sides[] = { old, now };
-    for (int i = 0; i < 2; i++) {
-        if (!sides[i] || (f->type == T_SECRET && ((const str *)field_at(f, sides[i]))->p == NULL)) {
-            json_put_null(j);
-            continue;
-        }
-        if (f->type == T_SECRET) {
-            json_put_str(j, S("********"));
-            continue;
-        }
-        json_obj(j), fields_write(one, sides[i], j, SHOW_API), json_end_obj(j);
-    }
+    for (int i = 0; i < 2; i++)
+        if (sides[i]) field_write(f, sides[i], j, SHOW_CHANGE);
+        else json_put_null(j);
     json_end_arr(j);
 }
 
@@ -113,7 +105,7 @@ static err write_failed(Ctx *c, const ResTable *t, const void *row, err e) {
 static err write_row(Ctx *c, Tx *tx, const ResTable *t, const void *row, int64_t old_revision) {
     ScopeWhere scope;
     TRY(scope_where(c, t->r, &scope));
-    Val *args = new(c->mem, Val, t->rows_n + 2);
+    Val *args = new (c->mem, Val, t->rows_n + 2);
     size_t n = 0;
     for (; n < t->rows_n; n++) args[n] = row_val(c, &t->rows[n], row);
     if (!old_revision) return write_failed(c, t, row, db_exec(c, tx, &t->insert, args, n, NULL));
@@ -228,7 +220,7 @@ err res_set_status(Ctx *c, Tx *tx, const Resource *r, void *row, const Lease *le
     TRY(scope_where(c, r, &scope));
     if (lease) TRY(lease_guard(c, tx, lease));
     h->updated_at = os_wall_ms(c->os);
-    Val *args = new(c->mem, Val, t->status_n + 2);
+    Val *args = new (c->mem, Val, t->status_n + 2);
     size_t n = 0;
     for (; n < t->status_n; n++) args[n] = row_val(c, t->status_rows[n], row);
     args[n++] = V(h->id);
@@ -246,7 +238,7 @@ bool condition_set(Ctx *c, Head *h, const char *type, bool ok, const char *reaso
     for (size_t i = 0; i < h->conditions_n; i++)
         if (str_is(h->conditions[i].type, type)) at = &h->conditions[i];
     if (!at) {
-        Condition *grown = new(c->mem, Condition, h->conditions_n + 1);
+        Condition *grown = new (c->mem, Condition, h->conditions_n + 1);
         if (h->conditions_n) memcpy(grown, h->conditions, h->conditions_n * sizeof *grown);
         h->conditions = grown;
         at = &grown[h->conditions_n++];
