@@ -53,6 +53,19 @@ DbCounts db_counts(Db *db) {
                        .waits_ns = atomic_load(&db->waits_ns) };
 }
 
+static err version_tx(Ctx *c, Tx *tx, void *arg) {
+    static const Sql version = { "version", "SELECT CAST(pg_current_snapshot() AS TEXT)", NULL };
+    Rows *rows;
+    TRY(db_one(c, tx, &rows, &version, NULL, 0));
+    *(str *)arg = col_str(rows, 0);
+    return ERR_OK;
+}
+err db_version(Ctx *c, Db *db, str *out) {
+    if (db->kind == DB_POSTGRES) return db_read(c, db, version_tx, out);
+    *out = arena_printf(c->mem, "%lld", (long long)atomic_load(&db->commits));
+    return ERR_OK;
+}
+
 // ---- failures
 
 err db_away(Ctx *c, const char *why, int64_t retry_after_ms) {

@@ -261,6 +261,21 @@ DB_TEST(a_failed_transaction_leaves_nothing) {
     CHECK_OK(c, db_tx(c, f->db, add_item, ITEM("i1", "p", "n", NULL)));
 }
 
+DB_TEST(version_changes_with_each_commit_and_with_nothing_else) {
+    Ctx *c = f->c;
+    str before, same, after;
+    CHECK_OK(c, fix_script(f, tables));
+    CHECK_OK(c, db_version(c, f->db, &before));
+    for (int i = 0; i < 20; i++) {
+        CHECK_OK(c, db_version(c, f->db, &same));
+        if (f->kind == DB_SQLITE) CHECK(str_eq(before, same)); // a server has other writers
+        CHECK_OK(c, db_tx(c, f->db, add_item, ITEM(say(c, "i%d", i), "p", say(c, "n%d", i), NULL)));
+        CHECK_OK(c, db_version(c, f->db, &after));
+        CHECK(!str_eq(before, after));
+        before = after;
+    }
+}
+
 DB_TEST(a_read_refuses_writes) {
     CHECK_OK(f->c, fix_script(f, tables));
     CHECK_ERR(db_read(f->c, f->db, add_item, ITEM("i1", "p", "n", NULL)), ERR_INTERNAL);

@@ -8,7 +8,8 @@
 #include "res/worker.h"
 #include <assert.h>
 
-enum { PARTS_MAX = 16, SNAPSHOT_BYTES_MAX = 64 << 20, EVERY_MS = 500 };
+// Looked at twice a second; read again when something was committed, and now and then in any case.
+enum { PARTS_MAX = 16, SNAPSHOT_BYTES_MAX = 64 << 20, EVERY_MS = 500, READ_MS = 10000 };
 
 struct Snapshot {
     atomic_int refs; // one for being current
@@ -25,6 +26,8 @@ static struct {
     Snapshot *current;
     atomic_llong true_at_ns; // when SQL last agreed with it
     Worker *builder;
+    char version[200]; // the database's, when it was read last; builder only, with read_ns
+    int64_t read_ns;
     void (*swapped[8])(void *);
     void *swapped_arg[8];
     size_t swapped_n;
@@ -165,7 +168,7 @@ static err load(Ctx *c, Build *b, int64_t *out_number) {
 }
 
 static err rebuild(Ctx *c) {
-    Build *b = new(c->mem, Build, 1);
+    Build *b = new (c->mem, Build, 1);
     TRY(db_read(c, c->db, query_all, b));
     int64_t number = all.current ? all.current->number : 0;
     bool changed = !same(all.current, b);
@@ -177,15 +180,27 @@ static err rebuild(Ctx *c) {
 }
 
 static err turn(Ctx *c, void *arg) {
+    str version;
+    int64_t now_ns = os_mono_ns(c->os);
     (void)arg;
-    return rebuild(c);
+    TRY(db_version(c, c->db, &version));
+    if (str_is(version, all.version) && now_ns - all.read_ns < (int64_t)READ_MS * 1000000) {
+        atomic_store(&all.true_at_ns, now_ns);
+        return ERR_OK;
+    }
+    all.version[0] = 0;
+    TRY(rebuild(c));
+    all.read_ns = now_ns;
+    if (version.n < sizeof all.version)
+        snprintf(all.version, sizeof all.version, STR_FMT, STR_ARG(version));
+    return ERR_OK;
 }
 
 err snapshot_start(Ctx *c) {
     assert(!all.current);
     err e = rebuild(c);
     if (e == ERR_UNAVAILABLE) {
-        Build *b = new(c->mem, Build, 1);
+        Build *b = new (c->mem, Build, 1);
         int64_t number = 0;
         TRY(load(c, b, &number));
         TRY(swap(c, b, number));
@@ -202,6 +217,7 @@ void snapshot_stop(void *app) {
     worker_free(all.builder);
     snapshot_give(all.current);
     all.builder = NULL, all.current = NULL, all.parts_n = 0, all.swapped_n = 0;
+    all.version[0] = 0;
 }
 
 void snapshot_wake(void *app) {

@@ -5,7 +5,7 @@
 // rows as one JSON value in a read transaction; `compile` turns that value into what its readers
 // want, in the snapshot's arena. Only JSON that differs is compiled again into a new snapshot.
 // Built by a thread of its own, woken by snapshot_wake (resources' notify hooks), and by a look at
-// the event number twice a second, so a change made on another node arrives within a second.
+// the database's version twice a second, so a change made on another node arrives within a second.
 // Threads: readers anywhere.
 #ifndef LATHE_RES_SNAPSHOT_H
 #define LATHE_RES_SNAPSHOT_H
