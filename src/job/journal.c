@@ -468,8 +468,7 @@ err journal_open_sized(Ctx *c, str dir, uint32_t node, size_t segment_bytes, Jou
     j->record_max = segment_bytes / 4 < JOURNAL_RECORD_MAX ? segment_bytes / 4 : JOURNAL_RECORD_MAX;
     locks_init(j);
     err e = dir_make(c, str_z(j->dir), 0700);
-    if (!e) e = dir_sync(c, dir);
-    if (!e) e = segments_recover(c, j);
+    if (!e) e = segments_recover(c, j, dir);
     if (e) {
         journal_free(j);
         return e;
@@ -493,12 +492,24 @@ static void thread_end(Journal *j) {
     thread_join(j->thread);
 }
 
+// So that the next open need not look for its end. When this fails, it is as after a death.
+static void current_close(Journal *j) {
+    if (!j->current.file || j->at == SEGMENT_HEADER || j->batch_at < j->batch.n || j->replace)
+        return;
+    Ctx c;
+    ctx_init(&c, arena_new(), j->os);
+    err e = segment_close(&c, j->current.file, j->at);
+    (void)e;
+    arena_free(c.mem);
+}
+
 void journal_close(Journal *j) {
     if (!j) return;
     thread_end(j);
     write_all(j);
     sync_now(j);
     waiters_settle(j);
+    current_close(j);
     timer_free(j->timer);
     if (j->posted) *j->posted = NULL;
     journal_free(j);

@@ -5,7 +5,8 @@
 #include <assert.h>
 #include <inttypes.h>
 
-enum { PIECE = 256 << 10, TAIL_PIECE = 2 << 20 };
+// A piece is read at a time; TAIL_PIECE holds more than the largest record.
+enum { PAGE = 4096, PIECE = 128 << 10, TAIL_PIECE = 2 << 20 };
 
 str segment_path(Ctx *c, const Journal *j, uint64_t number) {
     return arena_printf(c->mem, "%s/%08" PRIx32 "-%016" PRIx64 ".log", j->dir, j->node, number);
@@ -131,18 +132,25 @@ static bool name_parse(const Journal *j, str name, uint64_t *out_number) {
 
 typedef enum { FOUND_UNFINISHED, FOUND_SPARE, FOUND_DATA } Found;
 
-// Whether the file holds nothing but zeros from `at` on.
-static err zeros_from(Ctx *c, File *f, int64_t at, bool *out) {
-    char *piece = mem_new(PIECE);
-    size_t got = PIECE;
-    err e = ERR_OK;
-    bool zeros = true;
-    for (; !e && zeros && got == PIECE; at += PIECE) {
-        e = file_read_at(c, f, at, piece, PIECE, &got);
-        if (!e && got) zeros = !piece[0] && !memcmp(piece, piece + 1, got - 1);
-    }
+// Where the last byte that is not zero ends, from `at` on (`at`: there is none). any: it is enough
+// to know that there is one. What was only reserved is skipped, not read: hence a page at first.
+static err data_end(Ctx *c, File *f, int64_t at, bool any, int64_t *out) {
+    char *piece = mem_grow(NULL, PIECE, 1);
+    size_t want, got;
+    err e;
+    *out = at;
+    do {
+        e = file_skip_zeros(c, f, at, &at);
+        want = at % PAGE ? PAGE - (size_t)(at % PAGE) : PIECE;
+        if (!e) e = file_read_at(c, f, at, piece, want, &got);
+        if (e) break;
+        size_t end = got;
+        while (end && !piece[end - 1]) end--;
+        if (end) *out = at + (int64_t)end;
+        at += (int64_t)got;
+        if (end && any) break;
+    } while (got == want);
     mem_free(piece);
-    *out = zeros;
     return e;
 }
 
@@ -152,16 +160,15 @@ static err zeros_from(Ctx *c, File *f, int64_t at, bool *out) {
 static err found_what(Ctx *c, Journal *j, uint64_t number, File *f, Found *out) {
     char head[SEGMENT_HEADER] = { 0 };
     size_t got = 0;
-    int64_t size;
-    bool empty;
+    int64_t size, end;
+    TRY(data_end(c, f, SEGMENT_HEADER, true, &end));
     TRY(file_read_at(c, f, 0, head, sizeof head, &got));
     TRY(file_size(c, f, &size));
-    TRY(zeros_from(c, f, SEGMENT_HEADER, &empty));
     uint32_t node;
     uint64_t named;
     bool good = segment_header(str_n(head, got), &node, &named) && node == j->node;
     bool whole = size == (int64_t)j->segment_bytes;
-    if (!empty) *out = FOUND_DATA;
+    if (end > SEGMENT_HEADER) *out = FOUND_DATA;
     else *out = good && named == number && whole ? FOUND_SPARE : FOUND_UNFINISHED;
     return ERR_OK;
 }
@@ -174,51 +181,73 @@ static err file_found(Ctx *c, Journal *j, uint64_t number, Found *out) {
     return e;
 }
 
-// Where the records of a file end. A piece holds more than one record, so what is cut at its end
-// only starts the next piece.
-static err records_end(Ctx *c, File *f, size_t *out_at, SegmentStep *out_step, size_t *out_torn) {
-    char *piece = mem_new(TAIL_PIECE);
-    size_t at = SEGMENT_HEADER, got = 0, next = 0, in = 1;
+// Where the records of a file end. What is cut at the end of a piece starts the next one, which is
+// larger when it is a record that did not fit.
+static err records_end(Ctx *c, File *f, size_t *out_at, SegmentStep *out_step) {
+    char *piece = mem_grow(NULL, TAIL_PIECE, 1); // memory is touched only as far as it is needed
+    size_t at = SEGMENT_HEADER, want = PIECE, got = PIECE;
     SegmentStep step = SEGMENT_RECORD;
     err e = ERR_OK;
-    while (!e && in) { // in: how far the piece was understood
+    while (step != SEGMENT_SEALED && got == want && want <= TAIL_PIECE) {
+        size_t in = 0, next; // in: how far the piece was understood
         const char *why;
         JournalRecord r;
-        e = file_read_at(c, f, (int64_t)at, piece, TAIL_PIECE, &got);
+        e = file_read_at(c, f, (int64_t)at, piece, want, &got);
         if (e) break;
-        in = 0;
         while ((step = segment_next(str_n(piece, got), in, &r, &next, &why)) == SEGMENT_RECORD)
             in = next;
         at += in;
-        if (step == SEGMENT_SEALED || got < TAIL_PIECE) break;
+        if (!in && step == SEGMENT_END) break;
+        if (!in) want *= 2, got = want;
     }
-    size_t end = e ? 0 : got;
-    while (end > in && !piece[end - 1]) end--;
     mem_free(piece);
     *out_at = at;
     *out_step = step;
-    *out_torn = end > in ? end - in : 0;
     return e;
 }
 
-// Closes the last segment of the life before: what follows its first bad or missing record goes.
+// A segment is shorter than its fellows only when it was cut behind its mark: no need to read it.
+static err was_closed(Ctx *c, const Journal *j, File *f, bool *out) {
+    char mark[RECORD_HEADER], last[RECORD_HEADER];
+    int64_t size;
+    size_t got = 0;
+    TRY(file_size(c, f, &size));
+    *out = false;
+    if (size >= (int64_t)j->segment_bytes || size < SEGMENT_HEADER + RECORD_HEADER) return ERR_OK;
+    TRY(file_read_at(c, f, size - RECORD_HEADER, last, sizeof last, &got));
+    record_format(0, SEALED_CLASS, S(""), mark);
+    *out = got == sizeof last && !memcmp(last, mark, sizeof mark);
+    return ERR_OK;
+}
+
 // The mark comes first, and is synced: in a file that is full of torn bytes it needs no new space,
 // and what a lost truncation leaves behind it is never looked at.
-static err tail_cut_file(Ctx *c, Journal *j, File *f) {
-    char head[SEGMENT_HEADER], mark[RECORD_HEADER];
-    uint32_t node;
-    uint64_t named;
-    size_t got, at, torn;
-    SegmentStep step;
-    TRY(file_read_at(c, f, 0, head, sizeof head, &got));
-    if (!segment_header(str_n(head, got), &node, &named)) return ERR_OK; // journal_read reports it
-    TRY(records_end(c, f, &at, &step, &torn));
-    if (step == SEGMENT_SEALED) return ERR_OK;
-    j->counts.torn_bytes += (int64_t)torn;
+err segment_close(Ctx *c, File *f, size_t at) {
+    char mark[RECORD_HEADER];
     record_format(0, SEALED_CLASS, S(""), mark);
     TRY(file_write_at(c, f, (int64_t)at, mark, sizeof mark));
     TRY(file_sync(c, f));
     return file_truncate(c, f, (int64_t)at + RECORD_HEADER);
+}
+
+// Closes the last segment of the life before: what follows its first bad or missing record goes.
+static err tail_cut_file(Ctx *c, Journal *j, File *f) {
+    char head[SEGMENT_HEADER];
+    uint32_t node;
+    uint64_t named;
+    size_t got, at;
+    int64_t end;
+    SegmentStep step;
+    bool closed;
+    TRY(file_read_at(c, f, 0, head, sizeof head, &got));
+    if (!segment_header(str_n(head, got), &node, &named)) return ERR_OK; // journal_read reports it
+    TRY(was_closed(c, j, f, &closed));
+    if (closed) return ERR_OK;
+    TRY(records_end(c, f, &at, &step));
+    if (step == SEGMENT_SEALED) return ERR_OK;
+    TRY(data_end(c, f, (int64_t)at, false, &end));
+    j->counts.torn_bytes += end - (int64_t)at;
+    return segment_close(c, f, at);
 }
 
 static err tail_cut(Ctx *c, Journal *j, uint64_t number) {
@@ -277,9 +306,10 @@ static err spare_renumber(Ctx *c, Journal *j) {
     return ERR_OK;
 }
 
-err segments_recover(Ctx *c, Journal *j) {
+err segments_recover(Ctx *c, Journal *j, str parent) {
     j->next_number = 1;
     TRY(segments_find(c, j));
+    if (j->next_number == 1) TRY(dir_sync(c, parent)); // our folder may be new
     if (j->spares_n) TRY(spare_renumber(c, j));
     if (j->old_n) TRY(tail_cut(c, j, j->old[j->old_n - 1]));
     spare_make(j, 0); // on a full disk there is none: counts say so, and it is tried again

@@ -82,7 +82,8 @@ struct Journal {
 };
 
 // journal_file.c
-err segments_recover(Ctx *c, Journal *j);
+err segments_recover(Ctx *c, Journal *j, str parent); // parent: where its folder lies
+err segment_close(Ctx *c, File *f, size_t at); // marks its end there, synced, and cuts the rest off
 bool spare_make(Journal *j, size_t need); // see there
 bool spare_take(Journal *j);              // lock held: a spare becomes current
 size_t spare_ahead(const Journal *j);     // the room that is kept ready ahead of need

@@ -140,6 +140,38 @@ TEST(job_journal_keeps_order_over_segments_and_lives) {
     journal_close(j);
 }
 
+// What recovery reads in pieces: records of every size around a piece and up to the limit, the last
+// segment closed or left as a death leaves it, with torn bytes far behind its end or without.
+TEST(job_journal_finds_its_end_whatever_the_sizes) {
+    static const size_t sizes[] = { 0,      1,      4000,   131071,
+                                    131072, 131073, 300000, JOURNAL_RECORD_MAX - 16 };
+    Ctx *c = real_ctx();
+    JournalPos pos = { 0 };
+    Tally t = { 0 };
+    uint32_t number = 0;
+    for (int life = 0; life < 9; life++) {
+        Journal *j;
+        CHECK_OK(c, journal_open(c, str_z(test_dir()), 1, &j));
+        CHECK(read_on(c, j, &pos, 100, &t));
+        CHECK_INT(t.records, number);
+        CHECK_INT(journal_counts(j).torn_bytes, life && life % 3 == 0 ? 3000003 : 0);
+        for (size_t i = 0; i < countof(sizes); i++)
+            CHECK_ERR(put(j, JOURNAL_A, 0, number++, sizes[(i + (size_t)life) % countof(sizes)]),
+                      ERR_OK);
+        CHECK_OK(c, journal_flush(c, j));
+        JournalPos end = journal_end(j);
+        if (life % 3 == 0) journal_close(j);
+        else journal_drop(j);
+        if (life % 3 != 2) continue;
+        File *f; // a write that only its end survived
+        str name = arena_printf(c->mem, "%s/journal/%08x-%016llx.log", test_dir(), 1u,
+                                (unsigned long long)end.segment);
+        CHECK_OK(c, file_open(c, name, FILE_WRITE, &f));
+        CHECK_OK(c, file_write_at(c, f, (int64_t)end.offset + 3000000, "xyz", 3));
+        file_close(f);
+    }
+}
+
 TEST(job_journal_every_position_resumes) {
     Ctx *c = real_ctx();
     Journal *j;

@@ -49,6 +49,19 @@ err file_truncate(Ctx *c, File *f, int64_t size) {
 
 err file_sync(Ctx *c, File *f) { return f->ops->sync(c, f); }
 err file_size(Ctx *c, File *f, int64_t *out) { return f->ops->size(c, f, out); }
+
+err file_skip_zeros(Ctx *c, File *f, int64_t offset, int64_t *out) {
+    assert(offset >= 0);
+    int64_t size;
+    TRY(file_size(c, f, &size));
+    *out = offset;
+    if (offset >= size) return ERR_OK;
+    int64_t at = f->ops->next_data(f, offset);
+    *out = at < 0 ? size : at;
+    assert(*out >= offset);
+    return ERR_OK;
+}
+
 int file_fd(File *f) { return f->ops->fd(f); }
 err file_lock(Ctx *c, File *f) { return f->ops->lock(c, f); }
 

@@ -30,6 +30,10 @@ err file_sync(Ctx *c, File *f); // data and size are on the disk when it returns
 err file_allocate(Ctx *c, File *f, int64_t size);
 err file_truncate(Ctx *c, File *f, int64_t size);
 err file_size(Ctx *c, File *f, int64_t *out);
+// The first place from offset on that may hold other than zeros; the file's size (or offset, if
+// larger) when there is none. What was reserved and not written is skipped without being read,
+// where the file system knows of it; where not, the answer is offset.
+err file_skip_zeros(Ctx *c, File *f, int64_t offset, int64_t *out);
 int file_fd(File *f); // for sendfile and mmap; -1 when simulated
 // Exclusive, until closed or the process dies; ERR_CONFLICT with R_LOCKED and the holder's pid
 // ("0" when the kernel does not tell). Two opens in one process exclude each other as well.

@@ -66,6 +66,13 @@ static err size_of(Ctx *c, File *f, int64_t *out) {
     return ERR_OK;
 }
 
+// What the kernel reads ahead counts as data from then on, until it is forgotten: ask it not to.
+static int64_t next_data(File *f, int64_t offset) {
+    posix_fadvise(fd_of(f), 0, 0, POSIX_FADV_RANDOM);
+    off_t at = lseek(fd_of(f), offset, SEEK_DATA); // the position itself is never used: pread
+    return at >= 0 ? at : errno == ENXIO ? -1 : offset;
+}
+
 // Where the file system cannot reserve, zeros behind the end do it: holes before it stay holes.
 static err allocate_by_zeros(Ctx *c, File *f, int64_t size) {
     static const char zeros[65536];
@@ -134,6 +141,7 @@ static const FileOps file_ops = {
     .allocate = allocate,
     .truncate = truncate_file,
     .size = size_of,
+    .next_data = next_data,
     .fd = fd_of,
     .lock = lock,
 };

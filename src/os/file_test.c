@@ -45,6 +45,32 @@ TEST(os_file_reads_and_writes_at) {
     file_close(NULL);
 }
 
+// Zeros may be skipped, data never: wherever it starts, the answer is not past the next byte of it.
+TEST(os_file_skips_only_zeros) {
+    enum { SIZE = 1 << 20 };
+    Ctx *c = real_ctx();
+    File *f;
+    int64_t to;
+    CHECK_OK(c, file_open(c, at(c, "f"), FILE_READ | FILE_WRITE | FILE_CREATE, &f));
+    CHECK_OK(c, file_skip_zeros(c, f, 7, &to)); // behind the end
+    CHECK_INT(to, 7);
+    CHECK_OK(c, file_allocate(c, f, SIZE));
+    CHECK_OK(c, file_skip_zeros(c, f, 0, &to)); // never written: all, if the file system knows
+    CHECK(to == SIZE || to == 0);
+    const int64_t data[] = { 100, 4095, 70000, SIZE - 1 };
+    for (size_t i = 0; i < countof(data); i++) CHECK_OK(c, file_write_at(c, f, data[i], "x", 1));
+    int64_t from = 0;
+    for (size_t i = 0; i < countof(data); from = data[i++] + 1) {
+        for (int64_t at = from; at <= data[i]; at += at < data[i] - 9000 ? 4096 : 1) {
+            CHECK_OK(c, file_skip_zeros(c, f, at, &to));
+            CHECK(to >= at && to <= data[i]);
+        }
+    }
+    CHECK_OK(c, file_skip_zeros(c, f, SIZE, &to));
+    CHECK_INT(to, SIZE);
+    file_close(f);
+}
+
 TEST(os_file_open_flags) {
     Ctx *c = real_ctx();
     File *f;

@@ -58,6 +58,7 @@ typedef struct FileOps {
     err (*allocate)(Ctx *, File *, int64_t size);
     err (*truncate)(Ctx *, File *, int64_t size);
     err (*size)(Ctx *, File *, int64_t *out);
+    int64_t (*next_data)(File *, int64_t offset); // may say offset; -1: none, up to the end
     int (*fd)(File *);
     err (*lock)(Ctx *, File *);
 } FileOps;

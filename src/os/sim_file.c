@@ -121,6 +121,7 @@ static err size_of(Ctx *c, File *head, int64_t *out) {
     return ERR_OK;
 }
 
+static int64_t next_data(File *head, int64_t offset) { return (void)head, offset; }
 static int no_fd(File *head) { return (void)head, -1; }
 
 static err lock(Ctx *c, File *head) {
@@ -163,6 +164,7 @@ static const FileOps file_ops = {
     .allocate = allocate,
     .truncate = truncate_file,
     .size = size_of,
+    .next_data = next_data,
     .fd = no_fd,
     .lock = lock,
 };
