@@ -227,6 +227,47 @@ err job_list(Ctx *c, Tx *tx, const JobFilter *f, size_t max, JobView **out, size
     return ERR_OK;
 }
 
+// ---- how many, by why
+
+enum { DEPTHS_MAX = KINDS_MAX * 8 }; // of a kind: state, later or not, after a failure or not
+static SQL(job_depths, "SELECT kind, state, CASE WHEN next_ms > $1 THEN 1 ELSE 0 END,"
+                       " CASE WHEN error_text <> '' THEN 1 ELSE 0 END, COUNT(*) FROM job"
+                       " WHERE state IN ('waiting', 'running')"
+                       " GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4 LIMIT $2");
+typedef struct Depths {
+    Jobs *s;
+    JobDepth *at;
+    size_t n;
+} Depths;
+
+static err read_depths(Ctx *c, Tx *tx, void *arg) {
+    Depths *d = arg;
+    Rows *r;
+    Slots slots;
+    int64_t now_ms = tx_now_ms(tx);
+    slots_look(d->s, &slots);
+    d->n = 0;
+    TRY(db_ask(c, tx, &r, &job_depths, V(now_ms), V(DEPTHS_MAX)));
+    for (bool more;;) {
+        TRY(rows_next(c, r, &more));
+        if (!more) return ERR_OK;
+        JobRow row = { .view = { .kind = col_str(r, 0), .next_ms = now_ms + col_int(r, 2) } };
+        bool known = job_state_find(col_str(r, 1), &row.view.state);
+        assert(known && d->n < DEPTHS_MAX);
+        if (col_int(r, 3)) row.view.error_text = S("-"); // only the reason is wanted
+        wait_fill(c, d->s, &slots, now_ms, &row);
+        d->at[d->n++] =
+            (JobDepth){ row.view.kind, row.view.wait_reason, row.view.state, col_int(r, 4) };
+    }
+}
+
+err jobs_depths(Ctx *c, Jobs *s, JobDepth **out, size_t *out_n) {
+    Depths d = { s, new (c->mem, JobDepth, DEPTHS_MAX), 0 };
+    TRY(db_read(c, s->db, read_depths, &d));
+    *out = d.at, *out_n = d.n;
+    return ERR_OK;
+}
+
 // ---- cancelling and trying again
 
 static SQL(job_ask_cancel, "UPDATE job SET cancel_asked = 1 WHERE id = $1");

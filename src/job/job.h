@@ -130,4 +130,12 @@ typedef struct JobCounts {
         lost; // waiting, running: now; others since start
 } JobCounts;
 err jobs_counts(Ctx *c, Jobs *s, JobCounts *out);
+// Jobs that have not ended, of all nodes and projects: how many of each kind, state and reason to
+// wait. A kind may come more than once with the same reason. In c->mem.
+typedef struct JobDepth {
+    str kind, wait_reason; // absent reason: running
+    JobState state;
+    int64_t n;
+} JobDepth;
+err jobs_depths(Ctx *c, Jobs *s, JobDepth **out, size_t *out_n);
 #endif

@@ -297,6 +297,19 @@ static bool two_run(void *arg) {
     return job_fix_int(arg, "SELECT count(*) FROM job WHERE state = 'running'") == 2;
 }
 
+// Jobs of a kind that wait for this reason; NULL: that run.
+static int64_t depth(JobFix *f, Jobs *s, const char *kind, const char *reason) {
+    JobDepth *d;
+    size_t n;
+    int64_t sum = 0;
+    if (jobs_depths(f->c, s, &d, &n)) return -1;
+    for (size_t i = 0; i < n; i++)
+        if (str_is(d[i].kind, kind)
+            && (reason ? str_is(d[i].wait_reason, reason) : d[i].state == JOB_RUNNING))
+            sum += d[i].n;
+    return sum;
+}
+
 JOB_TEST(job_waiting_says_why) {
     Jobs *s;
     CHECK_OK(f->c, queue_open(f, 3, &s));
@@ -321,6 +334,12 @@ JOB_TEST(job_waiting_says_why) {
     f->c->lang = "zh";
     CHECK_STR(why(f, behind, "no_worker"), "全部 3 个工作线程都在忙");
     f->c->lang = NULL;
+    CHECK_INT(depth(f, s, "t.echo", "not_before"), 1);
+    CHECK_INT(depth(f, s, "t.echo", "no_worker"), 1);
+    CHECK_INT(depth(f, s, "t.slow", "retry_backoff"), 1);
+    CHECK_INT(depth(f, s, "t.pair", "parallel_limit"), 1);
+    CHECK_INT(depth(f, s, "t.pair", NULL), 2);
+    CHECK_INT(depth(f, s, "t.gate", NULL), 1);
     gate_set(true);
     CHECK(wait_state(f, behind, JOB_DONE, NULL) && wait_state(f, third, JOB_DONE, NULL));
     CHECK(view(f, later).state == JOB_WAITING && view(f, failed).state == JOB_WAITING);

@@ -116,6 +116,11 @@ err disk_free(Ctx *c, str path, int64_t *out_bytes) {
     return ops_of(c)->disk_free(c, path, out_bytes);
 }
 
+err disk_size(Ctx *c, str path, int64_t *out_bytes) {
+    TRY(path_check(c, "look at", path));
+    return ops_of(c)->disk_size(c, path, out_bytes);
+}
+
 static err too_large(Ctx *c, str path, size_t max) {
     return fail(c, ERR_TOOLARGE, R_TOO_LONG, "what", say_str(c, path), "limit", say(c, "%zu", max));
 }

@@ -52,6 +52,7 @@ err dir_make(Ctx *c, str path, unsigned mode);                  // with parents;
 err dir_list(Ctx *c, str path, str **out_names, size_t *out_n); // sorted; without . and ..
 err dir_sync(Ctx *c, str path);
 err disk_free(Ctx *c, str path, int64_t *out_bytes);
+err disk_size(Ctx *c, str path, int64_t *out_bytes); // of the whole file system
 // Whole small files. Write is atomic and durable: a temporary name, sync, rename, dir_sync.
 err file_read_all(Ctx *c, str path, size_t max, str *out); // larger: ERR_TOOLARGE; ends in NUL
 err file_write_all(Ctx *c, str path, str bytes, unsigned flags); // flags: 0 or FILE_PRIVATE

@@ -214,4 +214,8 @@ TEST(os_disk_free_is_positive) {
     CHECK_OK(c, disk_free(c, str_z(test_dir()), &bytes));
     CHECK(bytes > 0);
     CHECK_ERR(disk_free(c, S("/no/such"), &bytes), ERR_NOTFOUND);
+    int64_t all = 0;
+    CHECK_OK(c, disk_size(c, str_z(test_dir()), &all));
+    CHECK(all >= bytes);
+    CHECK_ERR(disk_size(c, S("/no/such"), &all), ERR_NOTFOUND);
 }

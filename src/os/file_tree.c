@@ -146,3 +146,10 @@ err real_disk_free(Ctx *c, str path, int64_t *out_bytes) {
     *out_bytes = (int64_t)st.f_bavail * (int64_t)st.f_frsize;
     return ERR_OK;
 }
+
+err real_disk_size(Ctx *c, str path, int64_t *out_bytes) {
+    struct statvfs st;
+    if (statvfs(arena_z(c->mem, path), &st) < 0) return os_fail(c, errno, "look at", path);
+    *out_bytes = (int64_t)st.f_blocks * (int64_t)st.f_frsize;
+    return ERR_OK;
+}

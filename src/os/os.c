@@ -20,6 +20,11 @@ void os_facts(Os *os, OsFacts *out) {
     os->ops->facts(os, out);
 }
 
+void os_usage(Os *os, OsUsage *out) {
+    *out = (OsUsage){ 0 };
+    os->ops->usage(os, out);
+}
+
 str os_id(Ctx *c, const char *prefix) {
     assert(c->os);
     uint8_t random[10];

@@ -33,6 +33,26 @@ typedef struct OsFacts {
 } OsFacts;
 void os_facts(Os *os, OsFacts *out);
 
+// What this process and its machine use, for metrics. Zero where unknown. Cheap: a few small files.
+typedef enum {
+    OS_CPU_USER,
+    OS_CPU_NICE,
+    OS_CPU_SYSTEM,
+    OS_CPU_IDLE,
+    OS_CPU_IOWAIT,
+    OS_CPU_INTERRUPT,
+    OS_CPU_STEAL,
+    OS_CPU__COUNT
+} OsCpuMode;
+typedef struct OsUsage {
+    int64_t started_ms;                  // this process: Unix milliseconds
+    int64_t cpu_us;                      // of all its threads, user and kernel
+    int64_t memory_bytes, virtual_bytes; // resident; mapped
+    int64_t open_files, threads;
+    int64_t host_cpu_ms[OS_CPU__COUNT]; // since the machine's start, of all processors
+} OsUsage;
+void os_usage(Os *os, OsUsage *out);
+
 // What the kernel said, as a code and a reason (R_OS: "{what} {path}: {why}"): ENOENT is NOTFOUND,
 // ENOSPC and EDQUOT are FULL, EACCES is DENIED, EEXIST is CONFLICT, … `what` is a verb: "open".
 err os_fail(Ctx *c, int errno_value, const char *what, str path);

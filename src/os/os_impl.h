@@ -17,6 +17,7 @@ typedef struct OsOps {
     void (*random)(Os *, void *out, size_t n);
     const char *(*env)(Os *, const char *name);
     void (*facts)(Os *, OsFacts *out);
+    void (*usage)(Os *, OsUsage *out);
     str (*program)(Ctx *);
 
     err (*file_open)(Ctx *, str path, unsigned flags, File **out);
@@ -28,6 +29,7 @@ typedef struct OsOps {
     err (*dir_list)(Ctx *, str path, str **out_names, size_t *out_n); // in any order
     err (*dir_sync)(Ctx *, str path);
     err (*disk_free)(Ctx *, str path, int64_t *out_bytes);
+    err (*disk_size)(Ctx *, str path, int64_t *out_bytes);
 
     Loop *(*loop_new)(Os *);
     Pool *(*pool_new)(Os *, const char *name, int threads, size_t queue_max);

@@ -90,6 +90,35 @@ TEST(os_facts_are_plausible) {
 #endif
 }
 
+// Each figure follows what this test itself does.
+TEST(os_usage_follows_the_process) {
+    OsUsage before, after;
+    os_usage(os_real(), &before);
+    int64_t now = os_wall_ms(os_real());
+    CHECK(before.started_ms > now - 86400000 && before.started_ms <= now + 20);
+    int pipes[2];
+    enum { TOUCHED = 32 << 20 };
+    CHECK(pipe(pipes) == 0);
+    char *memory = mem_new(TOUCHED);
+    for (size_t i = 0; i < TOUCHED; i += 512) memory[i] = (char)i;
+    int64_t cpu = os_cpu_ns(os_real());
+    while (os_cpu_ns(os_real()) - cpu < 30000000) {}
+    os_usage(os_real(), &after);
+    CHECK_INT(after.open_files, before.open_files + 2);
+    CHECK(after.memory_bytes >= before.memory_bytes + TOUCHED / 2);
+    CHECK(after.virtual_bytes >= after.memory_bytes);
+    CHECK(after.cpu_us >= before.cpu_us + 25000 && after.threads >= 1);
+    int64_t host_before = 0, host_after = 0;
+    for (size_t i = 0; i < OS_CPU__COUNT; i++) {
+        CHECK(after.host_cpu_ms[i] >= before.host_cpu_ms[i] || i == OS_CPU_IOWAIT);
+        host_before += before.host_cpu_ms[i], host_after += after.host_cpu_ms[i];
+    }
+    CHECK(host_after > host_before);
+    CHECK(memory[512] == 0);
+    mem_free(memory);
+    close(pipes[0]), close(pipes[1]);
+}
+
 TEST(os_env_and_program) {
     Ctx *c = real_ctx();
     CHECK(os_env(c->os, "PATH"));

@@ -75,6 +75,7 @@ const OsOps os_real_ops = {
     .random = random_bytes,
     .env = env,
     .facts = real_facts,
+    .usage = real_usage,
     .program = program,
 
     .file_open = real_file_open,
@@ -86,6 +87,7 @@ const OsOps os_real_ops = {
     .dir_list = real_dir_list,
     .dir_sync = real_dir_sync,
     .disk_free = real_disk_free,
+    .disk_size = real_disk_size,
 
     .loop_new = real_loop_new,
     .pool_new = real_pool_new,

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 void real_facts(Os *os, OsFacts *out);
+void real_usage(Os *os, OsUsage *out);
 void real_files_limit_restore(void); // in a child before exec: async-signal-safe
 // Reads a small file of /proc or /sys into out, NUL-terminated; its bytes, or -1. EINTR is retried.
 ssize_t real_read_small(const char *path, char *out, size_t size);
@@ -20,6 +21,7 @@ err real_dir_make(Ctx *c, str path, unsigned mode);
 err real_dir_list(Ctx *c, str path, str **out_names, size_t *out_n);
 err real_dir_sync(Ctx *c, str path);
 err real_disk_free(Ctx *c, str path, int64_t *out_bytes);
+err real_disk_size(Ctx *c, str path, int64_t *out_bytes);
 
 Loop *real_loop_new(Os *os);
 // A descriptor that a loop watches, on its thread. events are epoll's; fn gets what epoll said.

@@ -142,6 +142,14 @@ static void facts(Os *os, OsFacts *out) {
                       .cpu_flags = "avx2 fma" };
 }
 
+static void usage(Os *os, OsUsage *out) {
+    out->started_ms = START_WALL_MS;
+    out->cpu_us = mono_ns(os) / 1000;
+    out->memory_bytes = out->virtual_bytes = (int64_t)64 << 20;
+    out->threads = 1;
+    out->host_cpu_ms[OS_CPU_USER] = mono_ns(os) / 1000000;
+}
+
 static str program(Ctx *c) { return (void)c, S("/sim/lathe"); }
 static const char *sandbox_name(Os *os) { return (void)os, "simulated"; }
 
@@ -159,6 +167,7 @@ const OsOps sim_ops = {
     .random = random_bytes,
     .env = env,
     .facts = facts,
+    .usage = usage,
     .program = program,
 
     .file_open = sim_file_open,
@@ -170,6 +179,7 @@ const OsOps sim_ops = {
     .dir_list = sim_dir_list,
     .dir_sync = sim_dir_sync,
     .disk_free = sim_disk_space,
+    .disk_size = sim_disk_size,
 
     .loop_new = sim_loop_new,
     .pool_new = sim_pool_new,

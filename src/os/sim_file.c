@@ -346,3 +346,12 @@ err sim_disk_space(Ctx *c, str path, int64_t *out_bytes) {
     *out_bytes = !d->max ? (int64_t)1 << 40 : left > 0 ? left : 0;
     return ERR_OK;
 }
+
+err sim_disk_size(Ctx *c, str path, int64_t *out_bytes) {
+    SimDisk *d = disk_of(c);
+    Inode *i;
+    int e = disk_find(d, path, &i);
+    if (e) return os_fail(c, e, "look at", path);
+    *out_bytes = d->max ? d->max : (int64_t)1 << 40;
+    return ERR_OK;
+}

@@ -270,6 +270,8 @@ TEST(sim_file_full_disk) {
     CHECK_OK(c, path_remove(c, S("r")));
     CHECK_OK(c, disk_free(c, S("/"), &left));
     CHECK_INT(left, 10 * 1024);
+    CHECK_OK(c, disk_size(c, S("/"), &left));
+    CHECK_INT(left, 10 * 1024);
     file_close(reserved);
     sim_free(s);
 }

@@ -117,6 +117,7 @@ err sim_dir_make(Ctx *c, str path, unsigned mode);
 err sim_dir_list(Ctx *c, str path, str **out_names, size_t *out_n);
 err sim_dir_sync(Ctx *c, str path);
 err sim_disk_space(Ctx *c, str path, int64_t *out_bytes);
+err sim_disk_size(Ctx *c, str path, int64_t *out_bytes);
 
 // sim_stream.c
 Stream *sim_stream_connect(Loop *l, const Addr *to);

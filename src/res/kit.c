@@ -4,6 +4,7 @@
 #include "net/reason.h"
 #include "res/kit.h"
 #include "res/event_relay.h"
+#include "res/metric_own.h"
 #include "res/openapi.h"
 #include "res/schema.h"
 #include "res/table.h"
@@ -65,18 +66,6 @@ static const double http_buckets[] = { .001, .0025, .005, .01, .025, .05, .1, .2
 const Metric metric_http_duration = { "http.server.request.duration", "s", METRIC_HISTOGRAM,
     { "http.request.method", "http.route", "http.response.status_code" }, http_buckets,
     "Duration of HTTP requests", "HTTP 请求耗时" };
-static const Metric metric_up = { "lathe.start.time", "s", METRIC_GAUGE, { NULL }, NULL,
-    "When this server started, Unix time", "服务器启动时间（Unix 秒）" };
-static const Metric metric_connections = { "lathe.http.connections", "", METRIC_GAUGE, { NULL },
-    NULL,
-    "Open client connections", "打开的客户端连接数" };
-static const Metric metric_jobs = { "lathe.jobs", "", METRIC_GAUGE, { "state" }, NULL,
-    "Jobs by state on this node", "本节点各状态的作业数" };
-static const Metric metric_journal = { "lathe.journal.unfolded", "By", METRIC_GAUGE, { NULL }, NULL,
-    "Journal bytes on disk", "磁盘上的日志字节数" };
-static const Metric *const kit_metrics[] = {
-    &metric_http_duration, &metric_up, &metric_connections, &metric_jobs, &metric_journal, NULL
-};
 // clang-format on
 
 static err serve_health(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
@@ -164,22 +153,9 @@ static const EventKind job_changed = { "job.changed",
 static const EventKind *const kit_events[] = { &job_changed, NULL };
 // clang-format on
 
-static void collect(void *arg) {
-    App *app = arg;
-    Ctx *c = app_ctx_new(app);
-    JobCounts n;
-    if (app->server)
-        metric_set(&metric_connections, (double)server_counts(app->server).connections);
-    metric_set(&metric_journal, (double)journal_counts(app->journal).bytes);
-    if (!jobs_counts(c, app->jobs, &n)) {
-        metric_set(&metric_jobs, (double)n.waiting, S("waiting"));
-        metric_set(&metric_jobs, (double)n.running, S("running"));
-    }
-    app_ctx_free(c);
-}
-
 static err tell_job(Ctx *c, Tx *tx, const JobView *v, void *arg) {
     (void)arg;
+    metric_job(c, tx, v);
     Buf b;
     buf_init(&b, 16384);
     Json j = json_to(&b);
@@ -194,8 +170,7 @@ static err tell_job(Ctx *c, Tx *tx, const JobView *v, void *arg) {
 
 static err kit_init(Ctx *c) {
     App *app = app_of(c);
-    metric_set(&metric_up, (double)os_wall_ms(app->os) / 1000);
-    metric_collector(collect, app);
+    metric_collector(metric_own_collect, app);
     jobs_on_change(app->jobs, tell_job, app);
     return ERR_OK;
 }
@@ -205,7 +180,7 @@ const Module kit_module = {
     .needs = "",
     .routes = kit_routes,
     .settings = kit_settings,
-    .metrics = kit_metrics,
+    .metrics = own_metrics,
     .events = kit_events,
     .migrations = res_migrations,
     .migrations_n = 1,

@@ -304,6 +304,15 @@ void series_set(Series *s, double n) {
     atomic_store_explicit(&s->bits, to_bits(n), memory_order_relaxed);
 }
 
+// A scrape that read it earlier may come later: the greater one holds.
+void series_total(Series *s, double total) {
+    assert(s->of->row->type == METRIC_COUNTER);
+    uint64_t now = atomic_load_explicit(&s->bits, memory_order_relaxed);
+    while (total > from_bits(now)
+           && !atomic_compare_exchange_weak_explicit(&s->bits, &now, to_bits(total),
+                                                     memory_order_relaxed, memory_order_relaxed)) {}
+}
+
 void series_observe(Series *s, double value) {
     const State *st = s->of;
     assert(st->row->type == METRIC_HISTOGRAM);

@@ -26,12 +26,14 @@ typedef struct Metric {
 typedef struct Series Series;
 // As many values as labels; the absent string is "". Lives for ever, and so must the row.
 Series *metric_series(const Metric *m, const str *values);
-void series_add(Series *s, double n);         // counter: n >= 0; gauge: any
-void series_set(Series *s, double n);         // gauge
+void series_add(Series *s, double n);       // counter: n >= 0; gauge: any
+void series_set(Series *s, double n);       // gauge
+void series_total(Series *s, double total); // counter kept elsewhere: its value so far, never less
 void series_observe(Series *s, double value); // histogram; NaN is ignored
 // clang-format off
 #define metric_add(m, n, ...) series_add(metric_series((m), METRIC_VALUES_(__VA_ARGS__)), (n))
 #define metric_set(m, n, ...) series_set(metric_series((m), METRIC_VALUES_(__VA_ARGS__)), (n))
+#define metric_total(m, n, ...) series_total(metric_series((m), METRIC_VALUES_(__VA_ARGS__)), (n))
 #define metric_observe(m, n, ...) \
     series_observe(metric_series((m), METRIC_VALUES_(__VA_ARGS__)), (n))
 #define METRIC_VALUES_(...) (const str[]){ __VA_ARGS__ __VA_OPT__(, ) { 0 } }

@@ -176,6 +176,15 @@ TEST(metric_values_are_cut) {
     metrics_reset();
 }
 
+TEST(metric_totals_never_fall) {
+    Ctx *c = test_ctx();
+    metrics_reset();
+    const double read[] = { 1.5, 7.25, 6, 7 };
+    for (size_t i = 0; i < countof(read); i++) metric_total(&bytes, read[i]);
+    CHECK(sample(written(c), "lathe_sent_bytes_total") == 7.25);
+    metrics_reset();
+}
+
 static void set_depth(void *arg) { metric_set(&depth, *(double *)arg); }
 TEST(metric_declared_and_collected) {
     Ctx *c = test_ctx();
