@@ -192,6 +192,22 @@ void limiter_settle(Limiter *l, str id, int64_t reserved_nano, int64_t cost_nano
     pthread_mutex_unlock(&sh->lock);
 }
 
+bool limiter_again(Limiter *l, str id, const Limits *limits, int64_t reserved_nano,
+                   int64_t cost_nano, int64_t admitted_ms) {
+    assert(reserved_nano >= 0 && cost_nano >= 0);
+    uint64_t hash;
+    Shard *sh = shard_lock(l, id, &hash);
+    Subject *s = subject(l, sh, id, hash, time_day(admitted_ms));
+    bool today = time_day(admitted_ms) >= s->day;
+    assert(s->in_flight > 0 && (!today || s->reserved >= reserved_nano));
+    bool fits = !today || !has(limits->money_per_day)
+                || cost_nano <= clamp0(limits->money_per_day - s->spent) - s->reserved;
+    if (fits && today) s->spent += cost_nano;
+    else if (fits && time_day(admitted_ms) == s->day - 1) s->spent_before += cost_nano;
+    pthread_mutex_unlock(&sh->lock);
+    return fits;
+}
+
 void limiter_spent(Limiter *l, str id, int64_t day, int64_t nano) {
     uint64_t hash;
     Shard *sh = shard_lock(l, id, &hash);

@@ -32,6 +32,10 @@ LimitAnswer limiter_admit(Limiter *l, str subject, const Limits *limits, int64_t
 // The request is over: gives its slot back, turns the reservation of that day into what it cost.
 void limiter_settle(Limiter *l, str subject, int64_t reserved_nano, int64_t cost_nano,
                     int64_t admitted_ms);
+// The request is tried once more: what the last attempt cost is spent, and as much as before stays
+// reserved for the next. False, and nothing changed: the money of that day does not allow it.
+bool limiter_again(Limiter *l, str subject, const Limits *limits, int64_t reserved_nano,
+                   int64_t cost_nano, int64_t admitted_ms);
 void limiter_spent(Limiter *l, str subject, int64_t day,
                    int64_t nano); // recovery: adds what the ledger knows of that day (time_day)
 LimitAnswer limiter_look(Limiter *l, str subject, const Limits *limits, int64_t now_ms,

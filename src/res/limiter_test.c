@@ -53,6 +53,23 @@ TEST(limiter_money_of_a_day_is_never_overspent) {
     limiter_free(l);
 }
 
+TEST(limiter_another_attempt_is_paid_for_too) {
+    Limiter *l = limiter_new(100);
+    Limits limits = { .money_per_day = 100, .concurrency = 1 };
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 60, 1, 1).refused, LIMIT_NONE);
+    CHECK(!limiter_again(l, S("k"), &limits, 60, 41, 1));
+    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 40); // nothing changed
+    CHECK(limiter_again(l, S("k"), &limits, 60, 40, 1));
+    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 0);
+    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).concurrency.remaining, 0); // still one request
+    limiter_settle(l, S("k"), 60, 50, 1);
+    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 10);
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 5, 1, 1).refused, LIMIT_NONE);
+    CHECK_INT(limiter_admit(l, S("other"), &limits, 5, DAY, 1).refused, LIMIT_NONE);
+    CHECK(limiter_again(l, S("k"), &limits, 5, 5, 1));
+    limiter_free(l);
+}
+
 TEST(limiter_recovers_what_was_spent) {
     Limiter *l = limiter_new(100);
     Limits limits = { .money_per_day = 100 };
