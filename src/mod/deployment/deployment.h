@@ -39,6 +39,8 @@ const Engine *engine_find(str name); // NULL: there is none
 // prefix; these are absent for launched ones.
 typedef struct Replica {
     str id, authorization, host, base_path;
+    str model, version, model_digest, upstream_model; // as it was started; absent: as the entry's
+    const Engine *engine;                             // NULL: the entry's
     Addr addr;
     bool ready, draining;
 } Replica;

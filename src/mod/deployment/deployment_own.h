@@ -49,7 +49,8 @@ typedef struct ReplicaRow { // one of STATUS replicas_status
     int64_t context, slots;
     int64_t failures, window_at, window_exits; // in a row; exits since window_at
     str host, base_path, sealed_key, node;     // attached: as they were when it was attached
-    bool attached, refused;                    // refused: it could not even be started
+    str serves, model, version, digest, upstream, engine; // as they were when it was started
+    bool attached, refused;                               // refused: it could not even be started
 } ReplicaRow;
 typedef struct Serving { // STATUS: what the wish comes to with this version of the model
     int task;
@@ -103,6 +104,10 @@ err deployment_logs(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpRepl
 void deployment_notify(void *app);
 static inline const Engine *engine_of(const Deployment *d) {
     return &engines[d->engine < 0 ? 0 : d->engine];
+}
+// The name that its engine knows the model by.
+static inline str upstream_of(const Deployment *d) {
+    return d->endpoint.upstream_model.n ? d->endpoint.upstream_model : d->head.name;
 }
 // Where an attached server is: "http://host:8000/v1" in parts. ERR_INVALID with R_ENDPOINT_FORM.
 typedef struct Url {

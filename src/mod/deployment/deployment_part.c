@@ -23,6 +23,9 @@ static void write_replica(Json *j, const ReplicaRow *r) {
         json_kv_bool(j, "draining", r->state == AT_DRAINING);
     json_kv_str(j, "host", r->host), json_kv_str(j, "base", r->base_path),
         json_kv_str(j, "key", r->sealed_key);
+    json_kv_str(j, "model", r->model), json_kv_str(j, "version", r->version),
+        json_kv_str(j, "digest", r->digest);
+    json_kv_str(j, "upstream", r->upstream), json_kv_str(j, "engine", r->engine);
     json_end_obj(j);
 }
 
@@ -39,13 +42,12 @@ static int64_t least(const Deployment *d, size_t member, int64_t wished) {
 
 static void write_deployment(Json *j, const Deployment *d) {
     const Serving *s = &d->serving;
-    str upstream = d->endpoint.upstream_model.n ? d->endpoint.upstream_model : d->head.name;
     json_obj(j);
     json_kv_str(j, "id", d->head.id), json_kv_str(j, "name", d->head.name),
         json_kv_str(j, "org", d->head.org);
     json_kv_str(j, "project", d->head.project), json_kv_str(j, "model", s->model);
     json_kv_str(j, "version", s->version), json_kv_str(j, "digest", s->digest),
-        json_kv_str(j, "upstream", upstream);
+        json_kv_str(j, "upstream", upstream_of(d));
     json_kv_z(j, "engine", engine_of(d)->name),
         json_kv_i64(j, "task", s->task < 0 ? TASK_CHAT : s->task);
     json_kv_i64(
@@ -116,7 +118,12 @@ static bool open_key(Ctx *c, const DeploymentEntry *d, str sealed, str *out) {
 static void read_replica(Ctx *c, const DeploymentEntry *d, yyjson_val *in, Replica *r) {
     *r = (Replica){ .id = json_get_str(in, "id"),
                     .host = json_get_str(in, "host"),
-                    .base_path = json_get_str(in, "base") };
+                    .base_path = json_get_str(in, "base"),
+                    .model = json_get_str(in, "model"),
+                    .version = json_get_str(in, "version"),
+                    .model_digest = json_get_str(in, "digest"),
+                    .upstream_model = json_get_str(in, "upstream"),
+                    .engine = engine_find(json_get_str(in, "engine")) };
     r->ready = json_get_bool(in, "ready", false),
     r->draining = json_get_bool(in, "draining", false);
     str address = json_get_str(in, "address"), key = json_get_str(in, "key");

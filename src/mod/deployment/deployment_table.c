@@ -54,6 +54,12 @@ static const Field replica_rows[] = {
     BOOL(ReplicaRow, attached, STATUS | HIDDEN, "It is a server that was attached", "是否为外接服务"),
     BOOL(ReplicaRow, refused, STATUS | HIDDEN, "It could not even be started", "是否根本无法启动"),
     TEXT(ReplicaRow, node, STATUS, 100, "Node that runs it", "所在节点"),
+    TEXT(ReplicaRow, serves, STATUS, 300, "Model and version that it serves", "所服务的模型与版本"),
+    TEXT(ReplicaRow, model, STATUS | HIDDEN, 300, "Model that it serves", "所服务的模型"),
+    ROW(ReplicaRow, version, T_ID, STATUS | HIDDEN, "Version of the model", "模型版本标识"),
+    TEXT(ReplicaRow, digest, STATUS | HIDDEN, 64, "SHA-256 of its content", "内容的 SHA-256"),
+    TEXT(ReplicaRow, upstream, STATUS | HIDDEN, 500, "Name that it knows the model by", "对端所用的模型名"),
+    TEXT(ReplicaRow, engine, STATUS | HIDDEN, 100, "What runs it", "推理引擎"),
     { 0 }
 };
 static const Field serving_rows[] = {

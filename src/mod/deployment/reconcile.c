@@ -227,6 +227,9 @@ static void start_row(Ctx *c, One *o, ReplicaRow *r) {
     r->memory_needed = d->memory_needed, r->memory_bytes = r->progress = r->next_at = 0;
     r->ready_at = r->started_at = 0;
     r->attached = !engine_of(d)->launched, r->refused = false;
+    r->serves = d->serves, r->model = d->serving.model, r->version = d->serving.version;
+    r->digest = d->serving.digest, r->upstream = upstream_of(d),
+    r->engine = str_z(engine_of(d)->name);
     if (!r->window_exits) r->reason = (str){ 0 }; // else it says why it is started again
     if (r->attached && !endpoint_parse(c, d->endpoint.url, &url)) {
         r->host = arena_str(c->mem, url.host_header),
