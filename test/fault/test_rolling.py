@@ -74,6 +74,46 @@ def test_a_rolling_change_of_the_real_engine_drops_nothing(real):
     roll(real, Load(real, 4, 6, ignore_eos=True), total, [{"slots": 3}])
 
 
+def test_an_answer_is_recorded_under_the_version_that_gave_it(fake):
+    """While a new version loads the old one answers, and says so in the ledger, the trace and the audit; and is paid at its own price."""
+    server = fake()
+    server.engines.set(token_ms=2)
+    server.deploy("chat", model="smol:1", context=512, slots=4)
+    other = server.data.parent / "other.gguf"
+    model = bytearray((server.data.parent / "small.gguf").read_bytes())
+    model[-1] ^= 1  # of a tensor
+    other.write_bytes(model)
+    server.cli("model", "import", "other", "--file", str(other), "--wait")
+    server.make("prices", name="cheap", model="smol", output="500000")
+    server.make("prices", name="dear", model="other", output="1000000")
+    old = server.deployment("chat")
+    server.engines.set(token_ms=2, load_ms=4000)
+    server.change("chat", model="other:1")
+
+    def moving():
+        d = server.deployment("chat")
+        return d if d["serves"] == "other:1" and d["state"] == "updating" and len(d["replicas_status"]) == 2 else None
+    new = wait_for("the change", 10, moving)
+    assert {r["serves"] for r in new["replicas_status"]} == {"smol:1", "other:1"}
+    for stream in (False, True):
+        check_version(server, chat(server, "chat", "meanwhile", stream, 8, ignore_eos=True).read(), old, 1)
+    server.ready("chat", 30)
+    for stream in (False, True):
+        check_version(server, chat(server, "chat", "after", stream, 8, ignore_eos=True).read(), new, 2)
+
+
+def check_version(server, x, deployment, price):
+    assert x.ok, x.body
+    server.folded()
+    serving = deployment["serving"]
+    usage, = server.rows("SELECT version, cost, completion_tokens FROM usage WHERE request_id = ?", x.request_id)
+    trace, = server.rows("SELECT version FROM traces WHERE request_id = ?", x.request_id)
+    audit, = server.rows("SELECT version, model_digest FROM inference_audits WHERE request_id = ?", x.request_id)
+    assert usage["version"] == trace["version"] == audit["version"] == serving["version"]
+    assert audit["model_digest"] == serving["digest"]
+    assert usage["cost"] == price * 5 * 10 ** 8 * usage["completion_tokens"]
+
+
 def stops(server, how):
     """`how` ends the deployment; what is under way finishes, what comes is told why not."""
     asked = [chat(server, "chat", f"s{i}", i % 2 == 0, 60, ignore_eos=True) for i in range(6)]

@@ -32,6 +32,11 @@ void flow_fail(Flow *f) {
     flow_resume(f);
 }
 
+void flow_again(Flow *f) {
+    while (f->stage->run != stage_pick) f->stage--;
+    walk(f);
+}
+
 Verdict flow_denied(Flow *f, err e) {
     (void)f;
     return e ? VERDICT_FAIL : VERDICT_NEXT;
@@ -59,7 +64,7 @@ static const ExchangeEvents events = { .drained = drained, .gone = gone };
 
 void flow_start(Exchange *x, Operation op) {
     Ctx *c = exchange_ctx(x);
-    Flow *f = new(c->mem, Flow, 1);
+    Flow *f = new (c->mem, Flow, 1);
     *f = (Flow){ .x = x, .c = c, .app = app_of(c), .operation = op, .stage = gateway_stages };
     f->start_ms = os_wall_ms(c->os), f->start_ns = exchange_request(x)->start_ns;
     f->snapshot = snapshot_take();

@@ -27,7 +27,7 @@ typedef struct ParsedBody { // what the stages need of the request
     str text, model, user;
     int64_t output_max; // tokens the client asked for at most; UNSET_INT: not said
     int64_t choices;
-    bool stream, wants_usage, wants_timings;
+    bool stream, wants_usage, wants_timings, wants_progress;
 } ParsedBody;
 
 typedef struct Fold Fold; // fold_answer.c: a whole answer out of chunks
@@ -37,11 +37,14 @@ void fold_write(const Fold *f, bool chat, Buf *out);
 
 typedef struct Answer { // what comes from the engine
     Buf whole;          // not streamed: the body
+    Buf held;           // events before the first content, for a client that has seen none
     Sse sse;
     int status;
-    str message;                           // of an error
-    bool began, finished, usage_seen, cut; // cut: broken after bytes were sent
-    Fold *fold;                            // asked for a stream, answered whole
+    str message; // of an error
+    bool finished, usage_seen;
+    bool cut;   // what came is not, or no longer, an answer
+    bool shown; // something of it went to the client, so no other engine may answer
+    Fold *fold; // asked for a stream, answered whole
     int64_t tokens, usage_prompt, usage_completion, usage_cached; // so far
     int64_t chunks;                                               // content chunks seen
     int64_t marked, left; // tokens the journal knows of; of these, what the kernel has taken
@@ -65,11 +68,15 @@ struct Flow {
     const Price *price;
     LimitAnswer limits;
     bool admitted, failed, gone, has_room, sse_begun, record_content;
+    bool lost; // the last attempt came to nothing and is not settled yet: another one may follow
     Ticket *ticket;
     int64_t queue_position; // when it joined; 0: did not wait
     Timer *timer;
-    int64_t start_ms, start_ns, queue_ns, sent_ns; // sent: this attempt's request
-    int attempt;
+    int64_t start_ms, start_ns, queue_ns, said_ns; // said: its place in the queue
+    int64_t sent_ns;                               // this attempt's request
+    int attempt, deaths;  // deaths: engines that ended their connection instead of this answer
+    const Engine *engine; // of the replica that answers, as is the next
+    str upstream_model;
     Call *call;
     Answer out;
     char finish[64], response_id[128]; // behind r's: a stream's arena is reset after each event
@@ -79,6 +86,7 @@ struct Flow {
 void flow_start(Exchange *x, Operation op); // the routes' stream function
 void flow_resume(Flow *f);                  // the waiting stage is over: on with the next
 void flow_fail(Flow *f);                    // the waiting stage failed: c->failure says why
+void flow_again(Flow *f);                   // the attempt failed, another may do: back to `pick`
 Verdict flow_denied(Flow *f, err e);        // NEXT for ERR_OK, else FAIL
 
 // stages, one file each

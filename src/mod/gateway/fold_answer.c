@@ -47,8 +47,8 @@ static void fold_done(void *arg) {
 }
 
 Fold *fold_new(Ctx *c) {
-    Fold *f = new(c->mem, Fold, 1);
-    f->choices = new(c->mem, Choice, CHOICES_MAX);
+    Fold *f = new (c->mem, Fold, 1);
+    f->choices = new (c->mem, Choice, CHOICES_MAX);
     arena_defer(c->mem, fold_done, f);
     return f;
 }
@@ -64,7 +64,7 @@ static void fold_tool(Ctx *c, Choice *to, yyjson_val *call) {
     int64_t index = 0;
     json_get_i64(call, "index", &index);
     if (index < 0 || index >= TOOLS_MAX) return;
-    if (!to->tools) to->tools = new(c->mem, ToolCall, TOOLS_MAX);
+    if (!to->tools) to->tools = new (c->mem, ToolCall, TOOLS_MAX);
     ToolCall *t = &to->tools[index];
     if (!t->used)
         buf_init(&t->id, 4096), buf_init(&t->name, 4096), buf_init(&t->arguments, TEXT_MAX_BYTES),

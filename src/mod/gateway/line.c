@@ -8,6 +8,7 @@
 #include <assert.h>
 
 enum { LINES_MAX = 4096, REPLICAS_MAX = 256, SERVICE_FIRST_MS = 1000 };
+#define SHUN_NS 1000000000LL // a replica that failed a request gets none for so long
 
 typedef enum { TICKET_WAITING, TICKET_CALLED, TICKET_HOLDING, TICKET_LEFT } TicketState;
 typedef struct KeyLine {
@@ -36,8 +37,8 @@ struct Ticket {
 typedef struct Slot {
     char *replica;
     int64_t in_flight;
-    bool shunned;
-} Slot; // shunned: failed since the last refresh
+    int64_t shunned_ns; // when a request last failed there; 0: long ago
+} Slot;
 struct Line {
     pthread_mutex_t lock;
     char *deployment;
@@ -79,7 +80,7 @@ static Slot *slot_of(Line *l, str replica) {
     if (l->slots_n < REPLICAS_MAX) idle = &l->slots[l->slots_n++];
     if (!idle) return NULL;
     mem_free(idle->replica);
-    *idle = (Slot){ mem_strdup(replica), 0, false };
+    *idle = (Slot){ mem_strdup(replica), 0, 0 };
     return idle;
 }
 
@@ -89,7 +90,7 @@ static Slot *least_busy(Line *l, const DeploymentEntry *d) {
         const Replica *r = &d->replicas[i];
         if (!r->ready || r->draining) continue;
         Slot *s = slot_of(l, r->id);
-        if (s && !s->shunned && s->in_flight < d->slots
+        if (s && !s->shunned_ns && s->in_flight < d->slots
             && (!best || s->in_flight < best->in_flight))
             best = s;
     }
@@ -156,13 +157,14 @@ static void drop_project(Line *l, ProjectLine *p) {
     mem_free((char *)(uintptr_t)p->project.p), mem_free(p);
 }
 
-static void enqueue(Line *l, Ticket *t) {
+static void enqueue(Line *l, Ticket *t, bool first) {
+    KeyLine *k = NULL;
     t->project = project_line(l, t->call.project);
-    t->key = key_line(t->project, t->call.key);
-    t->prev = t->key->last, t->next = NULL;
-    *(t->key->last ? &t->key->last->next : &t->key->first) = t;
-    t->key->last = t;
-    t->key->n++, t->project->n++, l->waiting++;
+    t->key = k = key_line(t->project, t->call.key);
+    t->prev = first ? NULL : k->last, t->next = first ? k->first : NULL;
+    *(t->prev ? &t->prev->next : &k->first) = t;
+    *(t->next ? &t->next->prev : &k->last) = t;
+    k->n++, t->project->n++, l->waiting++;
     t->state = TICKET_WAITING;
 }
 
@@ -217,6 +219,12 @@ static void serve_now(Line *l) {
     snapshot_give(s);
 }
 
+// A failure says little of what comes later, and no new snapshot follows one that passed.
+static void forgive(Line *l, int64_t now_ns) {
+    for (size_t i = 0; i < l->slots_n; i++)
+        if (now_ns - l->slots[i].shunned_ns > SHUN_NS) l->slots[i].shunned_ns = 0;
+}
+
 // ---- for flows
 static bool could_serve(const DeploymentEntry *d) {
     for (size_t i = 0; i < d->replicas_n; i++)
@@ -240,12 +248,13 @@ LineAnswer line_join(const DeploymentEntry *d, const LineCall *call, Ticket **ou
     if (!l || !could_serve(d)) return LINE_NONE;
     LineAnswer answer = LINE_GO;
     pthread_mutex_lock(&l->lock);
+    forgive(l, loop_now_ns(call->loop));
     Slot *s = l->waiting ? NULL : least_busy(l, d);
     if (!s && l->waiting >= d->queue_max) answer = LINE_FULL;
     else {
         *out = ticket_new(l, call);
         if (s) hold(*out, s), (*out)->state = TICKET_HOLDING;
-        else enqueue(l, *out), answer = LINE_WAIT;
+        else enqueue(l, *out, false), answer = LINE_WAIT;
     }
     pthread_mutex_unlock(&l->lock);
     return answer;
@@ -267,17 +276,31 @@ void line_leave(Ticket *t) { release(t, -1); }
 void line_done(Ticket *t, int64_t service_ms) { release(t, service_ms); }
 
 LineAnswer line_other(Ticket *t) {
+    LineAnswer answer = LINE_NONE;
     Line *l = t->line;
     const Snapshot *snap = snapshot_take();
     const DeploymentEntry *d = deployment_by_id(snap, str_z(l->deployment));
     pthread_mutex_lock(&l->lock);
     Slot *failed = slot_of(l, t->replica), *s = NULL;
-    if (failed) failed->shunned = true;
+    assert(t->state == TICKET_HOLDING);
+    if (failed) failed->shunned_ns = loop_now_ns(t->call.loop);
     let_go(t);
-    if (d && (s = least_busy(l, d))) hold(t, s);
+    if (d && could_serve(d)) {
+        if (!l->waiting) s = least_busy(l, d);
+        if (s) hold(t, s), answer = LINE_GO;
+        else enqueue(l, t, true), answer = LINE_WAIT;
+    }
     pthread_mutex_unlock(&l->lock);
     snapshot_give(snap);
-    return s ? LINE_GO : LINE_NONE;
+    return answer;
+}
+
+void line_look(Ticket *t) {
+    Line *l = t->line;
+    pthread_mutex_lock(&l->lock);
+    forgive(l, loop_now_ns(t->call.loop));
+    serve_now(l);
+    pthread_mutex_unlock(&l->lock);
 }
 
 str ticket_replica(const Ticket *t) { return t->replica; }
@@ -319,7 +342,6 @@ void lines_refresh(void *unused) {
     for (size_t i = 0; i < n; i++) { // lines are never removed
         Line *l = lines.all[i];
         pthread_mutex_lock(&l->lock);
-        for (size_t s = 0; s < l->slots_n; s++) l->slots[s].shunned = false;
         serve_now(l);
         pthread_mutex_unlock(&l->lock);
     }
@@ -329,7 +351,7 @@ size_t lines_view(Ctx *c, LineView **out) {
     pthread_mutex_lock(&lines.lock);
     size_t n = lines.n;
     pthread_mutex_unlock(&lines.lock);
-    *out = new(c->mem, LineView, n + 1);
+    *out = new (c->mem, LineView, n + 1);
     for (size_t i = 0; i < n; i++) {
         Line *l = lines.all[i];
         pthread_mutex_lock(&l->lock);

@@ -27,9 +27,11 @@ LineAnswer line_join(const DeploymentEntry *d, const LineCall *call, Ticket **ou
 void line_leave(Ticket *t); // waiting or holding: gives everything back; the ticket is gone
 void line_done(Ticket *t,
                int64_t service_ms); // served: the slot goes to the next one; the ticket is gone
-// Holding a slot of a replica that failed: asks for one of another. GO: it holds one. Else it holds
-// none and line_leave ends it.
+// Holding a slot of a replica that failed: asks for one of another. GO: it holds one. WAIT: turn()
+// comes; it stands first of its key, for it has waited before, and even where as many wait as may:
+// never more than there are slots wait so. NONE: it holds none. line_leave ends it in any case.
 LineAnswer line_other(Ticket *t);
+void line_look(Ticket *t); // now and then while one waits: a replica that failed may be tried again
 str ticket_replica(const Ticket *t);      // id; of a holder
 int64_t ticket_position(const Ticket *t); // 1: next. An estimate while others come and go
 int64_t line_retry_after_ms(

@@ -35,7 +35,7 @@ static err answer(Ctx *c, Exchange *x, const Snapshot *s, Buf *out) {
     const KeyEntry *key;
     str project;
     TRY(access_key(c, s, r, &key, &project));
-    Identity *who = new(c->mem, Identity, 1);
+    Identity *who = new (c->mem, Identity, 1);
     *who = access_identity(key);
     c->who = who, c->project = project;
     TRY(require(c, "inference.use", r->path));

@@ -6,7 +6,7 @@
 
 // A token is at least one byte of the body; the output is what the client allows, else what the
 // context leaves.
-static int64_t worst_cost(Flow *f) {
+static int64_t cost_at(const Flow *f, const Price *price) {
     const DeploymentEntry *d = f->deployment;
     int64_t prompt = (int64_t)f->in.text.n < d->context ? (int64_t)f->in.text.n : d->context;
     int64_t output = f->in.output_max == UNSET_INT || f->in.output_max > d->context
@@ -15,9 +15,22 @@ static int64_t worst_cost(Flow *f) {
     if (f->operation == OP_EMBEDDING)
         output = 0, prompt = (int64_t)f->in.text.n; // each input may fill a context
     int64_t longest_us = setting_int(&gateway_settings[GW_FIRST]) * 1000;
-    return f->price ? usage_cost(f->price, prompt, 0, output * f->in.choices,
-                                 f->price->machine_second_nano ? longest_us : 0)
-                    : 0;
+    return price ? usage_cost(price, prompt, 0, output * f->in.choices,
+                              price->machine_second_nano ? longest_us : 0)
+                 : 0;
+}
+
+// While a deployment changes, any of its replicas may answer: the dearest is reserved.
+static int64_t worst_cost(const Flow *f) {
+    const DeploymentEntry *d = f->deployment;
+    int64_t most = cost_at(f, f->price);
+    for (size_t i = 0; i < d->replicas_n; i++) {
+        str model = d->replicas[i].model;
+        if (!model.n || str_eq(model, d->model)) continue;
+        int64_t cost = cost_at(f, usage_price(f->snapshot, f->project, model));
+        if (cost > most) most = cost;
+    }
+    return most;
 }
 
 static err refuse(Flow *f) {

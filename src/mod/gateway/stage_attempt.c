@@ -1,13 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // stage_attempt.c - the request at an engine. The journal knows of an attempt before it is sent, of
-// streamed tokens before the client sees them, and of its end before the last bytes leave. A
-// replica that fails before the first byte is answered by another one.
+// streamed tokens before the client sees them, and of its end before the last bytes leave.
+// While the client has seen nothing, another engine may answer instead of one that failed: an
+// answer in one piece is folded here, so until its end nothing of it has left, however much was
+// made. Every attempt is settled on its own, and paid for. One that could not reach its engine is
+// made up to three times; one whose engine died under it only twice, for it may be what kills.
 #include "mod/gateway/flow.h"
 #include <assert.h>
 
-enum { ATTEMPTS_MAX = 3, MARK_AHEAD = 16, PENDING_HIGH = 256 << 10, EVENT_MAX = 1 << 20 };
-
-static void send_attempt(Flow *f);
+enum {
+    ATTEMPTS_MAX = 3,
+    DEATHS_MAX = 2,
+    MARK_AHEAD = 16,
+    PENDING_HIGH = 256 << 10,
+    EVENT_MAX = 1 << 20,
+    HELD_MAX = 4 << 20
+};
 
 static int64_t now_ns(const Flow *f) { return loop_now_ns(exchange_loop(f->x)); }
 
@@ -65,6 +73,24 @@ static void mark(Flow *f) {
     usage_mark(f->app, &f->r, a->marked);
 }
 
+// An engine of ours sends what opens an answer together with its first token: held back until then
+// it costs no time, and should the engine die between the two, another may still answer.
+static bool is_opening(const Flow *f) {
+    return f->engine->launched && !f->in.wants_progress && !f->out.chunks && !f->out.usage_seen
+           && !f->r.finish_reason.n;
+}
+
+static void show(Flow *f, str event) {
+    Buf *held = &f->out.held;
+    if (is_opening(f) && buf_add(held, event) && buf_add_char(held, '\0')) return;
+    str rest = buf_str(held), one;
+    flow_sse_begin(f);
+    while (rest.n && str_cut(&rest, '\0', &one)) exchange_sse(f->x, NULL, (str){ 0 }, one);
+    buf_clear(held);
+    exchange_sse(f->x, NULL, (str){ 0 }, event);
+    f->out.shown = true;
+}
+
 static void on_event(void *arg, const SseEvent *ev) {
     Flow *f = arg;
     if (f->out.finished) return;
@@ -72,10 +98,7 @@ static void on_event(void *arg, const SseEvent *ev) {
     str shown = stream_event(f, ev->data);
     mark(f);
     bool first = !f->sse_begun;
-    if (shown.p) {
-        flow_sse_begin(f);
-        exchange_sse(f->x, NULL, (str){ 0 }, shown);
-    }
+    if (shown.p) show(f, shown);
     // A long stream must not grow the arena; what the first event sets up and what a fold keeps
     // stays.
     if (!first && !f->out.fold) arena_restore(f->c->mem, before);
@@ -88,8 +111,6 @@ static bool is_stream(const Flow *f) {
 static void on_head(void *arg, const CallHead *h) {
     Flow *f = arg;
     f->out.status = h->status;
-    if (!is_stream(f)) return;
-    f->out.began = true;
 }
 
 static void on_data(void *arg, struct evbuffer *chunk) {
@@ -173,50 +194,39 @@ static err judge(Flow *f, CallEnd why) {
     return ERR_OK;
 }
 
-static bool may_retry(const Flow *f, CallEnd why) {
-    bool unreached = why == CALL_CONNECT || why == CALL_REFUSED || why == CALL_TIMEOUT_CONNECT
-                     || why == CALL_RESET;
-    bool loading = why == CALL_OK && f->out.status == 503;
-    return (unreached || loading) && !f->out.chunks && f->attempt < ATTEMPTS_MAX;
+// The engine ended its connection, properly or not, before its answer was complete.
+static bool has_died(const Flow *f, CallEnd why) {
+    return why == CALL_RESET || (why == CALL_OK && is_stream(f) && !f->out.finished && !f->out.cut);
 }
 
-// What the broken attempt has left behind is forgotten: no content of it was seen.
-static void start_over(Flow *f) {
-    buf_clear(&f->out.whole);
-    sse_done(&f->out.sse), sse_init(&f->out.sse, EVENT_MAX);
-    f->out.status = 0, f->out.first_ns = 0, f->out.tokens = 0;
-    f->out.cut = f->out.finished = false;
-    f->r.error_class = f->r.error_reason = (str){ 0 };
-}
-
-// The slot stays with the ticket until the whole flow is settled, or moves to another replica. An
-// attempt is settled here only when there will be another: else it is the request's last.
-static bool retry(Flow *f, CallEnd why) {
-    if (!may_retry(f, why)) return false;
-    deployment_failed(f->r.replica);
-    if (!usage_room(f->app)) return false;
-    if (line_other(f->ticket) != LINE_GO) {
-        usage_room_back(f->app);
-        return false;
-    }
-    f->r.error_class = S("upstream"), f->r.error_reason = str_z(call_end_name(why)),
-    f->r.status = 502;
-    attempt_close(f, OUTCOME_ERROR);
-    usage_settle(f->app, &f->r); // with the room of its own; the new one is the next attempt's
-    start_over(f);
-    send_attempt(f);
-    return true;
+static bool may_retry(Flow *f, CallEnd why) {
+    bool unreached = why == CALL_CONNECT || why == CALL_REFUSED || why == CALL_TIMEOUT_CONNECT;
+    bool loading = why == CALL_OK && f->out.status == 503, died = has_died(f, why);
+    if (died) f->deaths++;
+    return (unreached || loading || died) && !f->out.shown && f->attempt < ATTEMPTS_MAX
+           && f->deaths < DEATHS_MAX;
 }
 
 static void on_end(void *arg, CallEnd why) {
     Flow *f = arg;
     f->call = NULL;
     err e = judge(f, why);
-    if (e && retry(f, why)) return;
-    if (e && (why == CALL_RESET || why == CALL_REFUSED || why == CALL_CONNECT))
+    if (!e) {
+        flow_resume(f);
+        return;
+    }
+    bool again = may_retry(f, why);
+    if (again || has_died(f, why) || why == CALL_REFUSED || why == CALL_CONNECT)
         deployment_failed(f->r.replica);
-    if (e) flow_fail(f);
-    else flow_resume(f);
+    if (!again) {
+        flow_fail(f);
+        return;
+    }
+    f->r.error_class = S("upstream"), f->r.error_reason = str_z(call_end_name(why)),
+    f->r.status = 502;
+    attempt_close(f, OUTCOME_ERROR);
+    f->lost = true;
+    flow_again(f);
 }
 
 static const CallEvents call_events = { .head = on_head, .data = on_data, .end = on_end };
@@ -229,11 +239,30 @@ static str target_of(Flow *f, const Replica *r) {
                         paths[f->operation]);
 }
 
+// What truly answers: while a deployment changes, its replicas differ in all of this.
+static void take_replica(Flow *f, const Replica *r) {
+    const DeploymentEntry *d = f->deployment;
+    Arena *mem = f->c->mem;
+    bool known = r && r->version.n;
+    f->engine = r && r->engine ? r->engine : d->engine;
+    f->upstream_model =
+        r && r->upstream_model.n ? arena_str(mem, r->upstream_model) : d->upstream_model;
+    f->r.version = known ? arena_str(mem, r->version) : d->version;
+    f->r.model_digest = known ? arena_str(mem, r->model_digest) : d->model_digest;
+    str model = known ? r->model : d->model;
+    f->price = usage_price(f->snapshot, f->project, model.n ? model : d->name);
+    f->r.currency = f->price ? f->price->currency : (str){ 0 };
+    f->r.price_id = f->price ? f->price->id : (str){ 0 };
+    bool folds = f->engine->launched && !f->in.stream && f->operation != OP_EMBEDDING;
+    f->out.fold = folds ? fold_new(f->c) : NULL;
+}
+
 static void send_attempt(Flow *f) {
     const Snapshot *now =
         snapshot_take(); // the replica was picked from a picture at least this new
     const Replica *r =
         replica_of(deployment_by_id(now, f->deployment->id), ticket_replica(f->ticket));
+    take_replica(f, r);
     HttpHeader headers[4] = { { S("Content-Type"), S("application/json") },
                               { S("X-Request-Id"), f->c->request_id } };
     size_t n = 2;
@@ -261,13 +290,32 @@ static void send_attempt(Flow *f) {
     snapshot_give(now);
 }
 
+// The last attempt is settled, with the room of its own, when it is certain that another one
+// follows: else it is the request's last. What it left behind is forgotten, for nobody saw it.
+static bool start_over(Flow *f) {
+    RequestRecord *r = &f->r;
+    if (!usage_room(f->app)) return false;
+    if (!limiter_again(access_limiter(), f->key->id, &f->key->limits, r->reserved_nano,
+                       r->cost_nano, f->start_ms)) {
+        usage_room_back(f->app);
+        return false;
+    }
+    usage_settle(f->app, r);
+    stream_close(f);
+    f->out = (Answer){ 0 };
+    f->c->failure = (Failure){ 0 };
+    r->error_class = r->error_reason = r->finish_reason = r->response_id = (str){ 0 };
+    f->lost = false;
+    return true;
+}
+
 Verdict stage_attempt(Flow *f) {
+    if (!f->attempt) flow_describe(f);
+    else if (!start_over(f)) return VERDICT_FAIL; // why the last attempt failed
     f->r.stage_us[STAGE_QUEUE] = (now_ns(f) - f->queue_ns) / 1000;
     buf_init(&f->out.whole, (size_t)setting_int(&gateway_settings[GW_ANSWER_MAX]));
+    buf_init(&f->out.held, HELD_MAX);
     sse_init(&f->out.sse, EVENT_MAX);
-    flow_describe(f);
-    bool folds = f->deployment->engine->launched && !f->in.stream && f->operation != OP_EMBEDDING;
-    if (folds) f->out.fold = fold_new(f->c);
     send_attempt(f);
     return VERDICT_WAIT;
 }

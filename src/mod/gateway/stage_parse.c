@@ -48,6 +48,7 @@ static err parse(Flow *f, str body) {
         return wrong(c, "stream", "true or false");
     in->stream = f->operation != OP_EMBEDDING && yyjson_is_true(stream);
     in->wants_timings = json_get_bool(in->root, "timings_per_token", false);
+    in->wants_progress = json_get_bool(in->root, "return_progress", false);
     in->wants_usage = json_get_bool(json_get(in->root, "stream_options"), "include_usage", false);
     return ERR_OK;
 }

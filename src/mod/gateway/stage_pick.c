@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // stage_pick.c - a slot of a replica, now or after a wait in the deployment's fair queue. Who waits
-// is told its place: in a header, and in SSE comments once the wait has lasted for a while.
+// is told its place: in a header, and in SSE comments once the wait has lasted for a while. A
+// request whose attempt failed comes here again, with the ticket that it holds.
 #include "mod/gateway/flow.h"
+
+enum { LOOK_MS = 1000 };
 
 static void stop_timer(Flow *f) {
     timer_free(f->timer);
@@ -44,37 +47,50 @@ static void late(Flow *f) {
     flow_fail(f);
 }
 
+static void say_place(Flow *f, int64_t now_ns) {
+    f->said_ns = now_ns;
+    flow_sse_begin(f);
+    exchange_sse_comment(f->x, arena_printf(f->c->mem, "queue position %lld",
+                                            (long long)ticket_position(f->ticket)));
+}
+
+// Until its place is due to be told, a failed replica may be forgiven, or its time is over.
+static void wait_on(Flow *f, int64_t left_ms) {
+    int64_t ms = setting_int(&gateway_settings[GW_QUEUE_SAY]);
+    if (ms > LOOK_MS) ms = LOOK_MS;
+    timer_start(f->timer, ms < left_ms ? ms : left_ms);
+}
+
 static void still_waiting(void *arg) {
     Flow *f = arg;
-    int64_t waited_ms = (loop_now_ns(exchange_loop(f->x)) - f->queue_ns) / 1000000,
-            left_ms = f->deployment->queue_ms - waited_ms;
+    int64_t now_ns = loop_now_ns(exchange_loop(f->x)),
+            left_ms = f->deployment->queue_ms - (now_ns - f->queue_ns) / 1000000;
     if (left_ms <= 0) {
         late(f);
         return;
     }
-    if (f->in.stream) {
-        flow_sse_begin(f);
-        exchange_sse_comment(f->x, arena_printf(f->c->mem, "queue position %lld",
-                                                (long long)ticket_position(f->ticket)));
-    }
-    int64_t say_ms = setting_int(&gateway_settings[GW_QUEUE_SAY]);
-    timer_start(f->timer, say_ms < left_ms ? say_ms : left_ms);
+    int64_t say_ns = setting_int(&gateway_settings[GW_QUEUE_SAY]) * 1000000;
+    if (f->in.stream && now_ns - f->said_ns >= say_ns) say_place(f, now_ns);
+    line_look(f->ticket); // its turn, if this gives it one, comes through the loop
+    wait_on(f, left_ms);
+}
+
+static LineAnswer ask(Flow *f) {
+    LineCall call = { exchange_loop(f->x), turn, f, f->project, f->key->id };
+    return f->ticket ? line_other(f->ticket) : line_join(f->deployment, &call, &f->ticket);
 }
 
 Verdict stage_pick(Flow *f) {
-    f->queue_ns = loop_now_ns(exchange_loop(f->x));
-    LineCall call = { exchange_loop(f->x), turn, f, f->project, f->key->id };
-    switch (line_join(f->deployment, &call, &f->ticket)) {
+    f->queue_ns = f->said_ns = loop_now_ns(exchange_loop(f->x));
+    switch (ask(f)) {
     case LINE_GO: return VERDICT_NEXT;
-    case LINE_NONE: return flow_denied(f, none(f));
+    case LINE_NONE: return f->lost ? VERDICT_FAIL : flow_denied(f, none(f)); // lost: why is known
     case LINE_FULL: return flow_denied(f, full(f));
     case LINE_WAIT: break;
     }
     f->queue_position = ticket_position(f->ticket);
-    int64_t say_ms = setting_int(&gateway_settings[GW_QUEUE_SAY]),
-            most_ms = f->deployment->queue_ms;
     f->timer = timer_new(exchange_loop(f->x), still_waiting, f);
-    timer_start(f->timer, say_ms < most_ms ? say_ms : most_ms);
+    wait_on(f, f->deployment->queue_ms);
     return VERDICT_WAIT;
 }
 

@@ -6,7 +6,7 @@
 static const char *known_models(Flow *f) {
     const DeploymentEntry *const *all;
     size_t n = deployment_list(f->snapshot, f->project, &all), shown = n < 20 ? n : 20;
-    str *names = new(f->c->mem, str, shown + 1);
+    str *names = new (f->c->mem, str, shown + 1);
     for (size_t i = 0; i < shown; i++) names[i] = all[i]->name;
     return n ? arena_join(f->c->mem, names, shown, S(", ")).p : "none";
 }

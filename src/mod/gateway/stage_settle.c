@@ -55,7 +55,9 @@ Verdict stage_settle(Flow *f) {
     if (f->gone) r->error_class = S("cancelled");
     close_digest(f);
     if (under_way) {
-        attempt_close(f, outcome(f));
+        if (!f->lost) attempt_close(f, outcome(f));
+        r->outcome = outcome(f);
+        r->stage_us[STAGE_TOTAL] = (loop_now_ns(exchange_loop(f->x)) - f->start_ns) / 1000;
         usage_settle(f->app, r);
     } else if (f->has_room) {
         usage_room_back(f->app);

@@ -20,9 +20,9 @@ static bool replaced(const Asked *a, str key) {
 // exact count of tokens so far, and a stream even for an answer in one piece (fold_answer.c). All
 // else as the client sent it.
 err body_for_engine(Flow *f, struct evbuffer *out) {
-    const Engine *engine = f->deployment->engine;
+    const Engine *engine = f->engine;
     bool folds = f->out.fold != NULL, streams = f->in.stream || folds;
-    Asked a = { .rename = !str_eq(f->deployment->upstream_model, f->in.model),
+    Asked a = { .rename = !str_eq(f->upstream_model, f->in.model),
                 .usage = streams && engine->streams_usage && !f->in.wants_usage,
                 .timings = streams && engine->launched && !f->in.wants_timings,
                 .stream = folds };
@@ -40,7 +40,7 @@ err body_for_engine(Flow *f, struct evbuffer *out) {
         if (replaced(&a, json_str(key))) continue;
         json_key_str(&j, json_str(key)), json_put_val(&j, v);
     }
-    if (a.rename) json_kv_str(&j, "model", f->deployment->upstream_model);
+    if (a.rename) json_kv_str(&j, "model", f->upstream_model);
     if (a.usage) json_kv_raw(&j, "stream_options", S("{\"include_usage\":true}"));
     if (a.timings) json_kv_bool(&j, "timings_per_token", true);
     if (a.stream) json_kv_bool(&j, "stream", true);
@@ -174,12 +174,11 @@ str stream_event(Flow *f, str data) {
         return (str){ 0 };
     }
     if (only_usage && !f->in.wants_usage) return (str){ 0 };
-    return f->in.wants_timings || !f->deployment->engine->launched ? data
-                                                                   : without_timings(c, data);
+    return f->in.wants_timings || !f->engine->launched ? data : without_timings(c, data);
 }
 
 void stream_close(Flow *f) {
-    buf_done(&f->out.whole), buf_done(&f->out.content);
+    buf_done(&f->out.whole), buf_done(&f->out.held), buf_done(&f->out.content);
     sse_done(&f->out.sse);
     EVP_MD_CTX_free(f->out.digest);
     f->out.digest = NULL;
