@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// access.c - who may do what. The descriptor; the first start; what may be given away; when keys
-// were last used. The request path's view of keys is access_key.c, the rows are access_table.c.
+// access.c - who may do what. The descriptor; the first start; when keys were last used. The request
+// path's view of keys is access_key.c, what may be given away access_right.c, the rows are
+// access_table.c.
 #include "mod/access/access_own.h"
 #include "base/log.h"
 #include "base/map.h"
@@ -45,16 +46,7 @@ const Module access_module = {
 // clang-format on
 REASONS_DEFINE(ACCESS_REASONS, access_reasons)
 
-// ---- giving
-err may_give(Ctx *c, Tx *tx, str role) {
-    Role r = { 0 };
-    if (c->who && c->who->kind == WHO_SYSTEM) return ERR_OK;
-    TRY(res_get(c, tx, &role_resource, role, &r));
-    for (size_t i = 0; i < r.permissions_n; i++)
-        TRY(require(c, say_str(c, r.permissions[i]), role));
-    return ERR_OK;
-}
-
+// ---- first start
 static err seed_role(Ctx *c, Tx *tx, const RoleRow *row) {
     Role was = { 0 }, now = { 0 };
     err e = res_get(c, tx, &role_resource, str_z(row->name), &was);
@@ -63,7 +55,7 @@ static err seed_role(Ctx *c, Tx *tx, const RoleRow *row) {
     size_t n = 0;
     while (row->permissions[n]) n++;
     now.head.name = str_z(row->name), now.title = str_z(row->en), now.builtin = true;
-    now.permissions = new(c->mem, str, n + 1), now.permissions_n = n;
+    now.permissions = new (c->mem, str, n + 1), now.permissions_n = n;
     for (size_t i = 0; i < n; i++) now.permissions[i] = str_z(row->permissions[i]);
     return e ? res_create(c, tx, &role_resource, &now)
              : res_update(c, tx, &role_resource, &was, &now);
@@ -80,7 +72,6 @@ err roles_seed(Ctx *c, Tx *tx, str org) {
     return e;
 }
 
-// ---- first start
 static err seed_first(Ctx *c, Tx *tx, void *arg) {
     AdminKey *key = arg;
     Organisation org = { .head.name = S("default"), .title = S("Default") };
@@ -153,7 +144,7 @@ void access_key_used(str key_id, int64_t now_ms) {
     pthread_mutex_lock(&state.lock);
     LastUse *u = state.mem ? map_get(&state.used, key_id) : NULL;
     if (state.mem && !u) {
-        u = new(state.mem, LastUse, 1);
+        u = new (state.mem, LastUse, 1);
         u->id = arena_str(state.mem, key_id);
         map_set(&state.used, u->id, u);
     }
@@ -190,7 +181,7 @@ err used_flush(Ctx *c, void *arg) {
     Uses uses = { 0 };
     MapEntry *e;
     pthread_mutex_lock(&state.lock);
-    uses.at = new(c->mem, LastUse, state.used.live + 1);
+    uses.at = new (c->mem, LastUse, state.used.live + 1);
     for (size_t i = 0; map_each(&state.used, &i, &e);) {
         const LastUse *u = e->value;
         uses.at[uses.n++] = (LastUse){ arena_str(c->mem, u->id), u->at_ms };

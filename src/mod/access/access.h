@@ -40,6 +40,13 @@ extern const SnapshotPart access_part; // keys and projects
     X(LIMITED, "limit_reached",                                                                   \
       "API key {key} has reached its limit {limit} of {value}; it frees in {ms} ms",              \
       "API 密钥 {key} 已达到限制 {limit}（{value}），{ms} 毫秒后恢复")                            \
+    X(ORG_DENIED, "organisation_denied", "API key {key} does not belong to organisation {org}",   \
+      "API 密钥 {key} 不属于组织 {org}")                                                          \
+    X(ORG_UNKNOWN, "organisation_not_found", "there is no organisation {org} here",               \
+      "此处没有组织 {org}")                                                                       \
+    X(KEY_BOUND, "key_is_bound",                                                                  \
+      "API key {key} is bound by its own {field}: it cannot give any key more",                   \
+      "API 密钥 {key} 自身受 {field} 约束，不能授予更多")                                         \
     X(PROJECT_UNKNOWN, "project_not_found", "there is no project {project} here",                 \
       "此处没有项目 {project}")                                                                   \
     X(PROJECT_FULL, "project_not_empty", "project {project} still has {kind}: delete them first", \

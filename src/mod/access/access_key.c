@@ -72,7 +72,7 @@ static err keep_user(Loader *l, void *row) {
 }
 static err keep_member(Loader *l, void *row) {
     if (!(l->members_n & (l->members_n - 1))) { // doubles
-        Member *grown = new(l->c->mem, Member, l->members_n ? l->members_n * 2 : 1);
+        Member *grown = new (l->c->mem, Member, l->members_n ? l->members_n * 2 : 1);
         if (l->members_n) memcpy(grown, l->members, l->members_n * sizeof *grown);
         l->members = grown;
     }
@@ -122,6 +122,7 @@ static err write_api_key(Loader *l, void *row) {
     const ServiceAccount *a = map_get(&l->accounts, k->owner);
     const User *u = map_get(&l->users, k->owner);
     bool system = str_is(k->owner, "system");
+    if (u && !str_eq(u->head.org, k->head.org)) u = NULL; // a member there is nobody here
     if (k->disabled || (a && a->disabled) || (u && u->disabled) || (!a && !u && !system))
         return ERR_OK;
     Json *j = l->out;
@@ -153,7 +154,7 @@ static err write_api_key(Loader *l, void *row) {
 static err write_admin_key(Loader *l, void *row) {
     const AdminKey *k = row;
     const User *u = map_get(&l->users, k->user);
-    if (k->disabled || (u && u->disabled)) return ERR_OK;
+    if (k->disabled || (k->user.n && (!u || u->disabled))) return ERR_OK;
     const Head *owner = u ? &u->head : &k->head;
     write_head(l, &(KeyHead){ &k->head, k->admin_org, k->hash, owner->id, owner->name,
                               k->expires_at, "user" });
@@ -184,35 +185,16 @@ static err part_query(Ctx *c, Tx *tx, Json *out) {
 }
 
 // ---- compiled
-static const str *texts(Arena *mem, yyjson_val *list, size_t *out_n) {
-    str *out = new(mem, str, yyjson_arr_size(list) + 1);
+static Rights texts(Arena *mem, yyjson_val *list) {
+    Rights out = { new (mem, str, yyjson_arr_size(list) + 1), 0 };
     size_t i, n;
     yyjson_val *v;
-    *out_n = 0;
-    yyjson_arr_foreach(list, i, n, v) out[(*out_n)++] = json_str(v);
+    yyjson_arr_foreach(list, i, n, v) out.at[out.n++] = json_str(v);
     return out;
 }
 
-// Rights cut to scopes: what both cover. A right wider than a scope gives the scope, a scope wider
-// than a right gives the right.
-static void cut_rights(Arena *mem, KeyEntry *k, yyjson_val *rights, yyjson_val *scopes) {
-    size_t rights_n, scopes_n, n = 0;
-    const str *have = texts(mem, rights, &rights_n), *want = texts(mem, scopes, &scopes_n);
-    if (!scopes_n) {
-        k->permissions = have, k->permissions_n = rights_n;
-        return;
-    }
-    str *both = new(mem, str, rights_n * scopes_n + 1);
-    for (size_t i = 0; i < rights_n; i++)
-        for (size_t s = 0; s < scopes_n; s++) {
-            if (permission_covers(have[i], want[s])) both[n++] = want[s];
-            else if (permission_covers(want[s], have[i])) both[n++] = have[i];
-        }
-    k->permissions = both, k->permissions_n = n;
-}
-
 static void compile_key(Arena *mem, AccessView *v, yyjson_val *in) {
-    KeyEntry *k = new(mem, KeyEntry, 1);
+    KeyEntry *k = new (mem, KeyEntry, 1);
     *k = (KeyEntry){ .id = json_get_str(in, "id"),
                      .name = json_get_str(in, "name"),
                      .org = json_get_str(in, "org"),
@@ -225,14 +207,16 @@ static void compile_key(Arena *mem, AccessView *v, yyjson_val *in) {
     json_get_i64(in, "rpm", &k->limits.requests_per_minute);
     json_get_i64(in, "concurrency", &k->limits.concurrency);
     json_get_i64(in, "money", &k->limits.money_per_day);
-    cut_rights(mem, k, json_get(in, "rights"), json_get(in, "scopes"));
+    Rights rights =
+        rights_cut(mem, texts(mem, json_get(in, "rights")), texts(mem, json_get(in, "scopes")));
+    k->permissions = rights.at, k->permissions_n = rights.n;
     map_set(&v->keys, json_get_str(in, "hash"), k);
 }
 
 static void compile_projects(Arena *mem, AccessView *v, yyjson_val *list) {
     size_t i, n;
     yyjson_val *in;
-    v->all = new(mem, ProjectEntry, yyjson_arr_size(list) + 1);
+    v->all = new (mem, ProjectEntry, yyjson_arr_size(list) + 1);
     yyjson_arr_foreach(list, i, n, in) {
         ProjectEntry *p = &v->all[v->all_n++];
         *p = (ProjectEntry){
@@ -250,7 +234,7 @@ static void view_done(void *arg) {
 }
 
 static err part_compile(Ctx *c, Arena *mem, yyjson_val *in, void **out) {
-    AccessView *v = new(mem, AccessView, 1);
+    AccessView *v = new (mem, AccessView, 1);
     uint64_t seed;
     os_random(c->os, &seed, sizeof seed);
     map_init(&v->keys, seed), map_init(&v->projects, seed), map_init(&v->orgs, seed);
@@ -258,7 +242,7 @@ static err part_compile(Ctx *c, Arena *mem, yyjson_val *in, void **out) {
     size_t i, n;
     yyjson_val *each_in;
     yyjson_arr_foreach(json_get(in, "orgs"), i, n, each_in) {
-        str *id = new(mem, str, 1);
+        str *id = new (mem, str, 1);
         *id = json_get_str(each_in, "id");
         map_set(&v->orgs, json_get_str(each_in, "name"), id), map_set(&v->orgs, *id, id);
     }
@@ -277,11 +261,22 @@ static str sent_key(const HttpRequest *r) {
     return http_header(r, "x-api-key");
 }
 
-static str asked_org(const AccessView *v, const HttpRequest *r) {
+// The organisation that the key is of, or that the system's key asks to act in. A key of one that
+// names another is refused; OpenAI's header is then left alone: its clients send it everywhere.
+static err choose_org(Ctx *c, const AccessView *v, const KeyEntry *k, const HttpRequest *r,
+                      str *out) {
     str name = http_header(r, "lathe-organisation");
-    if (!name.p) name = http_header(r, "openai-organization");
-    const str *id = name.n ? map_get(&v->orgs, name) : NULL;
-    return id ? *id : (str){ 0 };
+    *out = k->org;
+    if (!name.p && !k->org.n) name = http_header(r, "openai-organization");
+    if (!name.n) return ERR_OK;
+    const str *id = map_get(&v->orgs, name);
+    if (k->org.n && id && str_eq(*id, k->org)) return ERR_OK;
+    if (k->org.n)
+        return fail(c, ERR_DENIED, R_ORG_DENIED, "key", say_str(c, k->name), "org",
+                    say_str(c, name));
+    if (!id) return fail(c, ERR_NOTFOUND, R_ORG_UNKNOWN, "org", say_str(c, name));
+    *out = *id;
+    return ERR_OK;
 }
 
 static const ProjectEntry *find_project(const AccessView *v, str org, str id_or_name) {
@@ -298,8 +293,9 @@ static const ProjectEntry *find_project(const AccessView *v, str org, str id_or_
 
 static err choose_project(Ctx *c, const AccessView *v, const KeyEntry *k, const HttpRequest *r,
                           str *out_org, str *out_project) {
-    str asked = request_project(r), org = k->org.n ? k->org : asked_org(v, r);
+    str asked = request_project(r), org;
     const ProjectEntry *p = NULL;
+    TRY(choose_org(c, v, k, r, &org));
     if (k->project.n) {
         p = map_get(&v->projects, k->project);
         if (asked.n && !str_eq(asked, k->project) && !(p && str_eq(asked, p->name)))
@@ -333,6 +329,17 @@ static err find_key(Ctx *c, const AccessView *v, const HttpRequest *r, const Key
     return ERR_OK;
 }
 
+// A key that reaches for another's place leaves a mark in its own.
+static err denied_place(Ctx *c, const KeyEntry *k, const HttpRequest *r, err e) {
+    App *app = app_of(c);
+    if (e != ERR_DENIED || !app->audit_denied) return e;
+    Identity *who = new (c->mem, Identity, 1);
+    *who = access_identity(k);
+    c->who = who, c->org = k->org, c->project = k->project;
+    app->audit_denied(c, "another place", r->path);
+    return e;
+}
+
 err access_key(Ctx *c, const Snapshot *s, const HttpRequest *r, const KeyEntry **out,
                str *out_project) {
     const AccessView *v = snapshot_get(s, &access_part);
@@ -344,7 +351,8 @@ err access_key(Ctx *c, const Snapshot *s, const HttpRequest *r, const KeyEntry *
         if (app->audit_denied) app->audit_denied(c, "identify", r->peer);
         return e;
     }
-    TRY(choose_project(c, v, k, r, &org, out_project));
+    e = choose_project(c, v, k, r, &org, out_project);
+    if (e) return denied_place(c, k, r, e);
     c->org = org;
     *out = k;
     return ERR_OK;
@@ -364,7 +372,7 @@ err access_identify(Ctx *c, const HttpRequest *r, bool on_loop) {
     (void)on_loop;
     arena_defer(c->mem, give, (void *)(uintptr_t)s);
     TRY(access_key(c, s, r, &k, &project));
-    Identity *who = new(c->mem, Identity, 1);
+    Identity *who = new (c->mem, Identity, 1);
     *who = access_identity(k);
     c->who = who, c->project = project;
     access_key_used(k->id, os_wall_ms(c->os));

@@ -66,7 +66,16 @@ void key_make(Ctx *c, str *out_key, str *out_hint, str *out_hash);
 str key_hash(Ctx *c, str key); // SHA-256, hex
 err first_start(Ctx *c);       // organisation, project, admin, key file: when there is none
 err roles_seed(Ctx *c, Tx *tx, str org); // the built-in ones of every module, as rows
-err may_give(Ctx *c, Tx *tx, str role);  // one may not give away what one does not have
+// Permissions, cut to a key's scopes; no scopes: all of them.
+typedef struct Rights {
+    str *at;
+    size_t n;
+} Rights;
+Rights rights_cut(Arena *mem, Rights have, Rights scopes);
+err may_give(Ctx *c, Tx *tx, str role); // one may not give away what one does not have
+err api_key_check(Ctx *c, Tx *tx, const void *old, void *now);
+err admin_key_check(Ctx *c, Tx *tx, const void *old, void *now);
+err user_check(Ctx *c, Tx *tx, const void *old, void *now);
 err access_identify(Ctx *c, const HttpRequest *r, bool on_loop);
 err used_flush(Ctx *c, void *arg); // worker: last uses into SQL
 #endif

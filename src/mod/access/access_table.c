@@ -121,51 +121,11 @@ static err account_check(Ctx *c, Tx *tx, const void *old, void *now) {
     return ERR_OK;
 }
 
-// A key carries its owner's rights: who makes, changes or rotates it could give them to themselves.
-static err may_hold(Ctx *c, Tx *tx, const ApiKey *k) {
-    if (!k->service_account.n) {
-        bool own = c->who && str_eq(c->who->id, k->owner);
-        return own ? ERR_OK : require(c, "*", k->owner);
-    }
-    ServiceAccount account = { 0 };
-    TRY(res_get(c, tx, &service_account_resource, k->service_account, &account));
-    for (size_t i = 0; i < account.roles_n; i++) TRY(may_give(c, tx, account.roles[i]));
-    return ERR_OK;
-}
-
-static err api_key_check(Ctx *c, Tx *tx, const void *old, void *now) {
-    ApiKey *k = now;
-    if (!k) return ERR_OK;
-    if (!old)
-        k->owner = k->service_account.n ? k->service_account : c->who ? c->who->id : (str){ 0 };
-    TRY(may_hold(c, tx, k));
-    if (!old) key_make(c, &k->key, &k->hint, &k->hash);
-    return ERR_OK;
-}
-
 static err api_key_rotate(Ctx *c, Tx *tx, void *row, const void *input, str *out_job) {
     ApiKey *k = row;
     (void)tx, (void)input, (void)out_job;
     key_make(c, &k->key, &k->hint, &k->hash);
     return ERR_OK;
-}
-
-static err admin_key_check(Ctx *c, Tx *tx, const void *old, void *now) {
-    static SQL(
-        admin_keys_left,
-        "SELECT COUNT(*) FROM admin_keys WHERE id <> $1 AND disabled = 0 AND admin_org IS NULL AND "
-        "(expires_at IS NULL OR expires_at > $2)");
-    AdminKey *k = now;
-    const AdminKey *was = old;
-    if (!old) {
-        key_make(c, &k->key, &k->hint, &k->hash);
-        return ERR_OK;
-    }
-    bool ends = !k || k->disabled || k->expires_at;
-    if (!ends || was->admin_org.n) return ERR_OK;
-    Rows *rows;
-    TRY(db_one(c, tx, &rows, &admin_keys_left, (Val[]){ V(was->head.id), V(tx_now_ms(tx)) }, 2));
-    return col_int(rows, 0) ? ERR_OK : fail(c, ERR_CONFLICT, R_LAST_ADMIN);
 }
 
 static err organisation_stage(Ctx *c, Tx *tx, const void *old, const void *now) {
@@ -215,8 +175,8 @@ const Resource project_resource = {
 const Resource user_resource = {
     .name = "user", .plural = "users", .prefix = "user", .scope = SCOPE_ORG,
         .flags = RES_IN_SNAPSHOT,
-    .size = sizeof(User), .fields = user_rows, .notify = snapshot_wake, .en = "A person",
-        .zh = "用户" };
+    .size = sizeof(User), .fields = user_rows, .check = user_check, .notify = snapshot_wake,
+    .en = "A person", .zh = "用户" };
 const Resource role_resource = {
     .name = "role", .plural = "roles", .prefix = "role", .scope = SCOPE_ORG,
         .flags = RES_IN_SNAPSHOT,
