@@ -3,6 +3,7 @@
 
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import pathlib
@@ -42,12 +43,83 @@ class Answer:
         return json.loads(self.body)
 
 
+# ---- what really lies in the database, past the program
+
+
+class SqliteFile:
+    def __init__(self, data):
+        self.path, self.env = data / "lathe.db", {}
+
+    def rows(self, sql, *values):
+        with contextlib.closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=20)) as db:
+            db.row_factory = sqlite3.Row
+            return [dict(r) for r in db.execute(sql, values)]
+
+    def run(self, script):
+        with contextlib.closing(sqlite3.connect(self.path)) as db:
+            db.executescript(script)
+
+    def save(self):
+        """While no server runs; restore brings it back."""
+        return self.path.read_bytes()
+
+    def restore(self, saved):
+        self.path.write_bytes(saved)
+
+    def text(self):
+        """All that is stored, as bytes."""
+        return b"".join(p.read_bytes() for p in self.path.parent.glob("lathe.db*"))
+
+
+class PostgresSchema:
+    """A schema of its own on the server that test/postgres-run started."""
+
+    def __init__(self):
+        self.server, self.name = os.environ["LATHE_TEST_POSTGRES"], f"t{os.getpid()}_{next(_schemas)}"
+        self.env = {"LATHE_DB_URL": f"{self.server}&options=-csearch_path%3D{self.name}"}
+        self.run(f"CREATE SCHEMA {self.name}")
+
+    def _program(self, *words, text=None):
+        r = subprocess.run(words, input=text, capture_output=True, text=True, timeout=60, check=False)
+        assert r.returncode == 0, r.stderr
+        return r.stdout
+
+    def rows(self, sql, *values):
+        for v in values:
+            sql = sql.replace("?", str(v) if isinstance(v, int) else "'" + v.replace("'", "''") + "'", 1)
+        out = self._program("psql", "-qAtX", "-v", "ON_ERROR_STOP=1", self.env["LATHE_DB_URL"],
+                            text=f"SELECT COALESCE(json_agg(t), '[]') FROM ({sql}) t")
+        return json.loads(out)
+
+    def run(self, script):
+        self._program("psql", "-qX", "-v", "ON_ERROR_STOP=1", self.env["LATHE_DB_URL"], text=script)
+
+    def save(self):
+        return self.text().decode()
+
+    def restore(self, saved):
+        self.run(f"DROP SCHEMA {self.name} CASCADE")
+        self.run(saved)
+
+    def text(self):
+        return self._program("pg_dump", "-n", self.name, self.server).encode()
+
+
+_schemas = itertools.count(1)
+
+
+def database_for(data):
+    """LATHE_TEST_DATABASE: sqlite (a file in the data folder) or postgres."""
+    return PostgresSchema() if os.environ.get("LATHE_TEST_DATABASE") == "postgres" else SqliteFile(data)
+
+
 class Server:
     """One `lathe serve`, with the administrator's key."""
 
     def __init__(self, data, env=None):
         self.data = pathlib.Path(data)
-        self.env = {**os.environ, "HOME": str(self.data.parent), **(env or {})}  # it leaves its address there
+        self.database = database_for(self.data)
+        self.env = {**os.environ, "HOME": str(self.data.parent), **self.database.env, **(env or {})}  # it leaves its address there
         self.process = None
 
     def start(self, *flags):
@@ -142,10 +214,7 @@ class Server:
         assert self.call("GET", "/lathe/v1/usage_totals").status == 200
 
     def rows(self, sql, *values):
-        """Straight from the database file: what really lies there."""
-        with contextlib.closing(sqlite3.connect(f"file:{self.data}/lathe.db?mode=ro", uri=True, timeout=20)) as db:
-            db.row_factory = sqlite3.Row
-            return [dict(r) for r in db.execute(sql, values)]
+        return self.database.rows(sql, *values)
 
     def end(self):
         """Everything that was started ends: deployments, then the server."""

@@ -3,7 +3,6 @@
 
 import json
 import os
-import sqlite3
 import subprocess
 
 import pytest
@@ -128,7 +127,7 @@ def test_secrets_are_never_shown(server):
     for body in (server.call("GET", "/lathe/v1/secrets/token").body, server.call("GET", "/lathe/v1/secrets").body,
                  server.call("GET", f"/lathe/v1/audit_entries?subject={made['id']}").body):
         assert b"hunter2" not in body
-    assert not any(b"hunter2" in p.read_bytes() for p in server.data.glob("lathe.db*"))
+    assert b"hunter2" not in server.database.text()
 
 
 def test_a_second_server_on_the_same_folder_says_so(server):
@@ -151,16 +150,13 @@ def test_audit_verify_finds_a_changed_a_missing_and_a_cut_row(server, tmp_path):
             s.make("service_accounts", name=f"a{i}")
         wait_for("a checkpoint", 5, lambda: True if (s.data / "audit" / "checkpoint.json").exists() else None)
         s.stop()                                              # writes the last checkpoint
-        db = s.data / "lathe.db"
-        whole = db.read_bytes()
+        whole = s.database.save()
         for harm, what in [("UPDATE audit_entries SET verb = 'read' WHERE seq = 2", "changed"),
                            ("DELETE FROM audit_entries WHERE seq = 3", "missing"),
                            ("DELETE FROM audit_entries WHERE seq = 5; UPDATE audit_head SET seq = 4, hash = (SELECT hash FROM "
                             "audit_entries WHERE seq = 4) WHERE chain LIKE 'project/%'", "tail was cut")]:
-            db.write_bytes(whole)
-            with sqlite3.connect(db) as c:
-                c.executescript(harm)
-            c.close()
+            s.database.restore(whole)
+            s.database.run(harm)
             report = _verify_stopped(s)
             assert not report["ok"] and any(what in f["what"] for f in report["faults"]), (harm, report)
 
@@ -178,7 +174,7 @@ class _own:
 
 
 def _verify_stopped(s):
-    r = subprocess.run([LATHE, "audit", "verify", "--data", str(s.data), "-o", "json"], capture_output=True, text=True, timeout=60,
-                       check=False)
+    r = subprocess.run([LATHE, "audit", "verify", "--data", str(s.data), "-o", "json"], env=s.env, capture_output=True, text=True,
+                       timeout=60, check=False)
     assert r.returncode == 5, r
     return json.loads(r.stdout)

@@ -1,17 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 // audit_cli.c - `lathe audit verify [--data DIR]`: asks the server, or reads a stopped server's
-// folder itself and so needs to trust nobody: the chains from its database, the checkpoint and the
-// key that signed it from its audit folder.
+// folder itself and so needs to trust nobody: the chains from its database (in the folder, or where
+// LATHE_DB_URL says), the checkpoint and the key that signed it from its audit folder.
 #include "base/log.h"
 #include "mod/audit/audit_own.h"
 #include "res/cli.h"
 
+// To open a file of SQLite that is not there would make one.
+static err database_of(Ctx *c, str data, str *out_url) {
+    const char *set = os_env(c->os, "LATHE_DB_URL");
+    PathInfo info;
+    *out_url = str_z(set ? set : "");
+    if (out_url->n) return ERR_OK;
+    *out_url = arena_printf(c->mem, "sqlite:" STR_FMT "/lathe.db", STR_ARG(data));
+    return path_info(c, arena_printf(c->mem, STR_FMT "/lathe.db", STR_ARG(data)), &info);
+}
+
 static err verify_folder(Cli *cli, str data, str *out_json) {
     Ctx *c = cli->c;
     App app = { .modules = cli->modules, .os = c->os, .data_dir = data };
-    DbConfig config = { .url = arena_printf(c->mem, "sqlite:" STR_FMT "/lathe.db", STR_ARG(data)) };
-    PathInfo info;
-    TRY(path_info(c, arena_printf(c->mem, STR_FMT "/lathe.db", STR_ARG(data)), &info));
+    DbConfig config = { 0 };
+    TRY(database_of(c, data, &config.url));
     TRY(db_open(c, &config, &app.db));
     c->app = &app, c->db = app.db;
     err e = checkpoint_open(c);
@@ -49,7 +58,7 @@ static int verify(Cli *cli, int argc, char **argv) {
 // clang-format off
 const CliVerb audit_verbs[] = {
     { "audit", "verify", "[--data DIR]", verify,
-      "Prove every chain; --data reads a stopped server's folder", "校验审计链；--data 直接读取已停止服务器的目录" },
+      "Prove every chain; --data reads a stopped server's folder, LATHE_DB_URL its database", "校验审计链；--data 直接读取已停止服务器的目录，LATHE_DB_URL 指定其数据库" },
     { 0 }
 };
 // clang-format on
