@@ -293,7 +293,7 @@ static err read_line(Plan *p, bool *out_no_wait) {
     Cli *cli = p->cli;
     Ctx *c = cli->c;
     p->file = cli_option(cli, "file"), p->path = cli_option(cli, "path");
-    p->url = cli->url, cli->url = (str){ 0 }; // --url is the model's here; LATHE_URL the server's
+    p->url = cli_option(cli, "url"); // the model's; --server is the server's
     p->sha256 = cli_option(cli, "sha256"), p->upload = cli_option(cli, "upload");
     *out_no_wait = cli_flag(cli, "no-wait");
     p->name = cli_word(cli);
