@@ -22,3 +22,12 @@ void app_ctx_free(Ctx *c) {
     arena_free(c->mem);
     mem_free(c);
 }
+
+const char *res_lang(Os *os) {
+    static const char *const names[] = { "LC_ALL", "LC_MESSAGES", "LANG" };
+    for (size_t i = 0; i < countof(names); i++) {
+        const char *lang = os_env(os, names[i]);
+        if (lang && *lang) return strncmp(lang, "zh", 2) ? "en" : "zh";
+    }
+    return "en";
+}

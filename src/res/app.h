@@ -47,6 +47,7 @@ typedef struct App {
 } App;
 static inline App *app_of(const Ctx *c) { return c->app; }
 size_t app_loop_index(const App *app, const Loop *l);
+const char *res_lang(Os *os); // of this process's user, by LC_ALL, LC_MESSAGES, LANG: "zh" or "en"
 
 // A call of the program itself (reconcilers, start-up, timers): Ctx with its own arena and
 // identity_system. Free with app_ctx_free.

@@ -16,7 +16,7 @@ static void take_out(Cli *cli, int at, int n) {
 }
 
 static bool is_option(const char *arg, const char *name) {
-    if (!strcmp(name, "o") || !strcmp(name, "f")) return arg[0] == '-' && !strcmp(arg + 1, name);
+    if (!name[1]) return arg[0] == '-' && !strcmp(arg + 1, name);
     return !strncmp(arg, "--", 2) && !strcmp(arg + 2, name);
 }
 
@@ -41,13 +41,40 @@ str cli_option(Cli *cli, const char *name) {
     return (str){ 0 };
 }
 
+err cli_value(Cli *cli, const char *name, str *out) {
+    int before = cli->argc;
+    bool joined = false; // --name=VALUE is one word with its value
+    for (int i = 0; i < cli->argc; i++) {
+        const char *equals = strchr(cli->argv[i], '=');
+        size_t n = equals ? (size_t)(equals - cli->argv[i]) : 0;
+        joined |= n == strlen(name) + 2 && !strncmp(cli->argv[i] + 2, name, n - 2);
+    }
+    *out = cli_option(cli, name);
+    if (!out->p || joined || before - cli->argc == 2) return ERR_OK;
+    const char *dashes = name[1] ? "--" : "-";
+    return fail(cli->c, ERR_INVALID, R_CLI_BARE, "word", say(cli->c, "%s%s", dashes, name));
+}
+
 bool cli_flag(Cli *cli, const char *name) {
-    for (int i = 0; i < cli->argc; i++)
+    for (int i = 0; i < cli->argc && strcmp(cli->argv[i], "--") != 0; i++)
         if (is_option(cli->argv[i], name)) {
             take_out(cli, i, 1);
             return true;
         }
     return false;
+}
+
+err cli_read(Cli *cli, str path, size_t max, str *out) {
+    if (!str_is(path, "-")) return file_read_all(cli->c, path, max, out);
+    char piece[4096];
+    size_t n;
+    Buf b;
+    buf_init(&b, max);
+    while (!b.full && (n = fread(piece, 1, sizeof piece, stdin)) > 0) buf_add(&b, str_n(piece, n));
+    bool full = b.full;
+    *out = arena_str(cli->c->mem, buf_str(&b));
+    buf_done(&b);
+    return full ? fail(cli->c, ERR_TOOLARGE, R_CLI_LONG, "max", say(cli->c, "%zu", max)) : ERR_OK;
 }
 
 str cli_word(Cli *cli) {
@@ -66,14 +93,19 @@ str cli_word(Cli *cli) {
 
 err cli_done(Cli *cli) {
     if (!cli->argc) return ERR_OK;
-    return fail(cli->c, ERR_INVALID, R_CLI_WORD, "word", cli->argv[0], "noun", "");
+    return fail(cli->c, ERR_INVALID, R_CLI_WORD, "word", cli->argv[0], "noun", cli_topic(cli));
 }
+
+const char *cli_topic(Cli *cli) { return cli->noun ? say(cli->c, " %s", cli->noun) : ""; }
 
 static err read_globals(Cli *cli) {
     static const char *const shows[] = { "table", "json", "yaml", "name" };
-    str show = cli_option(cli, "o");
-    cli->url = cli_option(cli, "server"), cli->key = cli_option(cli, "key");
-    cli->project = cli_option(cli, "project"), cli->org = cli_option(cli, "org");
+    str show;
+    TRY(cli_value(cli, "o", &show));
+    TRY(cli_value(cli, "server", &cli->url));
+    TRY(cli_value(cli, "key", &cli->key));
+    TRY(cli_value(cli, "project", &cli->project));
+    TRY(cli_value(cli, "org", &cli->org));
     cli->wait = cli_flag(cli, "wait"), cli->dry_run = cli_flag(cli, "dry-run");
     cli->show = SHOW_TABLE;
     for (size_t i = 0; i < countof(shows); i++)
@@ -103,22 +135,22 @@ static const Route *find_route(Cli *cli, str noun, str verb) {
     return NULL;
 }
 
-static err unknown_word(Cli *cli, str noun) {
-    const char *nearest = "help";
-    unsigned best = UINT_MAX;
-    for (size_t i = 0; i < tables_count(); i++) {
-        unsigned d = str_distance(noun, str_z(table_at(i)->r->name));
-        if (d < best) best = d, nearest = table_at(i)->r->name;
-    }
-    for (const Module *const *m = cli->modules; *m; m++)
-        for (const CliVerb *v = (*m)->verbs; v && v->noun; v++) {
-            unsigned d = str_distance(noun, str_z(v->noun));
-            if (d < best) best = d, nearest = v->noun;
-        }
-    return fail(cli->c, ERR_INVALID, R_CLI_VERB, "word", say_str(cli->c, noun), "nearest", nearest);
+static int unknown_noun(Cli *cli, str noun) {
+    return cli_fail(cli, fail(cli->c, ERR_INVALID, R_CLI_VERB, "word", say_str(cli->c, noun),
+                              "nearest", cli_nearest(cli, (str){ 0 }, noun), "noun", ""));
 }
 
-static const Resource *find_noun(Cli *cli, str noun) {
+int cli_unknown_verb(Cli *cli, str noun, str verb) {
+    Ctx *c = cli->c;
+    const char *nearest = cli_nearest(cli, noun, verb);
+    if (!nearest) return unknown_noun(cli, noun);
+    cli->noun = arena_z(c->mem, noun);
+    return cli_fail(cli, fail(c, ERR_INVALID, R_CLI_VERB, "word",
+                              say(c, "%s %s", cli->noun, say_str(c, verb)), "nearest",
+                              say(c, "%s %s", cli->noun, nearest), "noun", cli_topic(cli)));
+}
+
+const Resource *cli_resource_of(Cli *cli, str noun) {
     const char *z = arena_z(cli->c->mem, noun);
     for (char *p = (char *)(uintptr_t)z; *p; p++)
         if (*p == '-') *p = '_';
@@ -127,7 +159,9 @@ static const Resource *find_noun(Cli *cli, str noun) {
 
 static int dispatch(Cli *cli) {
     str noun = cli_word(cli);
+    if (!noun.n && cli->argc) return cli_fail(cli, cli_done(cli));
     if (!noun.n || str_is(noun, "help")) return cli_help(cli, cli_word(cli));
+    cli->noun = arena_z(cli->c->mem, noun);
     if (str_is(noun, "apply") || str_is(noun, "diff")) return cli_apply(cli, str_is(noun, "diff"));
     str verb = { 0 };
     for (int i = 0; i < cli->argc && !verb.p; i++)
@@ -137,9 +171,10 @@ static int dispatch(Cli *cli) {
     if (own ? own->verb != NULL : route && strchr(route->cli, ' ')) cli_word(cli);
     if (own) return own->run(cli, cli->argc, cli->argv);
     if (route) return cli_route(cli, route);
-    const Resource *r = find_noun(cli, noun);
-    if (!r) return cli_fail(cli, unknown_word(cli, noun));
+    const Resource *r = cli_resource_of(cli, noun);
+    if (!verb.n && cli->argc) return cli_fail(cli, cli_done(cli));
     if (!verb.n) return cli_help(cli, noun);
+    if (!r) return cli_unknown_verb(cli, noun, verb);
     cli_word(cli);
     return cli_resource(cli, r, verb);
 }
@@ -148,15 +183,16 @@ int cli_main(int argc, char **argv, const Module *const *mods) {
     Cli cli = { .modules = mods };
     Ctx c;
     ctx_init(&c, arena_new(), os_real());
-    const char *lang = os_env(c.os, "LANG");
-    c.lang = lang && !strncmp(lang, "zh", 2) ? "zh" : "en";
+    c.lang = res_lang(c.os);
     cli.c = &c, cli.argc = argc - 1, cli.argv = argv + 1;
     tables_init(mods);
     int status;
-    if (argc > 1 && !strcmp(argv[1], "completion"))
+    if (argc > 1 && !strcmp(argv[1], "--version")) argv[1] = (char *)(uintptr_t) "version";
+    cli.noun = argc > 1 && !strcmp(argv[1], "completion") ? argv[1] : NULL;
+    if (cli.noun && (argc == 2 || argv[2][0] != '-'))
         status = cli_completion(&cli, argc - 2, argv + 2);
     else {
-        if (cli_flag(&cli, "help")) status = cli_help(&cli, cli_word(&cli));
+        if (cli_flag(&cli, "help") || cli_flag(&cli, "h")) status = cli_help(&cli, cli_word(&cli));
         else {
             err e = read_globals(&cli);
             status = e ? cli_fail(&cli, e) : dispatch(&cli);

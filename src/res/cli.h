@@ -19,6 +19,8 @@ typedef struct Cli {
     bool wait, dry_run, prune, connected;
     int argc; // what is left of the line: options taken out
     char **argv;
+    const char *noun;  // what the line is about, for `lathe help NOUN`; NULL: not known yet
+    const char *where; // put before a failure's sentence: a file and its document; NULL: nothing
 } Cli;
 
 // One call, answered whole. Statuses of 400 and above are failures with the server's own words (the
@@ -42,9 +44,17 @@ bool cli_tty(int fd);
 // --name VALUE, --name=VALUE or a bare --name (value "true") out of argv; the rest stays in order.
 // Absent string when it is not there.
 str cli_option(Cli *cli, const char *name);
+err cli_value(Cli *cli, const char *name, str *out); // the same, but a bare --name is refused
 bool cli_flag(Cli *cli, const char *name);
 str cli_word(Cli *cli); // the next positional one; absent at the end
+err cli_read(Cli *cli, str path, size_t max, str *out); // a file whole; "-": stdin
 err cli_done(Cli *cli); // ERR_INVALID when something is left over, naming it
+// The verb of noun that is nearest to word, or, noun absent, the nearest noun; NULL: noun has none.
+const char *cli_nearest(Cli *cli, str noun, str word);
+unsigned cli_distance(str a, str b); // of edits; a first letter in common breaks a tie
+int cli_unknown_verb(Cli *cli, str noun, str verb);  // says so, with the nearest
+const Resource *cli_resource_of(Cli *cli, str noun); // api-key is api_key; NULL: no resource
+const char *cli_topic(Cli *cli); // " deployment" or "": what follows `lathe help` in a failure
 
 void cli_print(Cli *cli, str json,
                const char *const
@@ -62,18 +72,37 @@ int cli_help(Cli *cli, str noun);
 int cli_completion(Cli *cli, int argc, char **argv);
 err cli_yaml(Ctx *c, str text, str **out_docs, size_t *out_n); // YAML documents as JSON texts
 
-#define CLI_REASONS(X)                                                                         \
-    X(CLI_WORD, "unexpected_argument", "{word} is not expected here; see `lathe help {noun}`", \
-      "此处不应出现 {word}；参见 `lathe help {noun}`")                                         \
-    X(CLI_VERB, "unknown_command", "there is no command {word}; the nearest is {nearest}",     \
-      "没有命令 {word}；最接近的是 {nearest}")                                                 \
-    X(CLI_MISSING, "argument_missing", "{what} is missing", "缺少 {what}")                     \
-    X(CLI_SERVER, "no_server",                                                                 \
-      "no server found: start one with `lathe serve`, or set LATHE_URL and LATHE_API_KEY",     \
-      "未找到服务器：请运行 `lathe serve`，或设置 LATHE_URL 与 LATHE_API_KEY")                 \
-    X(CLI_ANSWER, "server_said", "{message}", "{message}")                                     \
-    X(CLI_YAML, "bad_yaml", "{path} line {line}: {why}", "{path} 第 {line} 行：{why}")         \
-    X(CLI_STATE, "not_reached", "{kind} {name} is {state}: {why}",                             \
+// clang-format off
+#define CLI_REASONS(X) \
+    X(CLI_WORD, "unexpected_argument", "{word} is not expected here; see `lathe help{noun}`", \
+      "此处不应出现 {word}；参见 `lathe help{noun}`") \
+    X(CLI_FLAG, "unknown_flag", \
+      "there is no flag {word} here; the nearest is {nearest}; see `lathe help{noun}`", \
+      "没有参数 {word}；最接近的是 {nearest}；参见 `lathe help{noun}`") \
+    X(CLI_BARE, "flag_without_value", "{word} needs a value after it", "{word} 之后需要一个值") \
+    X(CLI_VERB, "unknown_command", \
+      "there is no `lathe {word}`; the nearest is `lathe {nearest}`; see `lathe help{noun}`", \
+      "没有 `lathe {word}`；最接近的是 `lathe {nearest}`；参见 `lathe help{noun}`") \
+    X(CLI_MISSING, "argument_missing", "{what} is missing", "缺少 {what}") \
+    X(CLI_CONNECT, "server_unreachable", \
+      "no server answers at {url} ({why}): is `lathe serve` running there? --server or LATHE_URL" \
+      " says where else to look", \
+      "{url} 没有服务器应答（{why}）：`lathe serve` 是否在运行？可用 --server 或 LATHE_URL 另行指定") \
+    X(CLI_URL, "bad_server_url", \
+      "{url} is not the address of a server: http://HOST:PORT or unix:PATH", \
+      "{url} 不是服务器地址：应为 http://HOST:PORT 或 unix:PATH") \
+    X(CLI_SERVER, "no_server", \
+      "no server found: start one with `lathe serve`, or set LATHE_URL and LATHE_API_KEY", \
+      "未找到服务器：请运行 `lathe serve`，或设置 LATHE_URL 与 LATHE_API_KEY") \
+    X(CLI_ANSWER, "server_said", "{message}", "{message}") \
+    X(CLI_YAML, "bad_yaml", "line {line}: {why}", "第 {line} 行：{why}") \
+    X(CLI_LONG, "input_too_long", "stdin is longer than {max} bytes", "标准输入超过 {max} 字节") \
+    X(CLI_DOCUMENT, "bad_document", "it must be a map with kind, name and the kind's fields", \
+      "应为含 kind、name 及该类型字段的映射") \
+    X(CLI_KIND, "unknown_kind", "there is no kind {word}; the nearest is {nearest}", \
+      "没有类型 {word}；最接近的是 {nearest}") \
+    X(CLI_STATE, "not_reached", "{kind} {name} is {state}: {why}", \
       "{kind} {name} 的状态为 {state}：{why}")
+// clang-format on
 REASONS_DECLARE(CLI_REASONS)
 #endif

@@ -5,6 +5,7 @@
 // defaults compare as they should.
 #include "res/cli.h"
 #include "res/table.h"
+#include <limits.h>
 #include <stdio.h>
 #include <yaml.h>
 
@@ -32,8 +33,8 @@ static void put_scalar(Json *j, const yaml_event_t *e) {
 }
 
 static err bad_yaml(Reader *r, const char *why) {
-    return fail(r->c, ERR_INVALID, R_CLI_YAML, "path", "YAML", "line",
-                say(r->c, "%zu", r->parser.mark.line + 1), "why", why);
+    return fail(r->c, ERR_INVALID, R_CLI_YAML, "line", say(r->c, "%zu", r->parser.mark.line + 1),
+                "why", why);
 }
 
 static err next(Reader *r, yaml_event_t *e) {
@@ -112,7 +113,7 @@ static err read_docs(Reader *r, Buf *out, str *docs, size_t *n) {
 err cli_yaml(Ctx *c, str text, str **out_docs, size_t *out_n) {
     Reader r = { .c = c };
     Buf b;
-    *out_docs = new(c->mem, str, DOCS_MAX + 1);
+    *out_docs = new (c->mem, str, DOCS_MAX + 1);
     if (!yaml_parser_initialize(&r.parser))
         return fail(c, ERR_INTERNAL, R_INTERNAL, "why", "libyaml does not start");
     yaml_parser_set_input_string(&r.parser, (const unsigned char *)text.p, text.n);
@@ -127,6 +128,7 @@ err cli_yaml(Ctx *c, str text, str **out_docs, size_t *out_n) {
 typedef struct Applied {
     const Resource *r;
     str name;
+    bool made; // it was not there before
 } Applied;
 
 static str without_kind(Cli *cli, yyjson_val *doc) {
@@ -151,25 +153,63 @@ static void print_change(const char *mark, const Resource *r, str name, yyjson_v
     yyjson_val *key, *sides;
     printf("%s %s " STR_FMT "\n", mark, r->name, STR_ARG(name));
     yyjson_obj_foreach(change, i, n, key, sides) {
+        bool made = yyjson_is_null(yyjson_arr_get(sides, 0));
+        if (made && yyjson_is_null(yyjson_arr_get(sides, 1))) continue; // absent stays absent
         char *old = yyjson_val_write(yyjson_arr_get(sides, 0), 0, NULL),
              *now = yyjson_val_write(yyjson_arr_get(sides, 1), 0, NULL);
-        printf("    %s: %s -> %s\n", yyjson_get_str(key), old, now);
+        printf("    %s: %s%s%s\n", yyjson_get_str(key), made ? "" : old, made ? "" : " -> ", now);
         mem_free(old), mem_free(now);
     }
 }
 
-static err apply_one(Cli *cli, str text, bool diff, Applied *out) {
+static const char *nearest_kind(str kind) {
+    const char *best = "";
+    unsigned least = UINT_MAX;
+    for (size_t i = 0; i < tables_count(); i++) {
+        unsigned d = cli_distance(kind, str_z(table_at(i)->r->name));
+        if (d < least) least = d, best = table_at(i)->r->name;
+    }
+    return best;
+}
+
+static err read_doc(Cli *cli, yyjson_val *doc, Applied *out) {
+    Ctx *c = cli->c;
+    str kind = json_get_str(doc, "kind"), name = json_get_str(doc, "name");
+    if (!yyjson_is_obj(doc)) return fail(c, ERR_INVALID, R_CLI_DOCUMENT);
+    if (!kind.n) return fail(c, ERR_INVALID, R_FIELD_REQUIRED, "field", "kind");
+    const Resource *r = cli_resource_of(cli, kind);
+    if (!r)
+        return fail(c, ERR_INVALID, R_CLI_KIND, "word", say_str(c, kind), "nearest",
+                    nearest_kind(kind));
+    if (!name.n) return fail(c, ERR_INVALID, R_FIELD_REQUIRED, "field", "name");
+    *out = (Applied){ r, name, false };
+    return ERR_OK;
+}
+
+// What an earlier document will have made is not there yet: says so instead of failing.
+static bool not_yet(Cli *cli, const Applied *all, const Applied *out) {
+    bool made = false;
+    for (const Applied *a = all; a != out; a++) made |= a->made;
+    if (!made) return false;
+    Buf b;
+    buf_init(&b, 16384);
+    failure_format(&cli->c->failure, cli->c->lang, &b);
+    printf("+ %s " STR_FMT "\n    (cannot be checked before the above is there: %s)\n",
+           out->r->name, STR_ARG(out->name), buf_z(&b));
+    buf_done(&b);
+    cli->c->request_id = (str){ 0 };
+    return true;
+}
+
+static err apply_one(Cli *cli, str text, bool diff, const Applied *all, Applied *out) {
     Ctx *c = cli->c;
     yyjson_val *doc;
     CliAnswer a;
     TRY(json_parse(c, text, &doc));
-    str kind = json_get_str(doc, "kind"), name = json_get_str(doc, "name");
-    const Resource *r = kind.n ? resource_find(say_str(c, kind)) : NULL;
-    if (!r)
-        return fail(c, ERR_INVALID, R_FIELD_ENUM, "field", "kind", "names",
-                    "the kinds of `lathe help`", "got", say_str(c, kind));
-    if (!name.n) return fail(c, ERR_INVALID, R_FIELD_REQUIRED, "field", "name");
-    *out = (Applied){ r, name };
+    TRY(read_doc(cli, doc, out));
+    const Resource *r = out->r;
+    str name = out->name;
+    cli->where = say(c, "%s, %s " STR_FMT, cli->where, r->name, STR_ARG(name));
     str body = without_kind(cli, doc), base = arena_printf(c->mem, "/lathe/v1/%s", r->plural);
     str one =
         arena_printf(c->mem, STR_FMT "/" STR_FMT, STR_ARG(base), STR_ARG(cli_escape(cli, name)));
@@ -177,7 +217,10 @@ static err apply_one(Cli *cli, str text, bool diff, Applied *out) {
     if (e && e != ERR_NOTFOUND) return e;
     HttpMethod m = e ? HTTP_POST : HTTP_PATCH;
     str dry = arena_printf(c->mem, STR_FMT "?dry_run=true", STR_ARG(e ? base : one));
-    TRY(cli_call(cli, m, dry, body, &a));
+    out->made = m == HTTP_POST;
+    e = cli_call(cli, m, dry, body, &a);
+    if (e && (diff || cli->dry_run) && out->made && not_yet(cli, all, out)) return ERR_OK;
+    if (e) return e;
     yyjson_val *change = json_get(a.json, "change");
     bool same = m == HTTP_PATCH && !yyjson_obj_size(change);
     if (same) {
@@ -219,15 +262,21 @@ static err prune_kind(Cli *cli, const Applied *all, size_t n, const Resource *r,
 
 static err apply(Cli *cli, bool diff) {
     Ctx *c = cli->c;
-    str file = cli_option(cli, "f"), text, *docs;
+    str file, text, *docs;
     bool prune = cli_flag(cli, "prune");
     size_t n;
+    TRY(cli_value(cli, "f", &file));
     if (!file.p) return fail(c, ERR_INVALID, R_CLI_MISSING, "what", "-f FILE");
     TRY(cli_done(cli));
-    TRY(file_read_all(c, file, FILE_MAX, &text));
+    TRY(cli_read(cli, file, FILE_MAX, &text));
+    cli->where = say_str(c, file);
     TRY(cli_yaml(c, text, &docs, &n));
-    Applied *all = new(c->mem, Applied, n + 1);
-    for (size_t i = 0; i < n; i++) TRY(apply_one(cli, docs[i], diff, &all[i]));
+    Applied *all = new (c->mem, Applied, n + 1);
+    for (size_t i = 0; i < n; i++) {
+        cli->where = say(c, STR_FMT ", document %zu", STR_ARG(file), i + 1);
+        TRY(apply_one(cli, docs[i], diff, all, &all[i]));
+    }
+    cli->where = NULL;
     for (size_t i = 0; prune && i < n; i++)
         if (!listed(all, i, all[i].r, all[i].name)) {
             bool first = true;

@@ -53,12 +53,18 @@ static void from_machine(
         cli->key = str_trim(key);
 }
 
+static err unreachable(Cli *cli, str why) {
+    Ctx *c = cli->c;
+    return fail(c, ERR_UNAVAILABLE, R_CLI_CONNECT, "url", say_str(c, cli->url), "why",
+                say_str(c, why.n ? why : S("no connection")));
+}
+
 static err split_url(Cli *cli) {
     Ctx *c = cli->c;
     str rest = cli->url, host;
     if (str_starts(rest, S("unix:"))) return addr_parse(c, rest, &cli->addr);
     if (!str_starts(rest, S("http://")))
-        return fail(c, ERR_INVALID, R_ADDRESS, "address", say_str(c, cli->url));
+        return fail(c, ERR_INVALID, R_CLI_URL, "url", say_str(c, cli->url));
     rest = str_sub(rest, 7, rest.n);
     ptrdiff_t slash = str_find_char(rest, '/');
     host = slash < 0 ? rest : str_sub(rest, 0, (size_t)slash);
@@ -70,9 +76,10 @@ static err split_url(Cli *cli) {
     int64_t port = 80;
     size_t n;
     if (colon >= 0 && !str_to_i64(str_sub(host, (size_t)colon + 1, host.n), &port))
-        return fail(c, ERR_INVALID, R_ADDRESS, "address", say_str(c, cli->url));
-    return addr_resolve(c, colon < 0 ? host : str_sub(host, 0, (size_t)colon), (int)port,
-                        &cli->addr, 1, &n);
+        return fail(c, ERR_INVALID, R_CLI_URL, "url", say_str(c, cli->url));
+    err e = addr_resolve(c, colon < 0 ? host : str_sub(host, 0, (size_t)colon), (int)port,
+                         &cli->addr, 1, &n);
+    return e ? unreachable(cli, failure_param(&c->failure, "why")) : ERR_OK;
 }
 
 err cli_connect(Cli *cli) {
@@ -128,7 +135,9 @@ static err fetch(Cli *cli, const CallSpec *spec, size_t max, bool (*on_data)(voi
                  void *arg, CliAnswer *out) {
     FetchResult r;
     Ctx *c = cli->c;
-    TRY(http_fetch(c, spec, max, on_data, arg, &r));
+    err e = http_fetch(c, spec, max, on_data, arg, &r);
+    if (e == ERR_UNAVAILABLE) return unreachable(cli, failure_param(&c->failure, "why"));
+    if (e) return e;
     *out = (CliAnswer){
         .status = r.status, .body = r.body, .headers = r.headers, .headers_n = r.headers_n
     };
@@ -211,7 +220,11 @@ int cli_fail(Cli *cli, err e) {
     for (size_t i = 0; i < b.n; i++)
         if (b.p[i] == '\n') b.p[i] = ' ';
     bool id = cli->c->request_id.n > 0;
-    fprintf(stderr, "lathe: %s%s" STR_FMT "%s\n", buf_z(&b), id ? " (request " : "",
+    if (cli->c->failure.why == &R_CLI_MISSING && cli->noun)
+        buf_printf(&b, "; %s `lathe help %s`", strcmp(cli->c->lang, "zh") ? "see" : "参见",
+                   cli->noun);
+    fprintf(stderr, "lathe: %s%s%s%s" STR_FMT "%s\n", cli->where ? cli->where : "",
+            cli->where ? ": " : "", buf_z(&b), id ? " (request " : "",
             STR_ARG(id ? cli->c->request_id : S("")), id ? ")" : "");
     buf_done(&b);
     return err_row(e)->exit_status;

@@ -98,6 +98,28 @@ static void put(Doc *d, str path, yyjson_mut_val *v) {
     }
 }
 
+// The row whose dotted name is nearest to path.
+static void nearest_flag(Ctx *c, const Field *rows, const char *prefix, str path,
+                         const char **out) {
+    for (const Field *f = rows; f && f->name && *f->name; f++) {
+        if (f->flags & (STATUS | HIDDEN)) continue;
+        const char *name = say(c, "%s%s", prefix, f->name);
+        if (!*out || cli_distance(path, str_z(name)) < cli_distance(path, str_z(*out))) *out = name;
+        if (f->type == T_OBJECT) nearest_flag(c, f->of, say(c, "%s.", name), path, out);
+    }
+}
+
+static err no_flag(Cli *cli, const Field *rows, const char *flag) {
+    Ctx *c = cli->c;
+    const char *nearest = NULL;
+    nearest_flag(c, rows, "", str_z(flag), &nearest);
+    if (!nearest)
+        return fail(c, ERR_INVALID, R_CLI_WORD, "word", say(c, "--%s", flag), "noun",
+                    cli_topic(cli));
+    return fail(c, ERR_INVALID, R_CLI_FLAG, "word", say(c, "--%s", flag), "nearest",
+                say(c, "--%s", nearest), "noun", cli_topic(cli));
+}
+
 static err flags_to_json(Cli *cli, const Field *rows, const char *name, str *out) {
     Ctx *c = cli->c;
     Doc d = { cli, yyjson_mut_doc_new(NULL), NULL };
@@ -113,11 +135,11 @@ static err flags_to_json(Cli *cli, const Field *rows, const char *name, str *out
             if (*p == '-') *p = '_';
         bool tag;
         const Field *f = find_path(rows, str_z(z), &tag);
-        str text = cli_option(cli, arena_z(c->mem, path));
-        if (!f)
-            e = fail(c, ERR_INVALID, R_CLI_WORD, "word", arena_printf(c->mem, "--%s", z).p, "noun",
-                     "");
-        else put(&d, str_z(z), value_of(&d, f, tag, text));
+        str text;
+        if (!f) e = no_flag(cli, rows, z);
+        else if (f->type == T_BOOL && !tag) text = cli_option(cli, arena_z(c->mem, path));
+        else e = cli_value(cli, arena_z(c->mem, path), &text);
+        if (!e) put(&d, str_z(z), value_of(&d, f, tag, text));
     }
     size_t n;
     char *json = yyjson_mut_write(d.doc, 0, &n);
@@ -140,7 +162,7 @@ static str path_of(Cli *cli, const Resource *r, str id, const char *verb) {
 
 static const char **columns_of(Cli *cli, const Resource *r) {
     const ResTable *t = table_of(r);
-    const char **names = new(cli->c->mem, const char *, t->rows_n + 2);
+    const char **names = new (cli->c->mem, const char *, t->rows_n + 2);
     size_t n = 0;
     if (r->flags & RES_UNNAMED) names[n++] = "id";
     for (size_t i = 0; i < t->rows_n; i++)
@@ -261,9 +283,8 @@ int cli_resource(Cli *cli, const Resource *r, str verb) {
     else {
         const Action *a = r->actions;
         while (a && a->verb && !str_is(verb, a->verb)) a++;
-        e = a && a->verb ? verb_action(cli, r, a)
-                         : fail(cli->c, ERR_INVALID, R_CLI_VERB, "word", say_str(cli->c, verb),
-                                "nearest", "list, get, create, set, delete");
+        if (!a || !a->verb) return cli_unknown_verb(cli, str_z(r->name), verb);
+        e = verb_action(cli, r, a);
     }
     return e ? cli_fail(cli, e) : 0;
 }
