@@ -27,6 +27,7 @@ err event_put(Ctx *c, Tx *tx, const Event *e);
 // Not stored and not numbered: sent to live readers only (charts once a second), dropped for those
 // that are behind. app may be one whose events have not started.
 void event_live(void *app, const char *kind, str org, str project, str subject, str data);
+bool event_heard(void *app); // somebody reads events at this node: else live ones need not be made
 
 typedef struct EventPage {
     Event *at;

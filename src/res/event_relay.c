@@ -155,6 +155,14 @@ void event_live(void *app, const char *kind, str org, str project, str subject, 
     events_drop(e);
 }
 
+bool event_heard(void *app) {
+    Events *e = events_of(app);
+    if (!e) return false;
+    bool some = atomic_load(&e->readers_n) > 0;
+    events_drop(e);
+    return some;
+}
+
 // ---- a turn
 
 static err take_lease(Ctx *c, Events *e) {

@@ -225,9 +225,12 @@ const Module trace_module = {
     .settings = trace_settings,
     .metrics = trace_metrics,
     .migrations = trace_migrations,
-    .migrations_n = 1,
+    .migrations_n = 2,
     .retentions = trace_retentions,
+    .events = trace_events,
     .init = trace_init,
+    .start = rollup_live_start,
+    .stop = rollup_live_stop,
     .en = "One wide record for each request, metrics and roll-ups",
     .zh = "请求追踪、指标与汇总",
 };

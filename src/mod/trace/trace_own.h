@@ -3,6 +3,7 @@
 #ifndef LATHE_MOD_TRACE_OWN_H
 #define LATHE_MOD_TRACE_OWN_H
 #include "mod/trace/trace.h"
+#include "res/worker.h"
 
 typedef struct TraceRow {
     Head head;
@@ -19,6 +20,7 @@ extern const Retention trace_retentions[];
 extern const Migration trace_migrations[];
 extern const Metric *const trace_metrics[];
 extern const Route trace_routes[];
+extern const EventKind *const trace_events[];
 
 err trace_fold(Ctx *c, Tx *tx, const RequestRecord *const *r, size_t n);
 err rollup_fold(Ctx *c, Tx *tx, const RequestRecord *const *r, size_t n);
@@ -29,6 +31,21 @@ err rollup_trim(Ctx *c, int64_t before_ms, int64_t *out_removed);
 err serve_rollups(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out);
 err serve_content(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out);
 extern const Field rollup_query[];
+// One object: minute, deployment, model, key (NULL: left out), eight sums, the buckets.
+void rollup_write(const Rows *rows, int64_t step, Json *j);
+extern const EventKind rollup_event;
+// What changed since the last look, to `send`; data is an event's.
+typedef struct RollupTold RollupTold;
+typedef struct RollupSink {
+    void (*send)(void *arg, str org, str project, str data);
+    void *arg;
+} RollupSink;
+RollupTold *rollup_told_new(void);
+void rollup_told_free(RollupTold *t);
+void rollup_told_rest(RollupTold *t); // nobody listens now
+err rollup_tell(Ctx *c, RollupTold *t, const RollupSink *to);
+err rollup_live_start(Ctx *c);
+void rollup_live_stop(void *app);
 enum { ROLLUP_BOUNDS = 8 };
 extern const int64_t rollup_bounds_us[ROLLUP_BOUNDS]; // of TTFT, cumulative
 #endif

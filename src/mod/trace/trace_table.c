@@ -92,6 +92,11 @@ const Migration trace_migrations[] = {
       "b7 BIGINT NOT NULL, b8 BIGINT NOT NULL, PRIMARY KEY (project, minute, deployment, model, "
       "key_id));"
       "CREATE INDEX rollups_age ON rollups (minute);", NULL },
+    { 2,
+      "ALTER TABLE rollups ADD COLUMN revision BIGINT NOT NULL DEFAULT 0;"
+      "CREATE INDEX rollups_changed ON rollups (project, revision);"
+      "CREATE TABLE rollup_state (project TEXT PRIMARY KEY, org TEXT NOT NULL, revision BIGINT NOT "
+      "NULL);", NULL },
 };
 
 const Setting trace_settings[] = {
@@ -111,6 +116,16 @@ const Retention trace_retentions[] = {
         "Recorded prompts and answers, by each project's days", "已记录的提示词与应答" },
     { 0 }
 };
+const EventKind rollup_event = { "trace.rollup",
+    "Roll-ups per minute that changed, at most once a second for a project. Live only: these have "
+    "no number and are not sent again. `data` holds rows as GET /lathe/v1/rollups gives them with "
+    "by=deployment,model,key, each with the whole sum of its minute. It leads from revision "
+    "`after` to `revision`, over all of its `parts`: drop it when `revision` is at most the one "
+    "you have, GET again when `after` is more than that",
+    "每分钟汇总的变化，每个项目每秒至多一次。仅实时发送：没有编号，也不会重发。data 中的行与 GET /lathe/v1/rollups"
+    "?by=deployment,model,key 相同，均为该分钟的完整合计；由修订 after 到 revision，共 parts 部分。"
+    "若 revision 不大于已有修订则忽略；若 after 大于已有修订则重新 GET" };
+const EventKind *const trace_events[] = { &rollup_event, NULL };
 const Route trace_routes[] = {
     { HTTP_GET, "/lathe/v1/rollups", 0, "traces.read", serve_rollups, .query = rollup_query,
         .cli = "rollup list",
