@@ -6,7 +6,10 @@
 #include "mod/deployment/reconcile_own.h"
 #include <assert.h>
 
-enum { GRACE_MS = 10000 }; // an engine that is told to end has so long
+// An engine that is told to end has so long: its requests are over and it has nothing to save, so
+// this only lets it leave in its own way (llama-server: under 100 ms). One that hangs has had its
+// time: it would not even hear the signal while it is stopped.
+enum { GRACE_MS = 3000 };
 
 // ---- connections that a gateway keeps to a replica that is gone
 typedef struct Forget {
@@ -96,7 +99,7 @@ static bool start_one(Ctx *c, One *o, size_t i) {
 }
 
 static void end_one(Ctx *c, const ReplicaRow *r, const ChildView *v) {
-    int64_t left = r->since + GRACE_MS - os_wall_ms(c->os);
+    int64_t left = r->state == AT_HUNG ? 0 : r->since + GRACE_MS - os_wall_ms(c->os);
     if (!v) return;
     err e = executor_cancel(c, app_of(c)->executor, v->handle,
                             left < 0          ? 0

@@ -140,6 +140,30 @@ RUN(deployment_starts_a_hung_engine_again, "deployment.hung_after=3s",
     CHECK(fix_until(f, "a", other_pid, &pid));
 }
 
+static bool hung(const Deployment *d, void *arg) {
+    (void)arg;
+    return d->replicas_status[0].state == AT_HUNG;
+}
+
+static bool restarted(const Deployment *d, void *arg) {
+    (void)arg;
+    return d->replicas_status[0].restarts == 1;
+}
+
+// A stopped process hears no SIGTERM: waiting for it to obey would only lengthen the outage.
+RUN(deployment_kills_a_stopped_engine_at_once, "deployment.hung_after=1s",
+    "deployment.probe_timeout=100ms") {
+    CHECK_OK(f->c, fix_create(f, "{\"name\":\"a\",\"model\":\"m\"}"));
+    CHECK_STATE(f, "a", DEP_READY);
+    int64_t pid = now(f, "a").replicas_status[0].pid;
+    CHECK(!kill((pid_t)pid, SIGSTOP));
+    CHECK(fix_until(f, "a", hung, NULL));
+    int64_t from_ns = os_mono_ns(f->c->os);
+    CHECK(fix_until(f, "a", restarted, NULL));
+    CHECK((os_mono_ns(f->c->os) - from_ns) / 1000000 < 5000);
+    CHECK(fix_until(f, "a", other_pid, &pid));
+}
+
 static bool has_unready(const Deployment *d, void *arg) {
     (void)arg;
     return d->replicas_status[0].state == AT_UNREADY;
