@@ -14,6 +14,7 @@ enum {
     READER_MEMORY = 1 << 30, // RLIMIT_AS: the program's own libraries count
     LOOK_MS = 50,
     PIECE = 1 << 20,
+    TENSOR_COUNT_AT = 8, // in a GGUF's header, behind the magic and the version
 };
 
 // ---- places
@@ -125,6 +126,9 @@ static err read_answer(Ctx *c, str path, const ProcessExit *how, GgufFacts *out)
         return fail(c, ERR_UNAVAILABLE, R_IMPORT_READER, "how", say(c, "status %d", how->code));
     if (!gguf_facts_parse(root, out))
         return fail(c, ERR_INVALID, R_IMPORT_READER, "how", "facts that make no sense");
+    if (!out->tensors || !out->parameters)
+        return fail(c, ERR_INVALID, R_GGUF_BAD, "offset", say(c, "%d", TENSOR_COUNT_AT), "why",
+                    "it has no tensors: a model without weights cannot be served");
     facts_tidy(c, out);
     return ERR_OK;
 }

@@ -200,6 +200,19 @@ MODEL_TEST(hostile_files_are_refused_with_offset_and_reason) {
     refuse(f, S(""), &plain, "no bytes", "");
 }
 
+// Whole by the format, and nothing that could be served: a header with one key and no tensors.
+MODEL_TEST(a_file_without_weights_is_refused) {
+    static const char header[] = "GGUF\3\0\0\0"
+                                 "\0\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0"
+                                 "\24\0\0\0\0\0\0\0general.architecture\10\0\0\0"
+                                 "\5\0\0\0\0\0\0\0llama";
+    Ctx *c = f->c;
+    ImportInput plain = { 0 };
+    CHECK_OK(c, model_fix_model(f, "bad", NULL));
+    model_fix_work(f);
+    refuse(f, str_n(header, sizeof header - 1), &plain, "at byte 8", "no tensors");
+}
+
 MODEL_TEST(a_wrong_digest_is_refused) {
     Ctx *c = f->c;
     static const char want[] = "00000000000000000000000000000000000000000000000000000000000000ff";
