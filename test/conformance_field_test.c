@@ -84,6 +84,7 @@ static void walk_text(Walk *w, const Spot *s) {
     within(w, s->path, text_of(c, max));
     if (min > 0) refuses(w, s->path, text_of(c, min - 1), "field_length");
     if (min > 0) within(w, s->path, text_of(c, min));
+    refuses(w, s->path, "\"a\\u0000b\"", "field_type");
     if (s->f->type == T_SECRET) refuses(w, s->path, "\"\\u0001sealed\"", "field_type");
     if (!strcmp(s->path, "name")) refuses(w, s->path, "\"a/b\"", "field_name");
     if (!strcmp(s->path, "name")) refuses(w, s->path, "\"-a\"", "field_name");

@@ -29,6 +29,12 @@ static err wrong_type(Reader r, const Place *at, const char *want, yyjson_val *v
                 json_kind(v));
 }
 
+// No database and no C program keeps one.
+static err no_nul(Ctx *c, const Place *at) {
+    return fail(c, ERR_INVALID, R_FIELD_TYPE, "field", place_text(c, at), "want",
+                "text without NUL", "got", "NUL");
+}
+
 static err not_in_enum(Ctx *c, const Field *f, const Place *at, str got) {
     str names[64];
     size_t n = 0;
@@ -96,6 +102,8 @@ static err read_scalar(Reader r, const Field *f, void *p, yyjson_val *v, const P
         if (f->type == T_SECRET && r.mode != FIELDS_LOAD && yyjson_get_len(v)
             && *yyjson_get_str(v) == SEALED_MARK)
             return wrong_type(r, at, "text that does not start with a control character", v);
+        if (memchr(yyjson_get_str(v), 0, yyjson_get_len(v)) && r.mode != FIELDS_LOAD)
+            return no_nul(r.c, at);
         *(str *)p = arena_str(r.c->mem, json_str(v));
         return ERR_OK;
     }
@@ -335,6 +343,7 @@ err field_from_text(Ctx *c, const Field *f, void *base, str text) {
     case T_JSON: return text_as_json(c, f, base, text);
     default:
         if (!str_utf8(text)) return bad_text(c, f, "UTF-8 text", S("other bytes"));
+        if (str_find_char(text, 0) >= 0) return no_nul(c, &at);
         *(str *)p = arena_str(c->mem, text);
     }
     return field_limits(c, f, base, &at);
