@@ -13,8 +13,24 @@ static SQL(ref_users, "SELECT owner_kind, owner_id, path, rule FROM ref WHERE ta
 
 typedef struct Resolve {
     Tx *tx;
-    bool update;
+    const ResTable *t;
+    const void *old; // NULL: there was none
 } Resolve;
+
+static err same_id(Ctx *c, const Field *f, str path, str *id, void *arg) {
+    str *wanted = arg;
+    (void)c, (void)path;
+    if (f->rule == REF_SOFT && wanted->p && str_eq(*id, *wanted)) *wanted = (str){ 0 };
+    return ERR_OK;
+}
+
+// What a SOFT reference was may be gone by now: it may stay, but nothing else may be put there.
+static bool held_before(Ctx *c, const Resolve *r, str id) {
+    str wanted = id;
+    if (!r->old) return false;
+    err e = fields_each(c, r->t->r->fields, (void *)(uintptr_t)r->old, T_REF, same_id, &wanted);
+    return !e && !wanted.p;
+}
 
 static err exists(Ctx *c, Tx *tx, const Resource *target, str text, str *out_id) {
     void *row = arena_alloc(c->mem, target->size, _Alignof(max_align_t));
@@ -33,7 +49,7 @@ static err resolve_one(Ctx *c, const Field *f, str path, str *id, void *arg) {
         return fail(c, ERR_INTERNAL, R_INTERNAL, "why",
                     "a reference to a kind that no module brings");
     bool is_id = id_valid(*id, target->prefix);
-    if (is_id && f->rule == REF_SOFT && r->update) return ERR_OK; // it may dangle
+    if (is_id && f->rule == REF_SOFT && held_before(c, r, *id)) return ERR_OK;
     str text = *id;
     err e = target->resolve && !is_id ? target->resolve(c, r->tx, text, id)
                                       : exists(c, r->tx, target, text, id);
@@ -42,8 +58,8 @@ static err resolve_one(Ctx *c, const Field *f, str path, str *id, void *arg) {
                 say_str(c, text));
 }
 
-err refs_resolve(Ctx *c, Tx *tx, const ResTable *t, void *row, bool update) {
-    Resolve r = { tx, update };
+err refs_resolve(Ctx *c, Tx *tx, const ResTable *t, const void *old, void *row) {
+    Resolve r = { tx, t, old };
     return fields_each(c, t->r->fields, row, T_REF, resolve_one, &r);
 }
 
@@ -74,7 +90,7 @@ typedef struct User {
 // Users may live in other projects than the one acted in: each is looked at where it is.
 static err enter_place(Ctx *c, Tx *tx, const Resource *kind, str id) {
     if (kind->scope == SCOPE_SYSTEM) return ERR_OK;
-    Sql *sql = new(c->mem, Sql, 1);
+    Sql *sql = new (c->mem, Sql, 1);
     const char *columns = kind->scope == SCOPE_PROJECT ? "org, project" : "org";
     *sql = (Sql){ "ref_place",
                   arena_printf(c->mem, "SELECT %s FROM %s WHERE id = $1", columns, kind->plural).p,
@@ -114,8 +130,8 @@ static err users_after(Ctx *c, Tx *tx, str target, const User *last, User *out, 
     for (*out_n = 0;; (*out_n)++) {
         TRY(rows_next(c, rows, &more));
         if (!more) return ERR_OK;
-        out[*out_n] = (User){ col_str(rows, 0), col_str(rows, 1), col_str(rows, 2),
-                              col_int(rows, 3) };
+        out[*out_n] =
+            (User){ col_str(rows, 0), col_str(rows, 1), col_str(rows, 2), col_int(rows, 3) };
     }
 }
 
@@ -123,7 +139,7 @@ static err users_after(Ctx *c, Tx *tx, str target, const User *last, User *out, 
 // a circle of CASCADE ends where it began.
 err refs_release(Ctx *c, Tx *tx, const ResTable *t, const void *row) {
     const Head *h = row;
-    User *users = new(c->mem, User, 100), last = { S(""), S(""), S(""), -1 };
+    User *users = new (c->mem, User, 100), last = { S(""), S(""), S(""), -1 };
     size_t n;
     TRY(db_run(c, tx, &ref_clear, V(h->id)));
     do {

@@ -145,6 +145,8 @@ str resource_permission(Arena *a, const Resource *r, const char *verb); // "mode
       "{field} may hold letters, digits, '.', '_' and '-' only, and starts with a letter or "      \
       "digit",                                                                                     \
       "{field} 只能包含字母、数字、“.”、“_”和“-”，且以字母或数字开头")                             \
+    X(FIELD_NAME_ID, "field_name_id", "{field} must not look like an identifier",                  \
+      "{field} 不能形如标识")                                                                      \
     X(FIELD_REF, "field_reference", "{field}: there is no {kind} {id} here",                       \
       "{field}：此处没有 {kind} {id}")                                                             \
     X(NAME_TAKEN, "name_taken", "a {kind} with {field} {value} exists already",                    \

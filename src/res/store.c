@@ -131,7 +131,9 @@ err res_create(Ctx *c, Tx *tx, const Resource *r, void *row) {
     h->created_by = c->who ? c->who->id : (str){ 0 };
     h->revision = h->generation = 1, h->observed_generation = 0, h->deleting_at = 0;
     TRY(fields_check(c, t->rows, row));
-    TRY(refs_resolve(c, tx, t, row, false));
+    if (!(r->flags & RES_UNNAMED) && id_valid(h->name, r->prefix)) // who asks for it gets the id's
+        return fail(c, ERR_INVALID, R_FIELD_NAME_ID, "field", "name");
+    TRY(refs_resolve(c, tx, t, NULL, row));
     if (r->check) TRY(r->check(c, tx, NULL, row));
     TRY(secrets_seal(c, t, row));
     TRY(write_row(c, tx, t, row, 0));
@@ -163,7 +165,7 @@ err res_act(Ctx *c, Tx *tx, const Resource *r, const void *old, void *now, const
         return fail(c, ERR_CONFLICT, R_DELETING, "kind", r->name, "id",
                     say_str(c, ((const Head *)old)->id));
     TRY(fields_check(c, t->rows, now));
-    TRY(refs_resolve(c, tx, t, now, true));
+    TRY(refs_resolve(c, tx, t, old, now));
     if (r->check) TRY(r->check(c, tx, old, now));
     return store_update(c, tx, t, old, now, verb);
 }

@@ -14,8 +14,8 @@ static int64_t events(ToyFix *f, const char *kind) {
 
 static Toy *full_toy(ToyFix *f, const char *name, str box) {
     Toy *t = toy_new(f, name);
-    ToyPart *parts = new(f->c->mem, ToyPart, 2);
-    str *tags = new(f->c->mem, str, 2);
+    ToyPart *parts = new (f->c->mem, ToyPart, 2);
+    str *tags = new (f->c->mem, str, 2);
     parts[0] = (ToyPart){ S("wheel"), box, 2 }, parts[1] = (ToyPart){ S("axle"), { 0 }, 1 };
     tags[0] = S("a"), tags[1] = S("b");
     t->title = S("Title"), t->shelf = S("left"), t->count = 7, t->due = 1900000000000;
@@ -207,7 +207,8 @@ TOY_TEST(store_delete_honours_the_rules) {
 TOY_TEST(store_cascade_takes_any_number_and_ends_in_circles) {
     Toy *first = toy_new(f, "first"), *now = toy_new(f, NULL);
     CHECK_OK(f->c, toy_create(f, &toy, first));
-    for (int i = 0; i < 230; i++) { // more than one page of users
+    enum { MANY = LIST_MAX + 30 }; // more than any page of users
+    for (int i = 0; i < MANY; i++) {
         Toy *t = toy_new(f, say(f->c, "t%d", i));
         t->twin = first->head.id;
         CHECK_OK(f->c, toy_create(f, &toy, t));
@@ -218,7 +219,45 @@ TOY_TEST(store_cascade_takes_any_number_and_ends_in_circles) {
     CHECK_OK(f->c, toy_delete(f, &toy, "first"));
     CHECK_INT(toy_count(f, "SELECT COUNT(*) FROM toys", NULL), 0);
     CHECK_INT(toy_count(f, "SELECT COUNT(*) FROM ref", NULL), 0);
-    CHECK_INT(notes(f, "delete"), 231);
+    CHECK_INT(notes(f, "delete"), MANY + 1);
+}
+
+// A reference that may dangle holds what it was, and takes nothing new that is not there.
+TOY_TEST(store_soft_references_are_no_way_out) {
+    Toy *far = toy_new(f, "far"), *near = toy_new(f, "near");
+    toy_enter(f, "o2", "p9");
+    CHECK_OK(f->c, toy_create(f, &toy, far));
+    toy_enter(f, "o1", "p1");
+    CHECK_OK(f->c, toy_create(f, &toy, near));
+    Robot *r = row_new(f->c, table_of(&robot)), *now = row_new(f->c, table_of(&robot));
+    r->head.name = S("rob"), r->toy = S("near");
+    CHECK_OK(f->c, toy_create(f, &robot, r));
+    const str ids[] = { far->head.id, S("toy_01aryz6s41tsv4rrffq69g5fav") };
+    for (size_t i = 0; i < countof(ids); i++) {
+        fields_copy(f->c->mem, table_of(&robot)->rows, r, now);
+        now->toy = ids[i];
+        CHECK_ERR(toy_update(f, &robot, r, now), ERR_INVALID);
+        CHECK(!strcmp(toy_reason(f), "field_reference") && !strcmp(toy_param(f, "field"), "toy"));
+    }
+    CHECK_OK(f->c, toy_delete(f, &toy, "near")); // what is gone stays written, but is not put back
+    fields_copy(f->c->mem, table_of(&robot)->rows, r, now);
+    now->wish = 1;
+    CHECK_OK(f->c, toy_update(f, &robot, r, now));
+    fields_copy(f->c->mem, table_of(&robot)->rows, now, r);
+    now->toy = (str){ 0 };
+    CHECK_OK(f->c, toy_update(f, &robot, r, now));
+    fields_copy(f->c->mem, table_of(&robot)->rows, now, r);
+    now->toy = near->head.id;
+    CHECK_ERR(toy_update(f, &robot, r, now), ERR_INVALID);
+}
+
+TOY_TEST(store_names_are_no_ids) {
+    Toy *t = toy_new(f, "one");
+    CHECK_OK(f->c, toy_create(f, &toy, t));
+    CHECK_ERR(toy_create(f, &toy, toy_new(f, say_str(f->c, t->head.id))), ERR_INVALID);
+    CHECK(!strcmp(toy_reason(f), "field_name_id"));
+    CHECK_ERR(toy_create(f, &toy, toy_new(f, say_str(f->c, os_id(f->c, "toy")))), ERR_INVALID);
+    CHECK_OK(f->c, toy_create(f, &toy, toy_new(f, say_str(f->c, os_id(f->c, "box")))));
 }
 
 // ---- reconciled

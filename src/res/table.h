@@ -38,7 +38,7 @@ err row_load(Ctx *c, const ResTable *t, const Rows *rows,
 void *row_new(Ctx *c, const ResTable *t); // zeroed, unset, defaults applied
 
 // References (ref table): names become ids on the way in; on the way out the rules hold.
-err refs_resolve(Ctx *c, Tx *tx, const ResTable *t, void *row, bool update);
+err refs_resolve(Ctx *c, Tx *tx, const ResTable *t, const void *old, void *row); // old NULL: new
 err refs_store(Ctx *c, Tx *tx, const ResTable *t,
                const void *row); // replaces what the row referred to before
 err refs_release(Ctx *c, Tx *tx, const ResTable *t,
