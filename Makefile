@@ -10,6 +10,9 @@ OPT ?= -O2 -g
 V ?= 0
 Q := $(if $(filter 1,$(V)),,@)
 
+# One compiler for each processor, unless this make was told how many.
+at_once = $(if $(findstring j,$(MAKEFLAGS)),,-j$(shell nproc))
+
 .DEFAULT_GOAL := all
 goals := $(or $(MAKECMDGOALS),all)
 needs_deps := $(filter-out help clean setup setup-check demo check lint,$(goals))
@@ -82,14 +85,16 @@ setup: ## install system packages, fetch pinned ones, build the inference engine
 	@deps/fetch system build
 	@deps/fetch packages
 	@deps/fetch engine
-setup-check: setup
+setup-check:
 	@deps/fetch system check
+	@deps/fetch packages
+	@deps/fetch engine
 	@deps/fetch venv
 demo: setup ## from nothing to a governed answer: install, build, and walk the main job
-	@$(MAKE) --no-print-directory all
-	@test/demo
+	@$(MAKE) --no-print-directory $(at_once) $(B)/lathe
+	@test/demo $(B)
 check: setup-check ## everything that must hold; ends with `N passed, N failed`
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory $(at_once) all
 	@test/check
 test: $(B)/lathe-test ## units only: make test T=pattern
 	@$(B)/lathe-test $(T)
@@ -104,9 +109,14 @@ cover: ## line coverage of the units by folder
 	@$(B)/cover/lathe-test $(T) > $(B)/cover/test.log || tail -n 3 $(B)/cover/test.log
 	@tools/coverage $(B)/cover
 lint: ## layers, lengths, banned calls, headers alone, words
+	@deps/fetch have cc pkg-config python3
 	@tools/check
-install: all ## lathe to $(PREFIX)/bin
+install: $(B)/lathe ## lathe and its bash completion to $(PREFIX), /usr/local unless said
 	install -D -m 0755 $(B)/lathe $(DESTDIR)$(PREFIX)/bin/lathe
+	@mkdir -p $(B) && $(B)/lathe completion bash > $(B)/completion
+	install -D -m 0644 $(B)/completion $(DESTDIR)$(PREFIX)/share/bash-completion/completions/lathe
+	@[ ! -x "$(LLAMA_SERVER)" ] || echo "the engine stays in the cache; for other users:" \
+	    "lathe serve --deployment.llama_server=$(LLAMA_SERVER)"
 bench: all ## our figures beside a rival's, from the same run
 	@bench/run
 mutants: all ## each committed mutation of the code must turn a test red
@@ -114,4 +124,6 @@ mutants: all ## each committed mutation of the code must turn a test red
 clean: ## remove the build folder (the package cache stays)
 	rm -rf $(B)
 help: ## this list
+	@echo 'make [B=FOLDER] [V=1] [CC=…] TARGET; without one: all'
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo '  make test-LAYER the units of one layer alone: $(layers)'
