@@ -16,7 +16,6 @@ typedef struct Query {
     size_t n;
 } Query;
 
-
 static size_t arg(Query *q, Val v) {
     assert(q->n < countof(q->args));
     q->args[q->n] = v;
@@ -44,7 +43,10 @@ err list_filter(Ctx *c, const Resource *r, ListSpec *spec, const char *field, Fi
                 str value) {
     const ResTable *t = table_of(r);
     const Field *f = field_find(t->rows, str_z(field));
-    if (!f || !filterable(f) || spec->filters_n == FILTERS_MAX) {
+    if (spec->filters_n == FILTERS_MAX)
+        return fail(c, ERR_INVALID, R_FIELD_LENGTH, "field", "the query", "min", "0", "max",
+                    say(c, "%d", FILTERS_MAX), "unit", "filters", "got", "more");
+    if (!f || !filterable(f)) {
         str names[64];
         size_t n = 0;
         for (size_t i = 0; i < t->rows_n && n < countof(names); i++)
@@ -112,7 +114,8 @@ static err add_search(Query *q) {
         if (!(q->t->rows[i].flags & SEARCHED)) continue;
         buf_add(&q->sql, at ? S(" OR ") : S(" AND ("));
         if (!at) at = arg(q, val_str(like_pattern(c, search)));
-        buf_printf(&q->sql, "LOWER(\"%s\") LIKE LOWER(CAST($%zu AS TEXT)) ESCAPE '\\'",
+        buf_printf(&q->sql,
+                   "LOWER(\"%s\") LIKE LOWER(CAST($%zu AS TEXT) COLLATE \"C\") ESCAPE '\\'",
                    q->t->rows[i].name, at);
     }
     buf_add(&q->sql, at ? S(")") : S(" AND 1=0")); // nothing is searched: nothing is found
@@ -155,7 +158,7 @@ static err bad_cursor(Ctx *c) { return fail(c, ERR_INVALID, R_CURSOR); }
 
 static err unhex(Ctx *c, str hex, str *out) {
     if (hex.n % 2 || hex.n > 16384) return bad_cursor(c);
-    char *p = new(c->mem, char, hex.n / 2 + 1);
+    char *p = new (c->mem, char, hex.n / 2 + 1);
     for (size_t i = 0; i < hex.n / 2; i++) {
         char two[3] = { hex.p[2 * i], hex.p[2 * i + 1], 0 }, *end;
         p[i] = (char)strtoul(two, &end, 16);
@@ -183,7 +186,8 @@ static err add_cursor(Query *q, str scope) {
     if (json_parse(q->c, text, &v)) return bad_cursor(q->c);
     str want = arena_printf(q->c->mem, "%016llx", (unsigned long long)list_hash(q, scope));
     str id = json_get_str(v, "id"), sort = json_get_str(v, "sort");
-    if (!str_eq(json_get_str(v, "list"), want) || !id.n) return bad_cursor(q->c);
+    if (!str_eq(json_get_str(v, "list"), want) || !id.n || str_find_char(id, 0) >= 0)
+        return bad_cursor(q->c);
     const char *than = q->spec->descending ? "<" : ">";
     if (!q->spec->sort) {
         buf_printf(&q->sql, " AND \"id\" %s $%zu", than, arg(q, V(id)));
@@ -217,7 +221,7 @@ static err write_query(Query *q, const ScopeWhere *scope, size_t limit) {
 
 static err read_rows(Query *q, Tx *tx, size_t limit, ListPage *out, bool *out_more) {
     size_t size = q->t->r->size, n = 0;
-    Sql *sql = new(q->c->mem, Sql, 1);
+    Sql *sql = new (q->c->mem, Sql, 1);
     *sql = (Sql){ arena_printf(q->c->mem, "%s_list", q->t->r->name).p,
                   arena_z(q->c->mem, buf_str(&q->sql)), NULL };
     Rows *rows;
@@ -241,7 +245,7 @@ static err read_rows(Query *q, Tx *tx, size_t limit, ListPage *out, bool *out_mo
 }
 
 err res_list(Ctx *c, Tx *tx, const Resource *r, const ListSpec *spec, ListPage *out) {
-    Query *q = new(c->mem, Query, 1);
+    Query *q = new (c->mem, Query, 1);
     *q = (Query){ .c = c, .t = table_of(r), .spec = spec };
     ScopeWhere scope = { 0 };
     if (!spec->all_scopes) TRY(scope_where(c, r, &scope));

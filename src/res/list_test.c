@@ -174,6 +174,7 @@ TOY_TEST(list_takes_so_many_filters_and_no_more) {
     for (int i = 0; i < FILTERS_MAX; i++)
         CHECK_OK(f->c, list_filter(f->c, &toy, &spec, "count", OP_GE, S("1")));
     CHECK_ERR(list_filter(f->c, &toy, &spec, "count", OP_GE, S("1")), ERR_INVALID);
+    CHECK(!strcmp(toy_reason(f), "field_length"));
     CHECK_OK(f->c, toy_list(f, &toy, &spec, &rows, &n, &next));
     spec = (ListSpec){ 0 };
     CHECK_OK(f->c, list_filter(f->c, &toy, &spec, "count", OP_IN, many));
@@ -227,7 +228,7 @@ TOY_TEST(list_cursors_that_were_changed_are_refused) {
         CHECK_ERR(toy_list(f, &toy, &spec, &rows, &n, &other), ERR_INVALID);
     }
     for (size_t i = 0; i < next.n; i++) { // any digit: refused, or a page; never a fault
-        char *p = arena_str(f->c->mem, next).n ? new(f->c->mem, char, next.n + 1) : NULL;
+        char *p = arena_str(f->c->mem, next).n ? new (f->c->mem, char, next.n + 1) : NULL;
         memcpy(p, next.p, next.n), p[i] = p[i] == '9' ? 'a' : '9';
         spec.cursor = str_n(p, next.n);
         err e = toy_list(f, &toy, &spec, &rows, &n, &other);
@@ -274,6 +275,12 @@ TOY_TEST(list_search_takes_text_as_it_is) {
     CHECK_INT(found(f, "50__"), 0); // no wildcards
     CHECK_INT(found(f, "%%"), 0);
     CHECK_INT(found(f, "\\"), 0);
+    Toy *wide = toy_new(f, "wide");
+    wide->title = S("\u00c9cole \u6a21\u578b");
+    CHECK_OK(f->c, toy_create(f, &toy, wide));
+    CHECK_INT(found(f, "\u00c9COLE"), 1); // ASCII letters without case, others as they are
+    CHECK_INT(found(f, "\u00e9cole"), 0);
+    CHECK_INT(found(f, "\u6a21"), 1);
     CHECK_INT(found(f, "' OR '1'='1"), 0);
     CHECK_INT(found(f, "\xff"), 9999);
     CHECK(!strcmp(toy_reason(f), "field_type"));
