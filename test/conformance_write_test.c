@@ -174,6 +174,27 @@ CONF_TEST(conformance_idempotency_keys_make_one) {
     }
 }
 
+// What one key was answered, another of the same owner does not get by sending the same again.
+CONF_TEST(conformance_idempotency_keys_are_of_one_key) {
+    Told t = conf_do(f, &f->a, HTTP_GET, "/lathe/v1/service_accounts/place-owner", NULL);
+    const char *owner = say_str(f->c, json_get_str(t.json, "id"));
+    t = conf_do(f, &f->a, HTTP_POST, "/lathe/v1/api_keys",
+                say(f->c, "{\"name\":\"second\",\"service_account\":\"%s\"}", owner));
+    const char *second = say_str(f->c, json_get_str(t.json, "key"));
+    Question q = { HTTP_POST,
+                   "/lathe/v1/api_keys",
+                   f->a.owner,
+                   say(f->c, "{\"name\":\"once\",\"service_account\":\"%s\"}", owner),
+                   { { "idempotency-key", "the-same" } } };
+    Told first = conf_ask(f, &q), again = conf_ask(f, &q);
+    CHECK_INT(first.status, 201);
+    CHECK(str_eq(first.body, again.body));
+    q.key = second;
+    again = conf_ask(f, &q);
+    CHECK_INT(again.status, 409);
+    CHECK(!conf_has(again.body, say_str(f->c, json_get_str(first.json, "key"))));
+}
+
 // ---- secrets
 
 static Conf *searched; // nftw has no argument

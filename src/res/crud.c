@@ -22,6 +22,15 @@ typedef struct Op {
     int64_t revision, updated_at;
 } Op;
 
+// application/json, or a type that ends in +json (RFC 6839 §3.1), in any case, with parameters.
+static bool is_json(str type) {
+    str kind;
+    str_cut(&type, ';', &kind);
+    kind = str_trim(kind);
+    return str_ieq(kind, S("application/json"))
+           || (kind.n > 5 && str_ieq(str_sub(kind, kind.n - 5, kind.n), S("+json")));
+}
+
 static err op_init(Ctx *c, Op *op, const NetRoute *n, const HttpRequest *r, const HttpBody *body) {
     *op = (Op){ .b = binding_of(n), .r = r, .status = 200 };
     op->id = r->params_n ? r->params[r->params_n - 1] : (str){ 0 };
@@ -30,7 +39,7 @@ static err op_init(Ctx *c, Op *op, const NetRoute *n, const HttpRequest *r, cons
     if (dry.p && !str_to_bool(dry, &op->dry))
         return fail(c, ERR_INVALID, R_FIELD_TYPE, "field", "dry_run", "want", "true or false",
                     "got", say_str(c, dry));
-    if (op->body.n && type.n && str_find(type, S("json")) < 0)
+    if (op->body.n && type.n && !is_json(type))
         return fail(c, ERR_MEDIA, R_FIELD_TYPE, "field", "Content-Type", "want", "application/json",
                     "got", say_str(c, type));
     return ERR_OK;
@@ -143,9 +152,11 @@ static str request_hash(Ctx *c, const Op *op) {
     return arena_str(c->mem, str_z(hex));
 }
 
+// Of one key: what one was given, another of the same owner, which may do less, does not get.
 static str request_scope(Ctx *c) {
-    return arena_printf(c->mem, STR_FMT "/" STR_FMT "/" STR_FMT, STR_ARG(c->org),
-                        STR_ARG(c->project), STR_ARG(c->who ? c->who->id : S("")));
+    return arena_printf(c->mem, STR_FMT "/" STR_FMT "/" STR_FMT "/" STR_FMT, STR_ARG(c->org),
+                        STR_ARG(c->project), STR_ARG(c->who ? c->who->id : S("")),
+                        STR_ARG(c->who ? c->who->key_id : S("")));
 }
 
 static err replay(Ctx *c, Tx *tx, Op *op, str key) {
@@ -186,6 +197,9 @@ err crud_create(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody 
     str key = http_header(r, "idempotency-key");
     if (key.n > 255)
         return fail(c, ERR_INVALID, R_TOO_LONG, "what", "Idempotency-Key", "limit", "255");
+    if (!str_utf8(key))
+        return fail(c, ERR_INVALID, R_FIELD_TYPE, "field", "Idempotency-Key", "want", "UTF-8 text",
+                    "got", "other bytes");
     err e = op_run(c, &op, create_tx);
     if (e == ERR_CONFLICT && key.n) e = op_run(c, &op, create_tx); // its twin may have been faster
     TRY(e);

@@ -97,10 +97,18 @@ typedef struct Export {
 
 static bool exported(const Field *f) { return !(f->flags & HIDDEN) && f->type != T_SECRET; }
 
+// What a spreadsheet would run as a formula, in wide letters too, is shown as text (OWASP, CSV
+// injection).
+static bool runs(str s) {
+    static const char *const wide[] = { "\uff1d", "\uff0b", "\uff0d", "\uff20" };
+    for (size_t i = 0; i < countof(wide); i++)
+        if (str_starts(s, str_z(wide[i]))) return true;
+    return s.n && memchr("=+-@\t\r\n", *s.p, 7);
+}
+
 static void csv_cell(Buf *out, str s, bool first) {
     if (!first) buf_add_char(out, ',');
-    // A cell that a spreadsheet would run as a formula is shown as text (OWASP, CSV injection).
-    bool formula = s.n && memchr("=+-@\t\r", *s.p, 6), quote = formula;
+    bool formula = runs(s), quote = formula;
     for (size_t i = 0; i < s.n; i++)
         quote |= s.p[i] == '"' || s.p[i] == ',' || s.p[i] == '\n' || s.p[i] == '\r';
     if (!quote) {
@@ -149,7 +157,7 @@ static void export_done(void *arg) { arena_free(((Export *)arg)->mem); }
 
 static err export_start(Ctx *c, const ResTable *t, const ListSpec *spec, bool csv, HttpReply *out) {
     Arena *mem = arena_new();
-    Export *x = new(mem, Export, 1);
+    Export *x = new (mem, Export, 1);
     *x = (Export){ t, *spec, csv, true, mem };
     x->spec.limit = EXPORT_PAGE;
     x->spec.search = arena_str(mem, spec->search), x->spec.cursor = arena_str(mem, spec->cursor);

@@ -196,6 +196,23 @@ WEB_TEST(crud_refuses_what_strangers_send) {
     Got g =
         ask_with(w, HTTP_POST, "/lathe/v1/toys", "{\"name\":\"c\"}", "content-type", "text/plain");
     CHECK_INT(g.status, 415);
+    static const struct {
+        const char *type;
+        int want;
+    } types[] = { { "image/json", 415 },
+                  { "application/jsonl", 415 },
+                  { "json", 415 },
+                  { "application/x-www-form-urlencoded", 415 },
+                  { "Application/JSON", 200 },
+                  { "application/json ; charset=utf-8", 200 },
+                  { "application/merge-patch+json", 200 } };
+    for (size_t i = 0; i < countof(types); i++) {
+        g = ask_with(w, HTTP_POST, "/lathe/v1/toys?dry_run=true", "{\"name\":\"c\"}",
+                     "content-type", types[i].type);
+        if (g.status != types[i].want) TEST_FAIL_("%s: %d", types[i].type, g.status);
+    }
+    g = ask_with(w, HTTP_POST, "/lathe/v1/toys", "{\"name\":\"c\"}", "idempotency-key", "\xff");
+    CHECK(g.status == 400 && str_is(g.field, "Idempotency-Key"));
     g = ask_with(w, HTTP_POST, "/lathe/v1/toys", "{\"name\":\"c\"}", "idempotency-key",
                  say(w->f->c, "%0256d", 0));
     CHECK_INT(g.status, 400);
@@ -235,9 +252,13 @@ WEB_TEST(crud_exports_hold_every_row) {
 }
 
 WEB_TEST(crud_csv_runs_nothing) {
-    static const char *const titles[] = { "=1+1", "+a", "-a", "@a", "a,b", "a\\\"b", "a\\nb" };
-    static const char *const cells[] = { "\"'=1+1\"", "\"'+a\"",    "\"'-a\"", "\"'@a\"",
-                                         "\"a,b\"",   "\"a\"\"b\"", "\"a\nb\"" };
+    static const char *const titles[] = { "=1+1",      "+a",      "-a",      "@a",
+                                          "a,b",       "a\\\"b",  "a\\nb",   "\\n=1",
+                                          "\uff1d1+1", "\uff0ba", "\uff0da", "\uff20a" };
+    static const char *const cells[] = { "\"'=1+1\"",    "\"'+a\"",      "\"'-a\"",
+                                         "\"'@a\"",      "\"a,b\"",      "\"a\"\"b\"",
+                                         "\"a\nb\"",     "\"'\n=1\"",    "\"'\uff1d1+1\"",
+                                         "\"'\uff0ba\"", "\"'\uff0da\"", "\"'\uff20a\"" };
     for (size_t i = 0; i < countof(titles); i++) {
         const char *body = say(w->f->c, "{\"name\":\"t%zu\",\"title\":\"%s\"}", i, titles[i]);
         CHECK_INT(ask(w, HTTP_POST, "/lathe/v1/toys", body).status, 201);
