@@ -2,7 +2,8 @@
 // rollup_live.c - roll-ups as they change, for charts: once a second each project's changed rows
 // go to the live readers of this node as the event "trace.rollup". They are not stored: an event
 // says from which revision to which it leads, so a reader that missed one sees it, and asks
-// GET /lathe/v1/rollups again, which says its revision. Every node looks at the table, so it does
+// GET /lathe/v1/rollups again, which says its revision. Revisions are said again for a while after
+// the last change, so that a missed last event is noticed as well. Every node looks at the table, so it does
 // not matter which one folded. Rows hold what their minute sums up to, never differences.
 // Threads: a worker's; nothing is read while nobody listens.
 #include "mod/trace/trace_own.h"
@@ -14,12 +15,21 @@ enum {
     PART_MAX = EVENT_DATA_MAX - 1024, // rows of one event, in bytes; the rest is its frame
     PARTS_MAX = 8,                    // more has changed: readers are told to ask again
     ROWS_MAX = 1000,
+    ECHO_MS = 15000, // a slow reader is live again, or sent away, within 20 s: it hears the second
+    ECHO_FOR_MS = 3 * ECHO_MS,
 };
+static const int64_t MS = 1000000;
+
+typedef struct Known { // of a project
+    str project, org;
+    int64_t revision, changed_ns;
+} Known;
 
 struct RollupTold { // up to which revision each project's readers were told
-    Map projects;   // of int64_t
-    Arena *mem;     // of these and of their names
+    Map projects;   // of Known
+    Arena *mem;     // of these
     bool active;    // somebody listened at the last look
+    int64_t echo_ns;
 };
 
 RollupTold *rollup_told_new(void) {
@@ -103,6 +113,11 @@ static void send_part(const Changes *ch, size_t part, const RollupSink *to) {
     buf_done(&b);
 }
 
+static void send_all(const Changes *ch, const RollupSink *to) {
+    size_t parts = ch->parts_n && !ch->many ? ch->parts_n : 1;
+    for (size_t p = 0; p < parts; p++) send_part(ch, p, to);
+}
+
 // ---- all projects
 
 typedef struct Look {
@@ -126,15 +141,12 @@ static err read_changes(Ctx *c, Tx *tx, void *arg) {
     for (bool more;;) {
         TRY(rows_next(c, rows, &more));
         if (!more) return ERR_OK;
-        const int64_t *told = map_get(&l->told->projects, col_str(rows, 0));
-        Changes ch = { col_str(rows, 0),
-                       col_str(rows, 1),
-                       told ? *told : 0,
-                       col_int(rows, 2),
-                       { { 0 } },
-                       0,
-                       false };
-        if (told && *told >= ch.revision) continue;
+        const Known *known = map_get(&l->told->projects, col_str(rows, 0));
+        Changes ch = { .project = col_str(rows, 0),
+                       .org = col_str(rows, 1),
+                       .after = known ? known->revision : 0,
+                       .revision = col_int(rows, 2) };
+        if (known && known->revision >= ch.revision) continue;
         if (l->n == room) {
             room = room ? room * 2 : 16;
             Changes *grown = new (c->mem, Changes, room);
@@ -147,13 +159,24 @@ static err read_changes(Ctx *c, Tx *tx, void *arg) {
     }
 }
 
-static void remember(RollupTold *t, str project, int64_t revision) {
-    int64_t *there = map_get(&t->projects, project);
-    if (!there) {
-        there = new (t->mem, int64_t, 1);
-        map_set(&t->projects, arena_str(t->mem, project), there);
+static void remember(RollupTold *t, const Changes *ch, int64_t now_ns) {
+    Known *k = map_get(&t->projects, ch->project);
+    if (!k) {
+        k = new (t->mem, Known, 1);
+        k->project = arena_str(t->mem, ch->project), k->org = arena_str(t->mem, ch->org);
+        map_set(&t->projects, k->project, k);
     }
-    *there = revision;
+    k->revision = ch->revision, k->changed_ns = now_ns;
+}
+
+void rollup_echo(RollupTold *t, int64_t now_ns, const RollupSink *to) {
+    MapEntry *e;
+    for (size_t i = 0; map_each(&t->projects, &i, &e);) {
+        const Known *k = e->value;
+        if (now_ns - k->changed_ns > ECHO_FOR_MS * MS) continue;
+        send_all(&(Changes){ .project = k->project, .org = k->org, .revision = k->revision }, to);
+    }
+    t->echo_ns = now_ns + ECHO_MS * MS;
 }
 
 // The first look after a time without readers tells revisions only: who came in between asks again
@@ -161,15 +184,16 @@ static void remember(RollupTold *t, str project, int64_t revision) {
 err rollup_tell(Ctx *c, RollupTold *t, const RollupSink *to) {
     Look l = { .told = t };
     err e = db_read(c, c->db, read_changes, &l);
+    int64_t now_ns = os_mono_ns(c->os);
     for (size_t i = 0; i < l.n && !e; i++) {
-        const Changes *ch = &l.changed[i];
-        size_t parts = ch->parts_n && !ch->many ? ch->parts_n : 1;
-        for (size_t p = 0; p < parts; p++) send_part(ch, p, to);
-        remember(t, ch->project, ch->revision);
+        send_all(&l.changed[i], to);
+        remember(t, &l.changed[i], now_ns);
     }
     look_drop(&l);
-    if (!e) t->active = true;
-    return e;
+    if (e) return e;
+    if (t->active && now_ns >= t->echo_ns) rollup_echo(t, now_ns, to);
+    t->active = true;
+    return ERR_OK;
 }
 
 void rollup_told_rest(RollupTold *t) { t->active = false; }

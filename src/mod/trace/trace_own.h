@@ -44,6 +44,7 @@ RollupTold *rollup_told_new(void);
 void rollup_told_free(RollupTold *t);
 void rollup_told_rest(RollupTold *t); // nobody listens now
 err rollup_tell(Ctx *c, RollupTold *t, const RollupSink *to);
+void rollup_echo(RollupTold *t, int64_t now_ns, const RollupSink *to); // what revisions there are
 err rollup_live_start(Ctx *c);
 void rollup_live_stop(void *app);
 enum { ROLLUP_BOUNDS = 8 };
