@@ -197,6 +197,29 @@ CONF_TEST(conformance_idempotency_keys_are_of_one_key) {
 
 // ---- secrets
 
+// Who may change where a secret is sent must know it: else it could be had by a server of theirs.
+CONF_TEST(conformance_secrets_do_not_follow_another_address) {
+    static const struct {
+        const char *patch;
+        int want;
+    } all[] = {
+        { "{\"endpoint\":{\"url\":\"http://127.0.0.1:8/v1\"}}", 400 },
+        { "{\"endpoint\":{\"url\":\"http://127.0.0.1:8/v1\",\"upstream_model\":\"m\"}}", 400 },
+        { "{\"endpoint\":{\"upstream_model\":\"m\"}}", 200 },
+        { "{\"endpoint\":{\"url\":\"http://127.0.0.1:8/v1\",\"api_key\":\"new\"}}", 200 },
+        { "{\"endpoint\":{\"url\":\"http://127.0.0.1:7/v1\",\"api_key\":null}}", 200 },
+        { "{\"endpoint\":{\"url\":\"http://127.0.0.1:8/v1\"}}", 200 }, // there is none any more
+    };
+    const Resource *r = resource_find("deployment");
+    const char *path = conf_path(f, r, conf_make(f, &f->a, r));
+    for (size_t i = 0; i < countof(all); i++) {
+        Told t = conf_do(f, &f->a, HTTP_PATCH, path, all[i].patch);
+        if (t.status != all[i].want)
+            COMPLAIN("%s: %d " STR_FMT, all[i].patch, t.status, STR_ARG(t.body));
+        if (t.status == 400) CHECK(str_is(conf_field(&t), "endpoint.api_key"));
+    }
+}
+
 static Conf *searched; // nftw has no argument
 
 static int search_file(const char *path, const struct stat *st, int type, struct FTW *at) {

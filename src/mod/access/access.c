@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// access.c - who may do what. The descriptor; the first start; when keys were last used. The request
-// path's view of keys is access_key.c, what may be given away access_right.c, the rows are
+// access.c - who may do what. The descriptor; the first start; when keys were last used. The
+// request path's view of keys is access_key.c, what may be given away access_right.c, the rows are
 // access_table.c.
 #include "mod/access/access_own.h"
 #include "base/log.h"

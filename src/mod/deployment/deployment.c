@@ -157,9 +157,16 @@ static err need(Ctx *c, const Reason *why, const char *field, const Deployment *
                  (const char *const[]){ "field", field, "engine", engine_of(d)->name, NULL, NULL });
 }
 
-static err check_attached(Ctx *c, const Deployment *d) {
+static bool same_text(str a, str b) { return !a.p == !b.p && str_eq(a, b); }
+
+// A key is for the server that it was given for: who may change the address, and could not read the
+// key, would have it sent to a server of their own.
+static err check_attached(Ctx *c, const Deployment *was, const Deployment *d) {
     Url url;
     if (!d->endpoint.url.n) return need(c, &R_ENDPOINT_REQUIRED, "endpoint.url", d);
+    bool moved = was && was->endpoint.api_key.n && !same_text(was->endpoint.url, d->endpoint.url);
+    if (moved && same_text(was->endpoint.api_key, d->endpoint.api_key))
+        return fail(c, ERR_INVALID, R_FIELD_REQUIRED, "field", "endpoint.api_key");
     return endpoint_parse(c, d->endpoint.url, &url);
 }
 
@@ -192,8 +199,6 @@ static err check_version(Ctx *c, Tx *tx, Deployment *d) {
     return ERR_OK;
 }
 
-static bool same_text(str a, str b) { return !a.p == !b.p && str_eq(a, b); }
-
 // Whether replicas of the one would serve the other: what else changes needs no new ones.
 static bool same_launch(const Deployment *a, const Deployment *b) {
     const Endpoint *x = &a->endpoint, *y = &b->endpoint;
@@ -220,7 +225,7 @@ err deployment_check(Ctx *c, Tx *tx, const void *old, void *now) {
     Deployment *d = now;
     if (!d) return ERR_OK;
     set_defaults(d);
-    TRY(engine_of(d)->launched ? check_launched(c, d) : check_attached(c, d));
+    TRY(engine_of(d)->launched ? check_launched(c, d) : check_attached(c, was, d));
     if (d->model.n && (!was || !same_launch(was, d))) TRY(check_version(c, tx, d));
     if (!was)
         d->rollout = 1, d->state = DEP_PENDING, d->state_reason = S("about to start"),
