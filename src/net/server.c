@@ -175,6 +175,17 @@ static void lane_done(Lane *lane) {
     buf_done(&lane->scratch);
 }
 
+void server_cut(Server *s) {
+    if (!s) return;
+    for (size_t i = 0; i < s->listeners_n; i++) listener_close(s->listeners[i]);
+    s->listeners_n = 0;
+    for (size_t i = 0; i < s->lanes_n; i++) {
+        s->lanes[i].draining = false;
+        s->lanes[i].cut = true;
+        while (s->lanes[i].conns) conn_close(s->lanes[i].conns);
+    }
+}
+
 void server_free(Server *s) {
     if (!s) return;
     for (size_t i = 0; i < s->listeners_n; i++) listener_close(s->listeners[i]);

@@ -64,6 +64,9 @@ err server_listen(Ctx *c, Server *s, const Addr *addr, Addr *out_actual); // out
 // neither they nor handlers at work are left, or timeout_ms passed (then the rest is cut first).
 // Once.
 void server_drain(Server *s, int64_t timeout_ms, void (*done)(void *), void *arg);
+// After its loops stopped: closes every connection, which cancels what runs for it. The pool is
+// stopped next, so that the owners' cancel hooks and handlers end while what they use is there.
+void server_cut(Server *s); // NULL is fine
 // After its loops stopped and the pool was freed, before the loops are freed; NULL is fine.
 void server_free(Server *s);
 typedef struct ServerCounts {

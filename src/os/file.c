@@ -65,6 +65,16 @@ err file_skip_zeros(Ctx *c, File *f, int64_t offset, int64_t *out) {
 int file_fd(File *f) { return f->ops->fd(f); }
 err file_lock(Ctx *c, File *f) { return f->ops->lock(c, f); }
 
+err file_lock_within(Ctx *c, File *f, int64_t timeout_ms) {
+    int64_t end_ns = os_mono_ns(c->os) + timeout_ms * 1000000;
+    err e = file_lock(c, f);
+    while (e == ERR_CONFLICT && f->ops->pause && os_mono_ns(c->os) < end_ns) {
+        f->ops->pause();
+        e = file_lock(c, f);
+    }
+    return e;
+}
+
 err path_rename(Ctx *c, str from, str to) {
     TRY(path_check(c, "rename", from));
     TRY(path_check(c, "rename", to));

@@ -38,6 +38,7 @@ int file_fd(File *f); // for sendfile and mmap; -1 when simulated
 // Exclusive, until closed or the process dies; ERR_CONFLICT with R_LOCKED and the holder's pid
 // ("0" when the kernel does not tell). Two opens in one process exclude each other as well.
 err file_lock(Ctx *c, File *f);
+err file_lock_within(Ctx *c, File *f, int64_t timeout_ms); // waits so long for the holder to end
 
 err path_rename(Ctx *c, str from, str to); // atomic, replaces
 err path_remove(Ctx *c, str path);         // a file or an empty directory; absent: ERR_NOTFOUND

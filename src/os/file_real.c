@@ -9,6 +9,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 typedef struct RealFile {
@@ -133,6 +134,8 @@ static err lock(Ctx *c, File *f) {
                 say(c, "%ld", lock_holder(fd_of(f))));
 }
 
+static void pause_ms(void) { nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL); }
+
 static const FileOps file_ops = {
     .close = close_file,
     .read_at = read_at,
@@ -144,6 +147,7 @@ static const FileOps file_ops = {
     .next_data = next_data,
     .fd = fd_of,
     .lock = lock,
+    .pause = pause_ms,
 };
 
 err real_file_open(Ctx *c, str path, unsigned flags, File **out) {

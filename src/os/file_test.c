@@ -2,8 +2,10 @@
 // file_test.c - real files and directories: whole and partial reads, limits, locks, trees, links.
 #include "base/test.h"
 #include "os/file.h"
+#include "os/thread.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -114,6 +116,29 @@ TEST(os_file_lock_names_its_holder) {
     CHECK_STR(failure_param(&c->failure, "pid"), say(c, "%d", (int)getpid()));
     file_close(one);
     CHECK_OK(c, file_lock(c, two));
+    file_close(two);
+}
+
+static void close_soon(void *f) {
+    int64_t until = os_mono_ns(os_real()) + 20000000; // others wait by then
+    while (os_mono_ns(os_real()) < until) sched_yield();
+    file_close(f);
+}
+
+// Waits for a holder that ends, and no longer than told for one that stays.
+TEST(os_file_lock_within) {
+    Ctx *c = real_ctx();
+    File *one, *two;
+    Thread t;
+    CHECK_OK(c, file_open(c, at(c, "lock"), FILE_WRITE | FILE_CREATE, &one));
+    CHECK_OK(c, file_open(c, at(c, "lock"), FILE_WRITE, &two));
+    CHECK_OK(c, file_lock_within(c, one, 0));
+    int64_t began = os_mono_ns(c->os);
+    CHECK_ERR(file_lock_within(c, two, 30), ERR_CONFLICT);
+    CHECK(os_mono_ns(c->os) - began >= 30000000 && c->failure.why == &R_LOCKED);
+    thread_start(c->os, "holder", close_soon, one, &t);
+    CHECK_OK(c, file_lock_within(c, two, 60000));
+    thread_join(t);
     file_close(two);
 }
 

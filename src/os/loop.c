@@ -47,6 +47,13 @@ void loop_drop(Loop *l) {
 
 Loop *loop_new(Os *os) { return os->ops->loop_new(os); }
 
+bool loop_finish(Loop *l) {
+    assert(!l->running && l->stopping && loop_is_mine(l));
+    bool any = l->posted != 0;
+    loop_run_posts(l);
+    return any;
+}
+
 void loop_free(Loop *l) {
     if (!l) return;
     assert(!l->running && loop_is_mine(l));

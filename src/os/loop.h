@@ -12,6 +12,9 @@ typedef struct Loop Loop;
 typedef struct Timer Timer;
 
 Loop *loop_new(Os *os);
+// After loop_run has returned: makes the calls that were posted since, while what they refer to is
+// still there. False when there were none.
+bool loop_finish(Loop *l);
 void loop_free(Loop *l); // after its last stream and timer are gone; NULL is fine
 void loop_run(Loop *l);  // until loop_stop
 void loop_stop(Loop *l); // any thread

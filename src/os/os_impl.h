@@ -42,6 +42,7 @@ typedef struct OsOps {
                          Process **out);
     const char *(*sandbox_name)(Os *);
     int64_t (*pid_start_ticks)(Os *, int64_t pid);
+    bool (*pid_ending)(Os *, int64_t pid);
     bool (*pid_signal)(Os *, int64_t pid, int64_t start_ticks, int signal);
     int64_t (*pid_memory_bytes)(Os *, int64_t pid);
     int64_t (*pid_cpu_ms)(Os *, int64_t pid);
@@ -63,6 +64,7 @@ typedef struct FileOps {
     int64_t (*next_data)(File *, int64_t offset); // may say offset; -1: none, up to the end
     int (*fd)(File *);
     err (*lock)(Ctx *, File *);
+    void (*pause)(void); // some milliseconds; NULL where waiting changes nothing
 } FileOps;
 struct File {
     const FileOps *ops;
@@ -70,6 +72,7 @@ struct File {
 };
 
 typedef struct PoolOps {
+    void (*stop)(Pool *);
     void (*free)(Pool *);
     bool (*submit)(Pool *, void (*fn)(void *), void *arg);
     size_t (*waiting)(Pool *);

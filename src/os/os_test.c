@@ -167,8 +167,10 @@ TEST(os_pool_is_bounded_and_finishes_what_it_took) {
     g.open = true;
     pthread_cond_broadcast(&g.moved);
     pthread_mutex_unlock(&g.mutex);
-    pool_free(p);
+    pool_stop(p);
     CHECK_INT(g.done, 8);
+    CHECK(!pool_submit(p, through, &g)); // not even where there is room
+    pool_free(p);
     CHECK_INT(g.inside_max, 3);
 }
 

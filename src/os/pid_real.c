@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // pid_real.c - other processes by pid and start time (proc(5)). Threads: any.
 #include "os/real.h"
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 typedef struct Stat {
     char state;
+    unsigned flags; // PF_EXITING: it gives back what it holds
     int64_t cpu_ticks, start_ticks;
 } Stat;
 
@@ -19,18 +22,32 @@ static bool read_stat(int64_t pid, Stat *out) {
     if (!at) return false;
     unsigned long long user, kernel, start;
     int got = sscanf(at + 1,
-                     " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d %*d"
+                     " %c %*d %*d %*d %*d %*d %u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d %*d"
                      " %*d %llu",
-                     &out->state, &user, &kernel, &start);
+                     &out->state, &out->flags, &user, &kernel, &start);
     out->cpu_ticks = (int64_t)(user + kernel);
     out->start_ticks = (int64_t)start;
-    return got == 4 && out->state != 'Z' && out->state != 'X';
+    return got == 5 && out->state != 'Z' && out->state != 'X';
 }
 
 int64_t real_pid_start_ticks(Os *os, int64_t pid) {
     (void)os;
     Stat s;
     return read_stat(pid, &s) ? s.start_ticks : 0;
+}
+
+// A SIGKILL that has not been taken yet is pending on every thread.
+bool real_pid_ending(Os *os, int64_t pid) {
+    enum { EXITING = 4 };
+    (void)os;
+    Stat s;
+    char path[64], text[4096];
+    if (!read_stat(pid, &s) || (s.flags & EXITING)) return true;
+    snprintf(path, sizeof path, "/proc/%lld/status", (long long)pid);
+    if (real_read_small(path, text, sizeof text) <= 0) return true;
+    const char *at = strstr(text, "\nSigPnd:");
+    unsigned long long pending = at ? strtoull(at + strlen("\nSigPnd:"), NULL, 16) : 0;
+    return pending >> (SIGKILL - 1) & 1;
 }
 
 // The pidfd first, then the check: what the pidfd means cannot change any more.

@@ -24,6 +24,7 @@ void process_free(Process *p) {
 
 const char *process_sandbox_name(Os *os) { return os->ops->sandbox_name(os); }
 int64_t pid_start_ticks(Os *os, int64_t pid) { return os->ops->pid_start_ticks(os, pid); }
+bool pid_ending(Os *os, int64_t pid) { return os->ops->pid_ending(os, pid); }
 int64_t pid_memory_bytes(Os *os, int64_t pid) { return os->ops->pid_memory_bytes(os, pid); }
 int64_t pid_cpu_ms(Os *os, int64_t pid) { return os->ops->pid_cpu_ms(os, pid); }
 err pipe_make(Ctx *c, int out_read_write[2]) { return c->os->ops->pipe_make(c, out_read_write); }

@@ -40,6 +40,7 @@ const char *process_sandbox_name(Os *os);
 // Processes that are not our children, by pid and start time, so that a recycled pid is never taken
 // for them.
 int64_t pid_start_ticks(Os *os, int64_t pid); // 0: there is none (a zombie counts as none)
+bool pid_ending(Os *os, int64_t pid);         // gone, ending, or told to by SIGKILL
 bool pid_signal(Os *os, int64_t pid, int64_t start_ticks, int signal); // false: gone
 int64_t pid_memory_bytes(Os *os, int64_t pid);                         // resident; 0: gone
 int64_t pid_cpu_ms(Os *os, int64_t pid);

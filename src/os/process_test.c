@@ -252,10 +252,11 @@ TEST(os_process_forgotten_leaves_no_zombie) {
     start_sleeper(&s);
     CHECK_OK(c, s.e);
     int64_t pid = process_pid(s.p), until = os_mono_ns(c->os) + 10000000000;
-    CHECK(pid_start_ticks(c->os, pid) > 0);
+    CHECK(pid_start_ticks(c->os, pid) > 0 && !pid_ending(c->os, pid));
     process_free(s.p);
     CHECK(kill((pid_t)pid, 0) == 0); // forgotten, not ended
     kill((pid_t)pid, SIGKILL);
+    CHECK(pid_ending(c->os, pid)); // from this moment on, whatever it has taken of it
     while (kill((pid_t)pid, 0) == 0 && os_mono_ns(c->os) < until) sched_yield();
     CHECK(kill((pid_t)pid, 0) < 0 && errno == ESRCH); // a zombie would still take signals
 }

@@ -99,6 +99,7 @@ const OsOps os_real_ops = {
     .process_start = real_process_start,
     .sandbox_name = real_sandbox_name,
     .pid_start_ticks = real_pid_start_ticks,
+    .pid_ending = real_pid_ending,
     .pid_signal = real_pid_signal,
     .pid_memory_bytes = real_pid_memory_bytes,
     .pid_cpu_ms = real_pid_cpu_ms,

@@ -54,6 +54,7 @@ void real_children_forget(int64_t pid, int pidfd); // reaps it when it ends; tak
 const char *real_sandbox_name(Os *os);
 int real_sandbox_enter(bool no_network, bool no_new_files); // 0 or errno; async-signal-safe
 int64_t real_pid_start_ticks(Os *os, int64_t pid);
+bool real_pid_ending(Os *os, int64_t pid);
 bool real_pid_signal(Os *os, int64_t pid, int64_t start_ticks, int signal);
 int64_t real_pid_memory_bytes(Os *os, int64_t pid);
 int64_t real_pid_cpu_ms(Os *os, int64_t pid);

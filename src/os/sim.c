@@ -191,6 +191,7 @@ const OsOps sim_ops = {
     .process_start = sim_process_start,
     .sandbox_name = sandbox_name,
     .pid_start_ticks = sim_pid_start_ticks,
+    .pid_ending = sim_pid_ending,
     .pid_signal = sim_pid_signal,
     .pid_memory_bytes = sim_pid_memory_bytes,
     .pid_cpu_ms = sim_pid_cpu_ms,

@@ -131,6 +131,7 @@ err sim_process_start(Ctx *c, const ProcessSpec *spec, Loop *l, ProcessExited ex
                       Process **out);
 void sim_processes_lost(SimNode *n, bool detached_too);
 int64_t sim_pid_start_ticks(Os *os, int64_t pid);
+bool sim_pid_ending(Os *os, int64_t pid);
 bool sim_pid_signal(Os *os, int64_t pid, int64_t start_ticks, int signal);
 int64_t sim_pid_memory_bytes(Os *os, int64_t pid);
 int64_t sim_pid_cpu_ms(Os *os, int64_t pid);

@@ -22,7 +22,7 @@ typedef struct SimPool {
     Piece *pieces;
     size_t n, cap;
     size_t events; // on their way to run a piece
-    bool freed;
+    bool stopped, freed;
 } SimPool;
 
 static void piece_comes(void *arg);
@@ -71,7 +71,8 @@ static void piece_comes(void *arg) {
 
 static bool submit(Pool *head, void (*fn)(void *), void *arg) {
     SimPool *p = (SimPool *)head;
-    if (!sim_alive(p->os, p->life) || p->n + p->running >= p->queue_max + p->threads) return false;
+    if (p->stopped || !sim_alive(p->os, p->life) || p->n + p->running >= p->queue_max + p->threads)
+        return false;
     if (p->n == p->cap) {
         p->cap = p->cap ? p->cap * 2 : 16;
         p->pieces = mem_grow(p->pieces, p->cap, sizeof *p->pieces);
@@ -93,10 +94,16 @@ static size_t waiting(Pool *head) {
     return p->running + p->n - running(head);
 }
 
-static void free_pool(Pool *head) {
+static void stop(Pool *head) {
     SimPool *p = (SimPool *)head;
     while (p->n && sim_alive(p->os, p->life)) run_one(p);
     assert(!p->running);
+    p->stopped = true;
+}
+
+static void free_pool(Pool *head) {
+    SimPool *p = (SimPool *)head;
+    stop(head);
     p->freed = true;
     release(p);
 }
@@ -107,7 +114,7 @@ static void free_thing(SimThing *t) {
     mem_free(p);
 }
 
-static const PoolOps pool_ops = { free_pool, submit, waiting, running };
+static const PoolOps pool_ops = { stop, free_pool, submit, waiting, running };
 
 Pool *sim_pool_new(Os *os, const char *name, int threads, size_t queue_max) {
     (void)name;

@@ -218,6 +218,8 @@ int64_t sim_pid_start_ticks(Os *os, int64_t pid) {
     return p ? p->started_ns / 10000000 + 1 : 0;
 }
 
+bool sim_pid_ending(Os *os, int64_t pid) { return !sim_pid_start_ticks(os, pid); }
+
 bool sim_pid_signal(Os *os, int64_t pid, int64_t start_ticks, int signal) {
     SimProcess *p = find(os, pid);
     if (!p || sim_os(os)->dying || sim_pid_start_ticks(os, pid) != start_ticks) return false;

@@ -111,14 +111,20 @@ static size_t running(Pool *head) {
     return n;
 }
 
-static void free_pool(Pool *head) {
+static void stop(Pool *head) {
     RealPool *p = (RealPool *)head;
     pthread_mutex_lock(&p->mutex);
     p->closing = true;
     pthread_cond_broadcast(&p->more);
     pthread_mutex_unlock(&p->mutex);
     for (size_t i = 0; i < p->threads_n; i++) thread_join(p->threads[i]);
+    p->threads_n = 0;
     assert(!p->waiting && !p->running);
+}
+
+static void free_pool(Pool *head) {
+    RealPool *p = (RealPool *)head;
+    stop(head);
     pthread_cond_destroy(&p->more);
     pthread_mutex_destroy(&p->mutex);
     mem_free(p->ring);
@@ -126,7 +132,7 @@ static void free_pool(Pool *head) {
     mem_free(p);
 }
 
-static const PoolOps pool_ops = { free_pool, submit, waiting, running };
+static const PoolOps pool_ops = { stop, free_pool, submit, waiting, running };
 
 Pool *real_pool_new(Os *os, const char *name, int threads, size_t queue_max) {
     RealPool *p = mem_new(sizeof *p);
@@ -144,6 +150,10 @@ Pool *real_pool_new(Os *os, const char *name, int threads, size_t queue_max) {
 Pool *pool_new(Os *os, const char *name, int threads, size_t queue_max) {
     assert(threads > 0 && queue_max > 0);
     return os->ops->pool_new(os, name, threads, queue_max);
+}
+
+void pool_stop(Pool *p) {
+    if (p) p->ops->stop(p);
 }
 
 void pool_free(Pool *p) {

@@ -14,7 +14,9 @@ void thread_join(Thread t);
 
 typedef struct Pool Pool;
 Pool *pool_new(Os *os, const char *name, int threads, size_t queue_max);
-void pool_free(Pool *p); // finishes what was submitted, then joins; NULL is fine
+// Finishes what was submitted, then joins; refuses what is submitted from then on.
+void pool_stop(Pool *p); // NULL is fine; once is enough
+void pool_free(Pool *p); // stops it first; NULL is fine
 // False when queue_max pieces wait already: the caller answers 503. fn gets arg on a pool thread.
 bool pool_submit(Pool *p, void (*fn)(void *), void *arg);
 size_t pool_waiting(Pool *p);

@@ -3,12 +3,14 @@
 // steps; what a failed or ended start has opened is closed in reverse. The main thread runs
 // loops[0]: signals, the executor's events, its share of connections.
 #include "base/log.h"
+#include "os/process.h"
 #include "os/terminal.h"
 #include "res/bind.h"
 #include "res/event_relay.h"
 #include "res/kit.h"
 #include "res/serve.h"
 #include "res/snapshot.h"
+#include <assert.h>
 #include <signal.h>
 #include <stdio.h>
 
@@ -41,11 +43,11 @@ static err apply_log(Ctx *c) {
 // ---- settings
 static err load_settings(Serve *s, int argc, char **argv) {
     Ctx *c = s->c;
-    const Setting **tables = new(c->mem, const Setting *, 64);
+    const Setting **tables = new (c->mem, const Setting *, 64);
     size_t n = 0, flags_n = 0;
     for (const Module *const *m = s->app.modules; *m && n < 63; m++)
         if ((*m)->settings) tables[n++] = (*m)->settings;
-    str *flags = new(c->mem, str, (size_t)argc + 1), file = str_z(os_env(c->os, "LATHE_CONFIG"));
+    str *flags = new (c->mem, str, (size_t)argc + 1), file = str_z(os_env(c->os, "LATHE_CONFIG"));
     for (int i = 0; i < argc; i++) {
         str arg = str_z(argv[i]);
         bool pair = str_starts(arg, S("--")) && str_find_char(arg, '=') < 0 && i + 1 < argc
@@ -93,13 +95,28 @@ static err read_node(Serve *s) {
     return ERR_OK;
 }
 
+// Who was just killed holds the lock until the kernel has taken back all it had; so does, for a
+// moment, a child that it was about to start. A server that lives keeps its folder.
+static err lock_data(Serve *s) {
+    enum { MOMENT_MS = 100, ENDING_MS = 10000 };
+    Ctx *c = s->c;
+    err e = file_lock_within(c, s->lock, MOMENT_MS);
+    if (e != ERR_CONFLICT) return e;
+    str pid = failure_param(&c->failure, "pid");
+    int64_t number = 0;
+    if (str_to_i64(pid, &number) && number && !pid_ending(c->os, number)) return e;
+    log_at("serve", LOG_WARN, c, "the data folder is held by a server that is ending: waiting",
+           "pid", number ? say_str(c, pid) : "not known any more", "at_most", "10 s");
+    return file_lock_within(c, s->lock, ENDING_MS);
+}
+
 static err open_data(Serve *s) {
     Ctx *c = s->c;
     s->app.data_dir = arena_str(c->mem, kit_text(KIT_DATA));
     TRY(dir_make(c, s->app.data_dir, 0700));
     TRY(file_open(c, in_data(s, "lathe.lock"), FILE_READ | FILE_WRITE | FILE_CREATE | FILE_PRIVATE,
                   &s->lock));
-    TRY(file_lock(c, s->lock));
+    TRY(lock_data(s));
     return read_node(s);
 }
 
@@ -143,7 +160,7 @@ static err open_loops(Serve *s) {
 
 static err open_jobs(Serve *s) {
     Ctx *c = s->c;
-    const JobKind **kinds = new(c->mem, const JobKind *, 256);
+    const JobKind **kinds = new (c->mem, const JobKind *, 256);
     size_t n = 0;
     for (const Module *const *m = s->app.modules; *m; m++)
         for (const JobKind *const *k = (*m)->jobs; k && *k && n < 255; k++) kinds[n++] = *k;
@@ -196,28 +213,37 @@ static err open_server(Serve *s) {
     return server_listen(c, a->server, &addr, NULL);
 }
 
-static void say_ready(Serve *s) {
-    Ctx *c = s->c;
-    str url = arena_printf(c->mem, "http://%s", s->addr.text), key = in_data(s, "admin.key");
-    PathInfo info;
-    if (file_write_all(c, in_data(s, "url"), url, 0))
+// Where the command line of this machine finds the server. On the pool: nobody waits for a disk.
+static void leave_address(void *arg) {
+    Serve *s = arg;
+    Ctx *c = app_ctx_new(&s->app);
+    str dir = s->app.data_dir, url = arena_printf(c->mem, "http://%s", s->addr.text);
+    if (file_write_all(c, arena_printf(c->mem, STR_FMT "/url", STR_ARG(dir)), url, 0))
         log_at("serve", LOG_WARN, c, "cannot write the address file");
     const char *home = os_env(c->os, "HOME"); // where the command line of this user looks first
-    str dir = arena_printf(c->mem, "%s/.local/state/lathe", home ? home : "");
+    str state = arena_printf(c->mem, "%s/.local/state/lathe", home ? home : "");
     str both = arena_printf(c->mem, STR_FMT "\n" STR_FMT "\n", STR_ARG(url),
-                            STR_ARG(os_path_absolute(c, s->app.data_dir)));
+                            STR_ARG(os_path_absolute(c, dir)));
     if (home
-        && (dir_make(c, dir, 0700)
-            || file_write_all(c, arena_printf(c->mem, STR_FMT "/server", STR_ARG(dir)), both,
+        && (dir_make(c, state, 0700)
+            || file_write_all(c, arena_printf(c->mem, STR_FMT "/server", STR_ARG(state)), both,
                               FILE_PRIVATE)))
         log_at("serve", LOG_DEBUG, c, "the address was not left for the command line");
-    log_at("serve", LOG_INFO, c, "listening", "url", say_str(c, url), "data",
+    app_ctx_free(c);
+}
+
+static void say_ready(Serve *s) {
+    Ctx *c = s->c;
+    PathInfo info;
+    log_at("serve", LOG_INFO, c, "listening", "url", say(c, "http://%s", s->addr.text), "data",
            say_str(c, s->app.data_dir));
+    str key = in_data(s, "admin.key");
     if (!path_info(c, key, &info))
-        log_at(
-            "serve", LOG_WARN, c,
-            "the administrator's first key lies in a file: keep it elsewhere and delete the file",
-            "file", say_str(c, key));
+        log_at("serve", LOG_WARN, c,
+               "the administrator's first key lies in a file: keep it elsewhere, delete the file",
+               "file", say_str(c, key));
+    bool room = pool_submit(s->app.pool, leave_address, s);
+    assert(room); // nobody has used it before
 }
 
 static void stop_loops(void *arg) {
@@ -253,9 +279,28 @@ void serve_run(Serve *s) {
     loop_run(a->loops[0]);
 }
 
+// What still runs for a request uses the modules, the snapshot and the journal: connections are
+// cut, handlers cancelled and waited for, and what they and the journal then tell the loops is told,
+// before any of these goes. Loops do not turn any more, so a posted call can only make few others.
+static void finish_requests(Serve *s) {
+    enum { ROUNDS = 8 };
+    App *a = &s->app;
+    server_cut(a->server);
+    pool_stop(a->pool);
+    bool more = true;
+    for (int round = 0; more && round < ROUNDS; round++) {
+        more = false;
+        if (a->journal && journal_flush(s->c, a->journal))
+            log_at("serve", LOG_ERROR, s->c, "the journal's end could not be written");
+        for (size_t i = 0; i < a->loops_n; i++) more = loop_finish(a->loops[i]) || more;
+    }
+}
+
 static void close_all(Serve *s) {
     App *a = &s->app;
+    for (size_t i = 0; i < a->loops_n; i++) loop_stop(a->loops[i]);
     for (size_t i = 0; i < s->threads_n; i++) thread_join(s->threads[i]);
+    finish_requests(s);
     retain_stop(a);
     if (a->jobs) jobs_stop(a->jobs);
     while (s->modules_up--)

@@ -46,7 +46,7 @@ typedef struct Fix {
 
 static Fix *fix_start(int fails, bool hold) {
     Ctx *c = test_ctx();
-    Fix *f = new(c->mem, Fix, 1);
+    Fix *f = new (c->mem, Fix, 1);
     *f = (Fix){ .app.os = os_real(), .job = { .fails = fails, .hold = hold }, .c = c };
     pthread_mutex_init(&f->job.lock, NULL);
     pthread_cond_init(&f->job.changed, NULL);
@@ -80,8 +80,8 @@ TEST(worker_begins_at_once_and_when_woken) {
     wait_turns(f, 1);
     worker_wake(f->w);
     wait_turns(f, 2);
-    worker_stop(f->w);
-    worker_wake(NULL), worker_stop(NULL);
+    worker_free(f->w);
+    worker_wake(NULL), worker_stop(NULL), worker_free(NULL);
 }
 
 // Whatever turn was under way: the one that is waited for began after the call.
@@ -93,7 +93,7 @@ TEST(worker_sync_sees_what_was_given_before) {
         CHECK_OK(f->c, worker_sync(f->c, f->w));
         CHECK(seen(f) >= i);
     }
-    worker_stop(f->w);
+    worker_free(f->w);
 }
 
 TEST(worker_tries_again_after_a_failure) {
@@ -104,7 +104,7 @@ TEST(worker_tries_again_after_a_failure) {
     f->job.fails = 1;
     pthread_mutex_unlock(&f->job.lock);
     CHECK_ERR(worker_sync(f->c, f->w), ERR_UNAVAILABLE); // its error is that turn's
-    worker_stop(f->w);
+    worker_free(f->w);
 }
 
 TEST(worker_stop_cancels_the_turn_under_way_and_waits) {
@@ -113,6 +113,8 @@ TEST(worker_stop_cancels_the_turn_under_way_and_waits) {
     CHECK(f->job.held);
     worker_stop(f->w);
     CHECK(f->job.cancelled);
+    worker_wake(f->w); // allowed, and nothing comes of it
+    worker_free(f->w);
     CHECK_INT(f->job.turns, 1);
 }
 
@@ -142,7 +144,7 @@ TEST(worker_sync_from_many_threads) {
         thread_start(f->app.os, "sync", sync_many, &s[i], &threads[i]);
     }
     for (int i = 0; i < 4; i++) thread_join(threads[i]);
-    worker_stop(f->w);
+    worker_free(f->w);
     for (int i = 0; i < 4; i++) CHECK_INT(s[i].late, 0);
     CHECK_INT(f->job.seen, 200);
 }
