@@ -159,20 +159,44 @@ static err store_update(Ctx *c, Tx *tx, const ResTable *t, const void *old, void
     return tell(c, tx, t, h->deleting_at && !was->deleting_at ? "deleting" : "updated", h);
 }
 
-err res_act(Ctx *c, Tx *tx, const Resource *r, const void *old, void *now, const char *verb) {
-    const ResTable *t = table_of(r);
+static err may_act(Ctx *c, const ResTable *t, const void *old, const void *now) {
     if (((const Head *)old)->deleting_at)
-        return fail(c, ERR_CONFLICT, R_DELETING, "kind", r->name, "id",
+        return fail(c, ERR_CONFLICT, R_DELETING, "kind", t->r->name, "id",
                     say_str(c, ((const Head *)old)->id));
-    TRY(fields_check(c, t->rows, now));
-    TRY(refs_resolve(c, tx, t, old, now));
-    if (r->check) TRY(r->check(c, tx, old, now));
+    return fields_check(c, t->rows, now);
+}
+
+// After refs_resolve of now.
+static err act(Ctx *c, Tx *tx, const ResTable *t, const void *old, void *now, const char *verb) {
+    if (t->r->check) TRY(t->r->check(c, tx, old, now));
     return store_update(c, tx, t, old, now, verb);
 }
 
+err res_act(Ctx *c, Tx *tx, const Resource *r, const void *old, void *now, const char *verb) {
+    const ResTable *t = table_of(r);
+    TRY(may_act(c, t, old, now));
+    TRY(refs_resolve(c, tx, t, old, now));
+    return act(c, tx, t, old, now, verb);
+}
+
+// A reference given once may be sent back by name: only as ids do the two compare.
+static err refs_unmoved(Ctx *c, const ResTable *t, const void *old, const void *now) {
+    for (const Field *f = t->r->fields; f && f->name; f++) {
+        Field one[2] = { *f, { 0 } };
+        if (f->type == T_REF && f->flags & IMMUTABLE && !fields_equal(one, old, now, false))
+            return fail(c, ERR_INVALID, R_FIELD_IMMUTABLE, "field", f->name);
+    }
+    return ERR_OK;
+}
+
 err res_update(Ctx *c, Tx *tx, const Resource *r, const void *old, void *now) {
-    if (fields_equal(table_of(r)->rows, old, now, false)) return ERR_OK;
-    return res_act(c, tx, r, old, now, "update");
+    const ResTable *t = table_of(r);
+    if (fields_equal(t->rows, old, now, false)) return ERR_OK;
+    TRY(may_act(c, t, old, now));
+    TRY(refs_resolve(c, tx, t, old, now));
+    TRY(refs_unmoved(c, t, old, now));
+    if (fields_equal(t->rows, old, now, false)) return ERR_OK; // names of what was there already
+    return act(c, tx, t, old, now, "update");
 }
 
 static err remove_row(Ctx *c, Tx *tx, const ResTable *t, const void *row) {
