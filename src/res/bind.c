@@ -6,6 +6,7 @@
 #include "res/kit.h"
 #include "base/log.h"
 #include <assert.h>
+#include <limits.h>
 #include <stdio.h>
 
 typedef struct Builder {
@@ -17,7 +18,7 @@ typedef struct Builder {
 
 static Binding *push(Builder *b, const Binding *like, const char *pattern) {
     assert(b->n < b->room);
-    Binding *one = new(b->mem, Binding, 1);
+    Binding *one = new (b->mem, Binding, 1);
     *one = *like;
     one->net.pattern = pattern, one->net.owner = one;
     return b->at[b->n++] = one;
@@ -71,9 +72,37 @@ static void bind_resource(Builder *b, const ResTable *t) {
     }
 }
 
+static err query_unknown(Ctx *c, const Field *rows, str name) {
+    const char *nearest = "";
+    unsigned best = UINT_MAX;
+    for (const Field *f = rows; f->name; f++) {
+        unsigned d = str_distance(name, str_z(f->name));
+        if (d < best) best = d, nearest = f->name;
+    }
+    return fail(c, ERR_INVALID, R_FIELD_UNKNOWN, "field", say_str(c, name), "nearest", nearest);
+}
+
+// A query that is not understood is refused: a filter that is misspelt must not give everything.
+err query_check(Ctx *c, const Field *rows, const HttpRequest *r) {
+    struct {
+        _Alignas(max_align_t) char bytes[32];
+    } box;
+    str rest = r->query, name, value;
+    while (http_query_next(c->mem, &rest, &name, &value)) {
+        const Field *f = field_find(rows, name);
+        if (!f) return query_unknown(c, rows, name);
+        Field at = *f;
+        at.offset = 0;
+        TRY(field_from_text(c, &at, &box, value));
+    }
+    return ERR_OK;
+}
+
 static err serve_route(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body,
                        HttpReply *out) {
-    return binding_of(n)->route->serve(c, r, body, out);
+    const Route *route = binding_of(n)->route;
+    if (route->query) TRY(query_check(c, route->query, r));
+    return route->serve(c, r, body, out);
 }
 static void stream_route(Exchange *x, const NetRoute *n) { binding_of(n)->route->stream(x); }
 
@@ -118,7 +147,7 @@ err bindings_build(Ctx *c, const Module *const mods[], const NetRoute *const **o
     }
     for (const Module *const *m = mods; *m; m++)
         for (const Route *r = (*m)->routes; r && r->pattern; r++) b.room += 2;
-    b.at = new(mem, Binding *, b.room + 1);
+    b.at = new (mem, Binding *, b.room + 1);
     for (size_t i = 0; i < tables_count(); i++) bind_resource(&b, table_at(i));
     for (const Module *const *m = mods; *m; m++)
         for (const Route *r = (*m)->routes; r && r->pattern; r++) bind_route(&b, r);

@@ -31,8 +31,10 @@ static inline const Binding *binding_of(const NetRoute *n) { return (const Bindi
 // Lives as long as the program.
 err bindings_build(Ctx *c, const Module *const mods[], const NetRoute *const **out, size_t *out_n);
 const NetRoute *const *bindings_now(size_t *out_n); // those built last
-void bindings_hooks(ServerConfig *config); // enter, refuse, left
-bool path_is_foreign(str path);            // /v1/… below an optional /p/{project}
+void bindings_hooks(ServerConfig *config);          // enter, refuse, left
+bool path_is_foreign(str path);                     // /v1/… below an optional /p/{project}
+// Every parameter of a query is a row, and within its limits. Their types are scalars.
+err query_check(Ctx *c, const Field *rows, const HttpRequest *r);
 
 err crud_list(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body,
               HttpReply *out);

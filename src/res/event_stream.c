@@ -7,8 +7,8 @@
 // Owner: a Reader is freed with its exchange, or after the read that is under way.
 // Threads: a reader's loop; the reading of the table on the pool `reads`.
 #include "res/event_impl.h"
+#include "res/bind.h"
 #include <assert.h>
-#include <limits.h>
 #include <stdio.h>
 
 enum {
@@ -263,24 +263,12 @@ static void on_gone(void *arg) { reader_leave(arg); }
 
 // ---- the route
 
-static err query_unknown(Ctx *c, str name) {
-    const char *nearest = "";
-    unsigned best = UINT_MAX;
-    for (const Field *f = event_query_rows; f->name; f++) {
-        unsigned d = str_distance(name, str_z(f->name));
-        if (d < best) best = d, nearest = f->name;
-    }
-    return fail(c, ERR_INVALID, R_FIELD_UNKNOWN, "field", say_str(c, name), "nearest", nearest);
-}
-
 static err query_read(Ctx *c, const HttpRequest *r, EventQuery *out) {
     fields_default(c->mem, event_query_rows, out);
+    TRY(query_check(c, event_query_rows, r));
     str rest = r->query, name, value;
-    while (http_query_next(c->mem, &rest, &name, &value)) {
-        const Field *f = field_find(event_query_rows, name);
-        if (!f) return query_unknown(c, name);
-        TRY(field_from_text(c, f, out, value));
-    }
+    while (http_query_next(c->mem, &rest, &name, &value))
+        TRY(field_from_text(c, field_find(event_query_rows, name), out, value));
     // A reader that comes back sends the address it began with, so what it saw last counts more.
     str last = http_header(r, "last-event-id");
     int64_t n;
