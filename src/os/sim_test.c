@@ -278,6 +278,30 @@ TEST(sim_stream_back_pressure) {
     pair_done(&p);
 }
 
+// A byte every 40 ms: 60 ms of silence never come, until they do. On the machine a late wake-up
+// could not be told from a limit that counts wrong.
+TEST(sim_stream_read_timeout_counts_from_progress) {
+    Pair p;
+    PAIR(p, 8);
+    sim_faults(p.s, -1, &(SimFaults){ .latency_us_max = 1000 });
+    pair_connect(&p, 1000);
+    run(&p, 1);
+    stream_timeouts(p.server.s, 60, 0);
+    int64_t last = 0;
+    for (size_t i = 1; i <= 4; i++) {
+        say_much(&p.client, 1);
+        last = os_mono_ns(sim_node(p.s, 0));
+        sim_run(p.s, last + 40 * MS, NULL, NULL);
+        CHECK_INT(p.server.got, i);
+        CHECK_INT(p.server.ended, 0);
+    }
+    run(&p, 5);
+    CHECK_INT(p.server.ended, 1);
+    CHECK_INT(p.server.why, STREAM_TIMEOUT);
+    CHECK(p.server.at_ns >= last + 60 * MS && p.server.at_ns < last + 70 * MS);
+    pair_done(&p);
+}
+
 TEST(sim_stream_end_and_shut) {
     Pair p;
     PAIR(p, 5);

@@ -436,26 +436,6 @@ TEST(os_stream_read_timeout) {
     CHECK_INT(t.b.why, STREAM_TIMEOUT);
     CHECK(os_mono_ns(os_real()) - start >= 30000000);
 }
-static bool trickle(Talk *t) { // every window of 40 ms a byte: 60 ms of silence never come
-    if (timer_running(t->window)) return false;
-    if (t->b.got == 4) return true;
-    t->mark += send(t->raw, "x", 1, 0) == 1;
-    timer_start(t->window, 40);
-    return false;
-}
-static bool b_longer_limit(Talk *t) {
-    if (!t->b.s) return false;
-    stream_timeouts(t->b.s, 60, 0);
-    return true;
-}
-TEST(os_stream_read_timeout_counts_from_progress) {
-    Talk t;
-    CHECK(begin(&t, "unix"));
-    CHECK(connect_raw(&t));
-    CHECK(PLAY(&t, b_longer_limit, trickle, b_ended));
-    CHECK_INT(t.b.got, 4);
-    CHECK_INT(t.b.why, STREAM_TIMEOUT);
-}
 static bool b_hold_limit(Talk *t) { return hold_b(t) && b_read_limit(t); }
 static bool b_lives(Talk *t) { return !t->b.ended; }
 TEST(os_stream_read_timeout_rests_while_paused) {

@@ -279,9 +279,9 @@ void serve_run(Serve *s) {
     loop_run(a->loops[0]);
 }
 
-// What still runs for a request uses the modules, the snapshot and the journal: connections are
-// cut, handlers cancelled and waited for, and what they and the journal then tell the loops is told,
-// before any of these goes. Loops do not turn any more, so a posted call can only make few others.
+// What still runs for a request uses the modules, the snapshot and the journal: before any of these
+// goes, connections are cut, handlers cancelled and waited for, and the loops hear what these and
+// the journal have to say. Loops do not turn any more, so a posted call makes few others.
 static void finish_requests(Serve *s) {
     enum { ROUNDS = 8 };
     App *a = &s->app;
