@@ -149,14 +149,17 @@ static err day_tx(Ctx *c, Tx *tx, void *arg) {
     static SQL(day_plant,
                "INSERT INTO usage_day (project, day, key_id, model, currency, org, requests, "
                "failed, prompt_tokens, cached_tokens, completion_tokens, machine_us, cost) VALUES "
-               "($1, $2, 'key_a', 'model-of-a', 'USD', $3, 1, 0, 1, 0, 1, 1, 1)");
+               "($1, $2, 'model-of-a', 'model-of-a', 'USD', $3, 1, 0, 1, 0, 1, 1, 1)");
     Conf *f = arg;
     return db_run(c, tx, &day_plant, V(f->a.project), V(os_wall_ms(c->os) / 86400000), V(f->a.org));
 }
 
 // One of everything, and what requests leave: one that is refused has a trace and a roll-up.
 static void fill_a(Conf *f, Marks *m) {
+    Told me =
+        conf_ask(f, &(Question){ HTTP_GET, "/lathe/v1/whoami", f->a.owner, NULL, { { NULL } } });
     mark(m, f->a.project), mark(m, "model-of-a");
+    mark(m, say_str(f->c, json_get_str(me.json, "key")));
     EACH_TABLE(t) if (t->r->scope == SCOPE_PROJECT) mark(m, conf_make(f, &f->a, t->r));
     Told d = conf_do(f, &f->a, HTTP_GET, "/lathe/v1/deployments?limit=1", NULL);
     yyjson_val *one = yyjson_arr_get_first(json_get(d.json, "data"));
@@ -207,7 +210,7 @@ CONF_TEST(conformance_routes_show_nothing_of_another_place) {
         const Binding *b = binding_of(routes[i]);
         if (!collection(b) || b->open || b->scope != SCOPE_PROJECT) continue;
         bool sums = field_find(b->route->query, S("by")); // which name nothing by themselves
-        const char *by = sums ? "by=model" : "";
+        const char *by = sums ? "by=key" : "";
         Told own = get_at(f, b, &f->a, by);
         if (own.status != 200 || !marked(&m, own.body))
             COMPLAIN("%s shows its own place nothing: %d " STR_FMT, b->net.pattern, own.status,
