@@ -25,15 +25,20 @@ extern const FlowStage gateway_stages[]; // gateway_table.c; ends with a zero na
 typedef struct ParsedBody { // what the stages need of the request
     yyjson_val *root;
     str text, model, user;
-    int64_t output_max; // tokens the client asked for at most; UNSET_INT: not said
-    int64_t choices;
+    int64_t output_max;          // tokens the client asked for at most; UNSET_INT: not said
+    int64_t n, prompts, choices; // choices: n of each prompt
     bool stream, wants_usage, wants_timings, wants_progress;
 } ParsedBody;
+
+enum { CHOICES_MAX = 128 };
+// check_body.c. body_wrong: ERR_INVALID that names the field; got NULL: it is missing.
+err body_check(Ctx *c, Operation op, yyjson_val *root, int64_t *out_prompts);
+err body_wrong(Ctx *c, const char *field, const char *want, yyjson_val *got);
 
 typedef struct Fold Fold; // fold_answer.c: a whole answer out of chunks
 Fold *fold_new(Ctx *c);
 void fold_chunk(Ctx *c, Fold *f, yyjson_val *chunk);
-void fold_write(const Fold *f, bool chat, Buf *out);
+void fold_write(const Fold *f, bool chat, str usage, Buf *out); // usage: its object
 
 typedef struct Answer { // what comes from the engine
     Buf whole;          // not streamed: the body
@@ -110,11 +115,13 @@ void flow_sse_begin(Flow *f); // once
 err body_for_engine(Flow *f, struct evbuffer *out);
 // What of one streamed event the client gets: absent: nothing.
 str stream_event(Flow *f, str data);
-err answer_read(Flow *f, yyjson_val *root); // figures of a whole answer
-void flow_describe(Flow *f);                // what the record says before the attempt
-void flow_drained(Flow *f);                 // the client took what was held back
-void stream_close(Flow *f);                 // frees what Answer holds
-void gateway_models(Exchange *x);           // models.c
+err answer_read(Flow *f, yyjson_val *root);        // figures of a whole answer
+err engine_refusal(Flow *f, int status, str body); // refusal.c
+str flow_usage(Flow *f);                           // {"prompt_tokens": …}: what is known now
+void flow_describe(Flow *f);                       // what the record says before the attempt
+void flow_drained(Flow *f);                        // the client took what was held back
+void stream_close(Flow *f);                        // frees what Answer holds
+void gateway_models(Exchange *x);                  // models.c
 
 #define GATEWAY_REASONS(X)                                                                \
     X(MODEL_UNKNOWN, "model_not_found",                                                   \

@@ -5,7 +5,7 @@
 // (platform documentation, "The chat completion object" and "The chat completion chunk object").
 #include "mod/gateway/flow.h"
 
-enum { CHOICES_MAX = 128, TOOLS_MAX = 128, TEXT_MAX_BYTES = 64 << 20 };
+enum { TOOLS_MAX = 128, TEXT_MAX_BYTES = 64 << 20 };
 
 typedef struct ToolCall {
     Buf id, name, arguments;
@@ -22,8 +22,7 @@ struct Fold {
     Choice *choices;
     size_t choices_n;
     str id, model, object, fingerprint, timings;
-    int64_t created, prompt_tokens, completion_tokens, cached_tokens;
-    bool usage;
+    int64_t created;
 };
 
 static void choice_init(Choice *c) {
@@ -102,16 +101,6 @@ static void fold_choice(Ctx *c, Fold *f, yyjson_val *in) {
     if (finish.n) to->finish = arena_str(c->mem, finish);
 }
 
-static void fold_usage(Fold *f, yyjson_val *usage) { // one for each choice: they add up
-    int64_t prompt, completion, cached;
-    if (!json_get_i64(usage, "prompt_tokens", &prompt)
-        || !json_get_i64(usage, "completion_tokens", &completion))
-        return;
-    f->usage = true, f->prompt_tokens += prompt, f->completion_tokens += completion;
-    if (json_get_i64(json_get(usage, "prompt_tokens_details"), "cached_tokens", &cached))
-        f->cached_tokens += cached;
-}
-
 void fold_chunk(Ctx *c, Fold *f, yyjson_val *chunk) {
     size_t i, n;
     yyjson_val *choice;
@@ -124,7 +113,6 @@ void fold_chunk(Ctx *c, Fold *f, yyjson_val *chunk) {
         json_get_i64(chunk, "created", &f->created);
     }
     yyjson_arr_foreach(json_get(chunk, "choices"), i, n, choice) fold_choice(c, f, choice);
-    fold_usage(f, json_get(chunk, "usage"));
 }
 
 // ---- the object
@@ -170,7 +158,7 @@ static void write_choice(const Choice *c, size_t index, bool chat, Json *j) {
     json_end_obj(j);
 }
 
-void fold_write(const Fold *f, bool chat, Buf *out) {
+void fold_write(const Fold *f, bool chat, str usage, Buf *out) {
     Json j = json_to(out);
     json_obj(&j);
     json_kv_str(&j, "id", f->id),
@@ -181,11 +169,6 @@ void fold_write(const Fold *f, bool chat, Buf *out) {
     for (size_t i = 0; i < f->choices_n; i++)
         if (f->choices[i].used) write_choice(&f->choices[i], i, chat, &j);
     json_end_arr(&j);
-    json_key(&j, "usage"), json_obj(&j);
-    json_kv_i64(&j, "prompt_tokens", f->prompt_tokens),
-        json_kv_i64(&j, "completion_tokens", f->completion_tokens);
-    json_kv_i64(&j, "total_tokens", f->prompt_tokens + f->completion_tokens);
-    json_key(&j, "prompt_tokens_details"), json_obj(&j),
-        json_kv_i64(&j, "cached_tokens", f->cached_tokens), json_end_obj(&j);
-    json_end_obj(&j), json_end_obj(&j);
+    json_kv_raw(&j, "usage", usage);
+    json_end_obj(&j);
 }

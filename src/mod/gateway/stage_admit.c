@@ -8,12 +8,12 @@
 // context leaves.
 static int64_t cost_at(const Flow *f, const Price *price) {
     const DeploymentEntry *d = f->deployment;
-    int64_t prompt = (int64_t)f->in.text.n < d->context ? (int64_t)f->in.text.n : d->context;
+    int64_t prompt = (int64_t)f->in.text.n, most = d->context * f->in.prompts;
+    if (prompt > most) prompt = most;
     int64_t output = f->in.output_max == UNSET_INT || f->in.output_max > d->context
                          ? d->context
                          : f->in.output_max;
-    if (f->operation == OP_EMBEDDING)
-        output = 0, prompt = (int64_t)f->in.text.n; // each input may fill a context
+    if (f->operation == OP_EMBEDDING) output = 0;
     int64_t longest_us = setting_int(&gateway_settings[GW_FIRST]) * 1000;
     return price ? usage_cost(price, prompt, 0, output * f->in.choices,
                               price->machine_second_nano ? longest_us : 0)

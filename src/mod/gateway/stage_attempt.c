@@ -151,27 +151,6 @@ static err call_failure(Flow *f, CallEnd why) {
     return fail(c, ERR_UPSTREAM, R_ENGINE_FAILED, "model", model, "why", what_ended(why));
 }
 
-// {"error": {"message", "type", "n_prompt_tokens", "n_ctx"}} as llama-server and OpenAI write it;
-// anything else is shown shortened.
-static err engine_refusal(Flow *f) {
-    Ctx *c = f->c;
-    yyjson_val *root = NULL, *e;
-    int64_t tokens, context;
-    if (json_parse(c, buf_str(&f->out.whole), &root)) root = NULL;
-    e = json_get(root, "error");
-    str message = json_get_str(e, "message");
-    if (!message.p) message = buf_str(&f->out.whole);
-    if (json_get_i64(e, "n_prompt_tokens", &tokens) && json_get_i64(e, "n_ctx", &context))
-        return fail(c, ERR_INVALID, R_CONTEXT, "field", "messages", "tokens",
-                    say(c, "%lld", (long long)tokens), "context",
-                    say(c, "%lld", (long long)context), "model", say_str(c, f->deployment->name));
-    if (f->out.status >= 500)
-        return fail(c, ERR_UPSTREAM, R_ENGINE_FAILED, "model", say_str(c, f->deployment->name),
-                    "why", say_str(c, message));
-    return fail(c, f->out.status == 429 ? ERR_LIMITED : ERR_INVALID, R_ENGINE_REFUSED, "why",
-                say_str(c, message));
-}
-
 static err read_whole(Flow *f) {
     Ctx *c = f->c;
     yyjson_val *root;
@@ -187,10 +166,10 @@ static err read_whole(Flow *f) {
 static err judge(Flow *f, CallEnd why) {
     bool whole = is_stream(f) && f->out.finished && !f->out.cut; // what comes after is no matter
     if (why != CALL_OK && !whole) return call_failure(f, why);
-    if (f->out.status != 200) return engine_refusal(f);
+    if (f->out.status != 200) return engine_refusal(f, f->out.status, buf_str(&f->out.whole));
     if (!is_stream(f)) return read_whole(f);
     if (!f->out.finished || f->out.cut) return call_failure(f, CALL_RESET);
-    if (f->out.fold) fold_write(f->out.fold, f->operation == OP_CHAT, &f->out.whole);
+    if (f->out.fold) fold_write(f->out.fold, f->operation == OP_CHAT, flow_usage(f), &f->out.whole);
     return ERR_OK;
 }
 

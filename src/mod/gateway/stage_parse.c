@@ -2,50 +2,53 @@
 // stage_parse.c - the body: read whole, parsed once, and what the stages need of it checked by
 // type. Members that we do not know are passed on, as OpenAI's own servers ignore them.
 #include "mod/gateway/flow.h"
+#include "net/reason.h"
 
-static err wrong(Ctx *c, const char *field, const char *want) {
-    return fail(c, ERR_INVALID, R_FIELD_TYPE, "field", field, "want", want, "got",
-                "something else");
-}
-
-static err read_count(Ctx *c, yyjson_val *root, const char *name, int64_t *out) {
+static err read_count(Ctx *c, yyjson_val *root, const char *name, int64_t max, int64_t *out) {
     yyjson_val *v = json_get(root, name);
     if (!v || yyjson_is_null(v)) return ERR_OK;
-    if (!yyjson_is_int(v) || yyjson_get_sint(v) < 1 || yyjson_get_sint(v) > INT32_MAX)
-        return wrong(c, name, "an integer of at least 1");
-    *out = yyjson_get_sint(v);
+    if (!yyjson_is_int(v)) return body_wrong(c, name, "an integer of at least 1", v);
+    int64_t n =
+        yyjson_is_uint(v) && yyjson_get_uint(v) > INT64_MAX ? INT64_MAX : yyjson_get_sint(v);
+    if (n < 1 || n > max)
+        return fail(c, ERR_INVALID, R_FIELD_RANGE, "field", name, "min", "1", "max",
+                    say(c, "%lld", (long long)max), "got", say(c, "%lld", (long long)n));
+    *out = n;
     return ERR_OK;
 }
 
-static err read_prompt(Ctx *c, Operation op, yyjson_val *root) {
-    static const char *const fields[] = {
-        [OP_CHAT] = "messages", [OP_COMPLETION] = "prompt", [OP_EMBEDDING] = "input"
-    };
-    yyjson_val *v = json_get(root, fields[op]);
-    if (!v) return fail(c, ERR_INVALID, R_FIELD_REQUIRED, "field", fields[op]);
-    if (op == OP_CHAT ? !yyjson_is_arr(v) || !yyjson_arr_size(v)
-                      : !yyjson_is_str(v) && !yyjson_is_arr(v))
-        return wrong(c, fields[op],
-                     op == OP_CHAT ? "a list of at least one message" : "text or a list");
+// Each choice of each prompt is an answer of its own.
+static err read_choices(Ctx *c, yyjson_val *root, int64_t prompts, ParsedBody *in) {
+    in->n = 1, in->prompts = prompts;
+    TRY(read_count(c, root, "n", CHOICES_MAX, &in->n));
+    if (prompts > CHOICES_MAX / in->n)
+        return fail(c, ERR_INVALID, R_FIELD_RANGE, "field", "prompt", "min", "1", "max",
+                    say(c, "%lld prompts", (long long)(CHOICES_MAX / in->n)), "got",
+                    say(c, "%lld", (long long)prompts));
+    in->choices = in->n * prompts;
     return ERR_OK;
 }
 
 static err parse(Flow *f, str body) {
     Ctx *c = f->c;
     ParsedBody *in = &f->in;
-    in->text = body, in->output_max = UNSET_INT, in->choices = 1;
+    int64_t prompts;
+    in->text = body, in->output_max = UNSET_INT, in->choices = in->n = in->prompts = 1;
     TRY(json_parse(c, body, &in->root));
-    if (!yyjson_is_obj(in->root)) return wrong(c, "body", "an object");
-    in->model = json_get_str(in->root, "model");
-    if (!in->model.n) return fail(c, ERR_INVALID, R_FIELD_REQUIRED, "field", "model");
+    if (!yyjson_is_obj(in->root)) return body_wrong(c, "body", "an object", in->root);
+    yyjson_val *model = json_get(in->root, "model");
+    if (!model) return fail(c, ERR_INVALID, R_FIELD_REQUIRED, "field", "model");
+    in->model = json_str(model);
+    if (!in->model.n) return body_wrong(c, "model", "the name of a model", model);
     in->user = json_get_str(in->root, "user");
-    TRY(read_prompt(c, f->operation, in->root));
-    TRY(read_count(c, in->root, "max_tokens", &in->output_max));
-    TRY(read_count(c, in->root, "max_completion_tokens", &in->output_max));
-    TRY(read_count(c, in->root, "n", &in->choices));
+    TRY(body_check(c, f->operation, in->root, &prompts));
+    TRY(read_count(c, in->root, "max_tokens", INT32_MAX, &in->output_max));
+    TRY(read_count(c, in->root, "max_completion_tokens", INT32_MAX, &in->output_max));
+    if (f->operation == OP_EMBEDDING) in->prompts = prompts;
+    else TRY(read_choices(c, in->root, prompts, in));
     yyjson_val *stream = json_get(in->root, "stream");
     if (stream && !yyjson_is_bool(stream) && !yyjson_is_null(stream))
-        return wrong(c, "stream", "true or false");
+        return body_wrong(c, "stream", "true or false", stream);
     in->stream = f->operation != OP_EMBEDDING && yyjson_is_true(stream);
     in->wants_timings = json_get_bool(in->root, "timings_per_token", false);
     in->wants_progress = json_get_bool(in->root, "return_progress", false);
@@ -60,7 +63,12 @@ static void body_is_here(void *arg, err e, str body) {
     else flow_resume(f);
 }
 
+// A body that says itself that it is too large is not asked for (RFC 9110, 10.1.1).
 Verdict stage_parse(Flow *f) {
-    exchange_read_all(f->x, (size_t)setting_int(&gateway_settings[GW_BODY_MAX]), body_is_here, f);
+    int64_t most = setting_int(&gateway_settings[GW_BODY_MAX]);
+    if (exchange_request(f->x)->length > most)
+        return flow_denied(f, fail(f->c, ERR_TOOLARGE, R_BODY_TOO_LARGE, "limit",
+                                   say(f->c, "%lld", (long long)most)));
+    exchange_read_all(f->x, (size_t)most, body_is_here, f);
     return VERDICT_WAIT;
 }

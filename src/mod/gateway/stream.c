@@ -52,18 +52,34 @@ err body_for_engine(Flow *f, struct evbuffer *out) {
 }
 
 // ---- figures
-// Each choice of a stream may bring a usage of its own: they add up.
-static void read_usage(Flow *f, yyjson_val *usage) {
+// Each choice of a stream may bring a usage of its own: what was written adds up. The choices of
+// one prompt share it, so it counts once: with the first of them, or with the first usage that
+// stands apart.
+static void read_usage(Flow *f, yyjson_val *root) {
     Answer *a = &f->out;
-    int64_t prompt, completion, cached;
+    yyjson_val *usage = json_get(root, "usage"),
+               *choice = yyjson_arr_get_first(json_get(root, "choices"));
+    int64_t prompt, completion = 0, cached = 0, index = 0;
     if (!json_get_i64(usage, "prompt_tokens", &prompt)) return;
-    if (!json_get_i64(usage, "completion_tokens", &completion)) completion = 0; // of embeddings
-    if (!json_get_i64(json_get(usage, "prompt_tokens_details"), "cached_tokens", &cached))
-        cached = 0;
+    json_get_i64(usage, "completion_tokens", &completion); // embeddings have none
+    json_get_i64(json_get(usage, "prompt_tokens_details"), "cached_tokens", &cached);
+    bool counts =
+        choice && json_get_i64(choice, "index", &index) ? index % f->in.n == 0 : !a->usage_seen;
     a->usage_seen = true;
-    f->r.prompt_tokens = a->usage_prompt += prompt;
+    f->r.prompt_tokens = a->usage_prompt += counts ? prompt : 0;
     f->r.completion_tokens = a->usage_completion += completion;
-    f->r.cached_tokens = a->usage_cached += cached;
+    f->r.cached_tokens = a->usage_cached += counts ? cached : 0;
+}
+
+str flow_usage(Flow *f) {
+    const Answer *a = &f->out;
+    int64_t completion = a->usage_seen ? a->usage_completion : a->tokens;
+    return arena_printf(f->c->mem,
+                        "{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,\"total_tokens\":%lld,"
+                        "\"prompt_tokens_details\":{\"cached_tokens\":%lld}}",
+                        (long long)f->r.prompt_tokens, (long long)completion,
+                        (long long)(f->r.prompt_tokens + completion),
+                        (long long)f->r.cached_tokens);
 }
 
 // llama-server's own count so far, with timings_per_token: exact where chunks are not tokens.
@@ -145,16 +161,55 @@ static bool read_choices(Flow *f, yyjson_val *root) {
 }
 
 err answer_read(Flow *f, yyjson_val *root) {
-    read_usage(f, json_get(root, "usage"));
+    read_usage(f, root);
     read_choices(f, root);
     return ERR_OK;
 }
 
+// Clients take a stream's last usage for the whole: of several choices it is told once, as a sum.
+static str usage_event(Flow *f) {
+    Buf b;
+    buf_init(&b, 4096);
+    Json j = json_to(&b);
+    json_obj(&j);
+    json_kv_str(&j, "id", f->r.response_id);
+    json_kv_z(&j, "object", f->operation == OP_CHAT ? "chat.completion.chunk" : "text_completion");
+    json_kv_i64(&j, "created", f->start_ms / 1000);
+    json_kv_str(&j, "model", f->upstream_model);
+    json_key(&j, "choices"), json_arr(&j), json_end_arr(&j);
+    json_kv_raw(&j, "usage", flow_usage(f));
+    json_end_obj(&j);
+    str text = arena_str(f->c->mem, buf_str(&b));
+    buf_done(&b);
+    return text;
+}
+
+// As it came, but for members that are ours to tell, or that only we asked for.
+static str without_usage(Flow *f, yyjson_val *root, size_t size) {
+    Buf b;
+    buf_init(&b, size * 6 + 64);
+    Json j = json_to(&b);
+    size_t i, n;
+    yyjson_val *key, *v;
+    json_obj(&j);
+    yyjson_obj_foreach(root, i, n, key, v) {
+        str name = json_str(key);
+        if (str_is(name, "usage") || (str_is(name, "timings") && !f->in.wants_timings)) continue;
+        json_key_str(&j, name), json_put_val(&j, v);
+    }
+    json_end_obj(&j);
+    str text = arena_str(f->c->mem, buf_str(&b));
+    buf_done(&b);
+    return text;
+}
+
 str stream_event(Flow *f, str data) {
     Ctx *c = f->c;
+    bool several = f->in.choices > 1;
     if (str_is(data, "[DONE]")) {
         f->out.finished = true; // sent again when the attempt is settled
-        return (str){ 0 };
+        bool told = several && f->in.stream && f->in.wants_usage && f->out.usage_seen;
+        return told ? usage_event(f) : (str){ 0 };
     }
     yyjson_val *root;
     if (json_parse(c, data, &root) || json_get(root, "error")) {
@@ -163,7 +218,7 @@ str stream_event(Flow *f, str data) {
     }
     yyjson_val *usage = json_get(root, "usage");
     bool only_usage = yyjson_is_obj(usage) && !yyjson_arr_size(json_get(root, "choices"));
-    read_usage(f, usage);
+    read_usage(f, root);
     bool counted = read_timings(f, json_get(root, "timings"));
     if (read_choices(f, root)) {
         note_token(f);
@@ -173,7 +228,9 @@ str stream_event(Flow *f, str data) {
         fold_chunk(c, f->out.fold, root);
         return (str){ 0 };
     }
-    if (only_usage && !f->in.wants_usage) return (str){ 0 };
+    if (!yyjson_is_obj(root)) return (str){ 0 }; // llama-server starts two prompts with `null`
+    if (only_usage && (several || !f->in.wants_usage)) return (str){ 0 };
+    if (several && yyjson_is_obj(usage)) return without_usage(f, root, data.n);
     return f->in.wants_timings || !f->engine->launched ? data : without_timings(c, data);
 }
 
