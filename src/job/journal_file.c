@@ -220,14 +220,20 @@ static err was_closed(Ctx *c, const Journal *j, File *f, bool *out) {
     return ERR_OK;
 }
 
-// The mark comes first, and is synced: in a file that is full of torn bytes it needs no new space,
-// and what a lost truncation leaves behind it is never looked at.
+static err cut_behind(Ctx *c, File *f, size_t mark_at) {
+    TRY(file_truncate(c, f, (int64_t)mark_at + RECORD_HEADER));
+    return file_sync(c, f);
+}
+
+// The mark comes first, and is synced: in a file that is full of torn bytes it needs no new space.
+// The truncation is synced as well: a folder may stand behind the mark, ahead of a power cut, and
+// what a later one brought back there would be read again.
 err segment_close(Ctx *c, File *f, size_t at) {
     char mark[RECORD_HEADER];
     record_format(0, SEALED_CLASS, S(""), mark);
     TRY(file_write_at(c, f, (int64_t)at, mark, sizeof mark));
     TRY(file_sync(c, f));
-    return file_truncate(c, f, (int64_t)at + RECORD_HEADER);
+    return cut_behind(c, f, at);
 }
 
 // Closes the last segment of the life before: what follows its first bad or missing record goes.
@@ -244,7 +250,7 @@ static err tail_cut_file(Ctx *c, Journal *j, File *f) {
     TRY(was_closed(c, j, f, &closed));
     if (closed) return ERR_OK;
     TRY(records_end(c, f, &at, &step));
-    if (step == SEGMENT_SEALED) return ERR_OK;
+    if (step == SEGMENT_SEALED) return cut_behind(c, f, at);
     TRY(data_end(c, f, (int64_t)at, false, &end));
     j->counts.torn_bytes += end - (int64_t)at;
     return segment_close(c, f, at);

@@ -13,9 +13,8 @@ enum { FOLDERS_MAX = 8, BATCH_MAX = 2000, EVERY_MS = 200 };
 static struct {
     size_t folders_n;
     struct Follow {
-        const UsageFolder *f;
+        FoldReader reader;
         Worker *worker;
-        JournalPos at;
         pthread_mutex_t lock;
         App *app;
     } folders[FOLDERS_MAX];
@@ -23,7 +22,7 @@ static struct {
 
 void usage_folder(const UsageFolder *f) {
     assert(all.folders_n < FOLDERS_MAX);
-    all.folders[all.folders_n++].f = f;
+    all.folders[all.folders_n++].reader.f = f;
 }
 
 // ---- following the journal
@@ -36,34 +35,42 @@ static err trim(Ctx *c) {
     for (size_t i = 0; i < all.folders_n; i++) {
         struct Follow *f = &all.folders[i];
         pthread_mutex_lock(&f->lock);
-        if (i == 0 || before(f->at, slowest)) slowest = f->at;
+        if (i == 0 || before(f->reader.at, slowest)) slowest = f->reader.at;
         pthread_mutex_unlock(&f->lock);
     }
     return slowest.segment ? journal_trim(c, app_of(c)->journal, slowest) : ERR_OK;
 }
 
-static err follow_once(Ctx *c, struct Follow *f, bool *out_more) {
+err fold_next(Ctx *c, FoldReader *r, size_t most, bool *out_more) {
     JournalBatch b;
     Journal *j = app_of(c)->journal;
-    err e = journal_read(c, j, f->at, BATCH_MAX, &b);
-    JournalPos next = e ? journal_skip(j, f->at) : b.n ? b.records[b.n - 1].next : f->at;
-    if (e && !before(f->at, next)) return e; // damaged, and nothing after it yet
+    if (r->doubt) TRY(r->f->position(c, &r->at));
+    r->doubt = false;
+    err e = journal_read(c, j, r->at, most, &b);
+    JournalPos next = e ? journal_skip(j, r->at) : b.n ? b.records[b.n - 1].next : r->at;
+    if (e && !before(r->at, next)) return e; // damaged, and nothing after it yet
     if (e)
         log_at("usage", LOG_ERROR, c, "a damaged part of the journal was passed over", "reader",
-               f->f->name);
+               r->f->name);
     if (!e && b.gap)
         log_at("usage", LOG_WARN, c, "the journal begins later than its reader stood", "reader",
-               f->f->name);
+               r->f->name);
     *out_more = e || b.n;
-    if (e || !b.n) {
-        if (!e) return ERR_OK;
-        b.n = 0;
-    }
-    TRY(f->f->batch(c, &b, next));
-    pthread_mutex_lock(&f->lock);
-    f->at = next;
-    pthread_mutex_unlock(&f->lock);
+    if (!*out_more) return ERR_OK;
+    if (e) b.n = 0;
+    r->doubt = true;
+    TRY(r->f->batch(c, &b, next));
+    r->at = next, r->doubt = false;
     return ERR_OK;
+}
+
+static err follow_once(Ctx *c, struct Follow *f, bool *out_more) {
+    FoldReader r = f->reader; // only this thread writes it
+    err e = fold_next(c, &r, BATCH_MAX, out_more);
+    pthread_mutex_lock(&f->lock);
+    f->reader = r;
+    pthread_mutex_unlock(&f->lock);
+    return e;
 }
 
 static err follow(Ctx *c, void *arg) {
@@ -83,7 +90,7 @@ err usage_flush(Ctx *c) {
 }
 
 static err catch_up(Ctx *c, struct Follow *f) {
-    TRY(f->f->position(c, &f->at));
+    TRY(f->reader.f->position(c, &f->reader.at));
     for (bool more = true; more;) {
         ArenaMark mark = arena_mark(c->mem);
         TRY(follow_once(c, f, &more));
@@ -98,10 +105,11 @@ err fold_start(Ctx *c) {
         pthread_mutex_init(&all.folders[i].lock, NULL);
         TRY(catch_up(c, &all.folders[i]));
     }
-    TRY(ledger_recover(c));
+    TRY(ledger_settle_orphans(c));
+    TRY(ledger_recover_spending(c));
     for (size_t i = 0; i < all.folders_n; i++)
         all.folders[i].worker =
-            worker_start(app, all.folders[i].f->name, EVERY_MS, follow, &all.folders[i]);
+            worker_start(app, all.folders[i].reader.f->name, EVERY_MS, follow, &all.folders[i]);
     return ERR_OK;
 }
 

@@ -47,7 +47,8 @@ static SQL(usage_add, "INSERT INTO usage (id, org, project, request_id, key_id, 
                       "completion_tokens, machine_us, cost, streamed, tokens_exact, revision, "
                       "created_at, updated_at) VALUES ($1, $2, $3, $4, $5, "
                       "$6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, "
-                      "$22, $23, $24, $25, $26, $27, 1, $20, $20)");
+                      "$22, $23, $24, $25, $26, $27, 1, $20, $20) ON CONFLICT (project, id) DO "
+                      "NOTHING");
 static SQL(usage_day_add,
            "INSERT INTO usage_day (project, day, key_id, model, currency, org, requests, failed, "
            "prompt_tokens, cached_tokens, completion_tokens, machine_us, cost) "
@@ -59,14 +60,43 @@ static SQL(usage_day_add,
            "completion_tokens = usage_day.completion_tokens + $11, "
            "machine_us = usage_day.machine_us + $12, cost = usage_day.cost + $13");
 
-static err add_row(Ctx *c, Tx *tx, const RequestRecord *r) {
-    return db_run(c, tx, &usage_add, V(r->attempt_id), V(r->org), V(r->project), V(r->request_id),
-                  V(r->key_id), V(r->owner), V(r->model), V(r->deployment), V(r->replica),
-                  V(r->version), V(r->end_user), V(r->error_class), V(r->currency), V(r->price_id),
-                  V(operation_name(r->operation)), V(outcome_name(r->outcome)), V(r->status),
-                  V(r->attempt), V(r->start_ms), V(r->end_ms), V(r->prompt_tokens),
-                  V(r->cached_tokens), V(r->completion_tokens), V(r->machine_us), V(r->cost_nano),
-                  V((int)r->streamed), V((int)r->tokens_exact));
+// An attempt is settled once. A second time would be a fault of ours: it is said, and must not hold
+// up all that comes after it.
+static err add_row(Ctx *c, Tx *tx, const RequestRecord *r, bool *out_new) {
+    const Val v[] = { V(r->attempt_id),
+                      V(r->org),
+                      V(r->project),
+                      V(r->request_id),
+                      V(r->key_id),
+                      V(r->owner),
+                      V(r->model),
+                      V(r->deployment),
+                      V(r->replica),
+                      V(r->version),
+                      V(r->end_user),
+                      V(r->error_class),
+                      V(r->currency),
+                      V(r->price_id),
+                      V(operation_name(r->operation)),
+                      V(outcome_name(r->outcome)),
+                      V(r->status),
+                      V(r->attempt),
+                      V(r->start_ms),
+                      V(r->end_ms),
+                      V(r->prompt_tokens),
+                      V(r->cached_tokens),
+                      V(r->completion_tokens),
+                      V(r->machine_us),
+                      V(r->cost_nano),
+                      V((int)r->streamed),
+                      V((int)r->tokens_exact) };
+    int64_t added;
+    TRY(db_exec(c, tx, &usage_add, v, countof(v), &added));
+    *out_new = added;
+    if (!added)
+        log_at("usage", LOG_ERROR, c, "an attempt was settled twice: the first stays", "attempt",
+               say_str(c, r->attempt_id), "request", say_str(c, r->request_id));
+    return ERR_OK;
 }
 
 typedef struct Day {
@@ -108,18 +138,26 @@ static err add_days(Ctx *c, Tx *tx, const Map *days) {
 }
 
 // A refused request has no attempt, so no row and no place in the sums.
+static err add_rows(Ctx *c, Tx *tx, const Told *t, Told *out, Map *days) {
+    for (size_t i = 0; i < t->n; i++) {
+        bool fresh = true;
+        if (t->at[i]->attempt) TRY(add_row(c, tx, t->at[i], &fresh));
+        if (!fresh) continue;
+        if (t->at[i]->attempt) sum_day(c, days, t->at[i]);
+        tell(c, out, t->at[i]);
+    }
+    return ERR_OK;
+}
+
 static err add_all(Ctx *c, Tx *tx, const Told *t) {
     Map days;
-    err e = ERR_OK;
+    Told fresh = { 0 };
     map_init(&days, 0x64617973);
-    for (size_t i = 0; i < t->n && !e; i++) {
-        if (!t->at[i]->attempt) continue;
-        e = add_row(c, tx, t->at[i]);
-        sum_day(c, &days, t->at[i]);
-    }
+    err e = add_rows(c, tx, t, &fresh, &days);
     if (!e) e = add_days(c, tx, &days);
     map_done(&days);
-    for (size_t i = 0; i < views.n && !e && t->n; i++) e = views.at[i]->fold(c, tx, t->at, t->n);
+    for (size_t i = 0; i < views.n && !e && fresh.n; i++)
+        e = views.at[i]->fold(c, tx, fresh.at, fresh.n);
     return e;
 }
 
@@ -291,13 +329,14 @@ static err recover_spending(Ctx *c, Tx *tx, void *arg) {
     }
 }
 
-err ledger_recover(Ctx *c) {
+err ledger_settle_orphans(Ctx *c) {
     Told told = { 0 };
     TRY(db_tx(c, c->db, settle_orphans, &told));
     if (told.n)
         log_at("usage", LOG_WARN, c, "requests that the last crash cut were settled as interrupted",
                "requests", say(c, "%zu", told.n));
-    return db_read(c, c->db, recover_spending, NULL);
+    return ERR_OK;
 }
+err ledger_recover_spending(Ctx *c) { return db_read(c, c->db, recover_spending, NULL); }
 
 void ledger_close(void) { views.n = 0; }

@@ -2,16 +2,22 @@
 // usage.c - the ledger: descriptor, totals. Writing is record.c, reading the journal is fold.c,
 // prices are price.c.
 #include "mod/usage/usage_own.h"
+#include "base/id.h"
 #include "base/time.h"
 #include "mod/audit/audit.h"
 
 const char *outcome_name(Outcome o) { return outcomes[o]; }
 const char *operation_name(Operation o) { return operations[o]; }
 
+// By identifiers, which hold the time: rows lie in the order of project and identifier, and need no
+// index of their age.
 static err trim_tx(Ctx *c, Tx *tx, void *arg) {
-    static SQL(usage_old, "DELETE FROM usage WHERE created_at < $1");
+    static SQL(usage_old, "DELETE FROM usage WHERE project IN (SELECT DISTINCT project FROM "
+                          "usage_day) AND id < $1");
+    static const uint8_t least[10];
     int64_t *at = arg;
-    return db_exec(c, tx, &usage_old, (Val[]){ V(at[0]) }, 1, &at[1]);
+    str first = id_format(c->mem, usage_resource.prefix, at[0], least);
+    return db_exec(c, tx, &usage_old, (Val[]){ V(first) }, 1, &at[1]);
 }
 err usage_trim(Ctx *c, int64_t before_ms, int64_t *out_removed) {
     int64_t at[2] = { before_ms, 0 };
@@ -165,12 +171,12 @@ static err audit_view(Ctx *c, Tx *tx, const RequestRecord *const *all, size_t n)
     }
     return audit_inferences(c, tx, a, a_n);
 }
-static const UsageView audit_of_inference = { "audit", audit_view };
+const UsageView usage_audit_view = { "audit", audit_view };
 
 static err usage_init(Ctx *c) {
     (void)c;
     snapshot_part(&usage_part);
-    usage_view(&audit_of_inference);
+    usage_view(&usage_audit_view);
     fold_init();
     return ERR_OK;
 }

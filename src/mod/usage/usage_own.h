@@ -32,9 +32,21 @@ bool record_pack(const RequestRecord *r, bool with_content, Buf *out);
 void fold_init(void);   // registers the ledger
 err fold_start(Ctx *c); // catches up with the journal, settles what a crash left, then follows it
 void fold_stop(void *app);
+// Who reads the journal from where. doubt: a batch failed, and may have been committed all the same:
+// the folder is asked for its position before it is given another.
+typedef struct FoldReader {
+    const UsageFolder *f;
+    JournalPos at;
+    bool doubt;
+} FoldReader;
+// One batch of at most `most` records; what is damaged is passed over. *out_more false: the end.
+err fold_next(Ctx *c, FoldReader *r, size_t most, bool *out_more);
 extern const UsageFolder ledger;
-err ledger_recover(
-    Ctx *c); // the journal is read to its end: settles what a crash left, today's spending
-void ledger_close(void); // views are registered again by the next init
+extern const UsageView usage_audit_view; // an audit record for each inference
+// At a start, when the journal is read to its end: settles what a crash left open, and tells the
+// limits what each key has spent today.
+err ledger_settle_orphans(Ctx *c);
+err ledger_recover_spending(Ctx *c);
+void ledger_close(void); // forgets the views: the next init registers them again
 err usage_trim(Ctx *c, int64_t before_ms, int64_t *out_removed);
 #endif

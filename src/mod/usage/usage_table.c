@@ -70,7 +70,7 @@ const Resource price_resource = {
     "created_by TEXT);"
 const Migration usage_migrations[] = {
     { 1,
-      "CREATE TABLE usage (id TEXT PRIMARY KEY, org TEXT NOT NULL, project TEXT NOT NULL, "
+      "CREATE TABLE usage (id TEXT NOT NULL, org TEXT NOT NULL, project TEXT NOT NULL, "
       "request_id TEXT, key_id TEXT, owner TEXT, "
       "model TEXT, deployment TEXT, replica TEXT, version TEXT, end_user TEXT, error_class TEXT, "
       "currency TEXT, price_id TEXT, "
@@ -78,10 +78,9 @@ const Migration usage_migrations[] = {
       "BIGINT, prompt_tokens BIGINT, "
       "cached_tokens BIGINT, completion_tokens BIGINT, machine_us BIGINT, cost BIGINT, streamed "
       "BIGINT NOT NULL, "
-      "tokens_exact BIGINT NOT NULL, " TAIL
-      "CREATE INDEX usage_project ON usage (project, id); CREATE INDEX usage_request ON usage "
-      "(request_id);"
-      "CREATE INDEX usage_age ON usage (created_at);"
+      "tokens_exact BIGINT NOT NULL, revision BIGINT NOT NULL, created_at BIGINT NOT NULL, "
+      "updated_at BIGINT NOT NULL, created_by TEXT, PRIMARY KEY (project, id)) WITHOUT ROWID;"
+      "CREATE INDEX usage_request ON usage (request_id);"
       "CREATE TABLE usage_day (project TEXT NOT NULL, day BIGINT NOT NULL, key_id TEXT NOT NULL, "
       "model TEXT NOT NULL, "
       "currency TEXT NOT NULL, org TEXT NOT NULL, requests BIGINT NOT NULL, failed BIGINT NOT "
