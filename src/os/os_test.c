@@ -6,6 +6,7 @@
 #include "os/thread.h"
 #include <errno.h>
 #include <stdio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static Ctx *real_ctx(void) {
@@ -117,6 +118,30 @@ TEST(os_usage_follows_the_process) {
     CHECK(memory[512] == 0);
     mem_free(memory);
     close(pipes[0]), close(pipes[1]);
+}
+
+// Neither repeats: not over the stock's end, not in another thread, not in a child.
+static void draw(void *out) { os_random(os_real(), out, 16); }
+TEST(os_random_never_repeats) {
+    enum { DRAWS = 100 };
+    static uint8_t all[DRAWS + 3][16];
+    Thread t;
+    int fds[2];
+    for (size_t i = 0; i < DRAWS; i++) draw(all[i]);
+    thread_start(os_real(), "other", draw, all[DRAWS], &t);
+    thread_join(t);
+    CHECK(pipe(fds) == 0);
+    pid_t pid = fork();
+    if (!pid) {
+        draw(all[DRAWS + 1]);
+        _exit(write(fds[1], all[DRAWS + 1], 16) != 16);
+    }
+    CHECK(pid > 0 && read(fds[0], all[DRAWS + 1], 16) == 16);
+    CHECK(waitpid(pid, NULL, 0) == pid);
+    draw(all[DRAWS + 2]);
+    for (size_t i = 0; i < countof(all); i++)
+        for (size_t j = 0; j < i; j++) CHECK(memcmp(all[i], all[j], 16) != 0);
+    close(fds[0]), close(fds[1]);
 }
 
 TEST(os_env_and_program) {

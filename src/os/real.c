@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -24,14 +25,42 @@ static int64_t mono_ns(Os *os) { return (void)os, clock_ns(CLOCK_MONOTONIC); }
 static int64_t cpu_ns(Os *os) { return (void)os, clock_ns(CLOCK_THREAD_CPUTIME_ID); }
 static const char *env(Os *os, const char *name) { return (void)os, getenv(name); }
 
-static void random_bytes(Os *os, void *out, size_t n) {
-    (void)os;
+static void kernel_random(void *out, size_t n) {
     for (size_t done = 0; done < n;) {
         ssize_t got = getrandom((char *)out + done, n - done, 0);
         if (got < 0 && errno == EINTR) continue;
         assert(got > 0); // without random there are no safe ids or keys: nothing may go on
         done += (size_t)got;
     }
+}
+
+// What an id or a nonce takes comes from a stock of its thread, a system call for every 256 bytes;
+// keys come from the kernel each. What was handed out is wiped; after a fork the stock is the
+// parent's alone.
+enum { STOCK_BYTES = 256, STOCK_PIECE_MAX = 24 };
+static atomic_uint forks;
+static void forked(void) { atomic_fetch_add(&forks, 1); }
+
+static void random_bytes(Os *os, void *out, size_t n) {
+    static _Thread_local struct {
+        uint8_t bytes[STOCK_BYTES];
+        size_t left;
+        unsigned forks;
+    } stock;
+    (void)os;
+    if (n > STOCK_PIECE_MAX) {
+        kernel_random(out, n);
+        return;
+    }
+    unsigned now = atomic_load_explicit(&forks, memory_order_relaxed);
+    if (stock.left < n || stock.forks != now) {
+        kernel_random(stock.bytes, sizeof stock.bytes);
+        stock.left = sizeof stock.bytes;
+        stock.forks = now;
+    }
+    stock.left -= n;
+    memcpy(out, stock.bytes + stock.left, n);
+    explicit_bzero(stock.bytes + stock.left, n);
 }
 
 static str program(Ctx *c) {
@@ -54,7 +83,9 @@ static void once(void) {
     while (fd >= 0 && fd <= 2);
     if (fd > 2) close(fd);
     signal(SIGPIPE, SIG_IGN);
-    int rc = getrlimit(RLIMIT_NOFILE, &first_files);
+    int rc = pthread_atfork(NULL, NULL, forked);
+    assert(rc == 0);
+    rc = getrlimit(RLIMIT_NOFILE, &first_files);
     assert(rc == 0);
     struct rlimit most = first_files;
     most.rlim_cur = most.rlim_max;
