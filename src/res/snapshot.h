@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // snapshot.h - what the request path knows: one immutable picture of keys, deployments, prices and
 // policies, swapped atomically for each committed change and kept on disk, so that requests are
-// served while SQL is away (setting snapshot.max_age). A module brings a part: `query` writes its
+// served while SQL is away (setting gateway.stale_max). A module brings a part: `query` writes its
 // rows as one JSON value in a read transaction; `compile` turns that value into what its readers
 // want, in the snapshot's arena. Only JSON that differs is compiled again into a new snapshot.
 // Built by a thread of its own, woken by snapshot_wake (resources' notify hooks), and by a look at
