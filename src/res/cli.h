@@ -60,6 +60,9 @@ void cli_print(Cli *cli, str json,
                const char *const
                    *columns); // one object or {"data": […]} in the chosen form; columns NULL: all
 void cli_print_yaml(Buf *out, yyjson_val *v);
+// For a terminal: what it would obey (control characters, marks that turn text around) is U+FFFD. A
+// line break is followed by `indent` blanks, or is a blank itself when indent < 0.
+str cli_visible(Ctx *c, str s, int indent);
 // Waits until a reconciled resource has done what was asked, or a job has ended, saying on stderr
 // what changes.
 err cli_wait_resource(Cli *cli, const Resource *r, str id);

@@ -217,8 +217,8 @@ int cli_fail(Cli *cli, err e) {
     Buf b;
     buf_init(&b, 16384);
     failure_format(&cli->c->failure, cli->c->lang, &b);
-    for (size_t i = 0; i < b.n; i++)
-        if (b.p[i] == '\n') b.p[i] = ' ';
+    str said = cli_visible(cli->c, buf_str(&b), -1);
+    buf_clear(&b), buf_add(&b, said);
     bool id = cli->c->request_id.n > 0;
     if (cli->c->failure.why == &R_CLI_MISSING && cli->noun)
         buf_printf(&b, "; %s `lathe help %s`", strcmp(cli->c->lang, "zh") ? "see" : "参见",

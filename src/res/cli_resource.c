@@ -347,9 +347,10 @@ int cli_route(Cli *cli, const Route *r) {
 }
 
 // ---- waiting
-static void tell(str *last, str now) {
+static void tell(Cli *cli, str *last, str now) {
     if (str_eq(*last, now)) return;
     *last = now;
+    now = cli_visible(cli->c, now, -1);
     fprintf(stderr, "  " STR_FMT "\n", STR_ARG(now));
 }
 
@@ -373,10 +374,11 @@ err cli_wait_resource(Cli *cli, const Resource *r, str id) {
         str state = json_get_str(a.json, "state"), why = json_get_str(a.json, "state_reason");
         json_get_i64(a.json, "generation", &wanted),
             json_get_i64(a.json, "observed_generation", &seen);
-        tell(&last, arena_printf(cli->c->mem, "%s " STR_FMT ": " STR_FMT STR_FMT "%s" STR_FMT,
-                                 r->name, STR_ARG(json_get_str(a.json, "name")), STR_ARG(state),
-                                 STR_ARG(replica_progress(cli, a.json)), why.n ? ", " : "",
-                                 STR_ARG(why.n ? why : S(""))));
+        tell(cli, &last,
+             arena_printf(cli->c->mem, "%s " STR_FMT ": " STR_FMT STR_FMT "%s" STR_FMT, r->name,
+                          STR_ARG(json_get_str(a.json, "name")), STR_ARG(state),
+                          STR_ARG(replica_progress(cli, a.json)), why.n ? ", " : "",
+                          STR_ARG(why.n ? why : S(""))));
         for (size_t i = 0; i < countof(good) && seen >= wanted; i++)
             if (str_is(state, good[i])) return ERR_OK;
         for (size_t i = 0; i < countof(bad) && seen >= wanted; i++)
@@ -401,7 +403,7 @@ err cli_wait_job(Cli *cli, str id) {
             json_get_i64(a.json, "progress_total", &total);
         str percent =
             total ? arena_printf(c->mem, " %lld %%", (long long)(done * 100 / total)) : S("");
-        tell(&last,
+        tell(cli, &last,
              arena_printf(c->mem, "job " STR_FMT STR_FMT "%s" STR_FMT, STR_ARG(state),
                           STR_ARG(percent), why.n ? ": " : "", STR_ARG(why.n ? why : S(""))));
         if (str_is(state, "done")) return ERR_OK;

@@ -17,9 +17,39 @@ static size_t width_of(str s) {
     return n;
 }
 
+// How many bytes at s.p are one character that a terminal obeys instead of showing; 0: none. C0,
+// DEL, C1 (ECMA-48), and the marks that turn text around (Unicode UAX #9).
+static size_t obeyed(str s) {
+    const unsigned char *p = (const unsigned char *)s.p;
+    if (p[0] < 32 || p[0] == 127) return 1;
+    if (s.n > 1 && p[0] == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f) return 2;
+    bool turns = s.n > 2 && p[0] == 0xe2
+                 && ((p[1] == 0x80 && p[2] >= 0xaa && p[2] <= 0xae)
+                     || (p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9));
+    return turns ? 3 : 0;
+}
+
+str cli_visible(Ctx *c, str s, int indent) {
+    Buf b;
+    size_t skip;
+    buf_init(&b, s.n * (size_t)(4 + (indent > 0 ? indent : 0)) + 1);
+    for (size_t i = 0; i < s.n; i += skip ? skip : 1) {
+        skip = obeyed(str_sub(s, i, s.n));
+        bool blank = s.p[i] == '\n' || s.p[i] == '\t';
+        if (!skip) buf_add_char(&b, s.p[i]);
+        else if (!blank) buf_add(&b, S("\uFFFD"));
+        else if (indent < 0) buf_add_char(&b, ' ');
+        else buf_add_char(&b, s.p[i]), buf_add_repeat(&b, ' ', s.p[i] == '\n' ? (size_t)indent : 0);
+    }
+    str out = arena_str(c->mem, buf_str(&b));
+    buf_done(&b);
+    return out;
+}
+
 static str cell_text(Cli *cli, yyjson_val *v) {
     if (!v || yyjson_is_null(v)) return S("-");
     str s = yyjson_is_str(v) ? json_str(v) : json_text(cli->c->mem, v);
+    s = cli_visible(cli->c, s, -1);
     if (width_of(s) <= CELL_MAX) return s;
     size_t n = 0;
     for (size_t w = 0; n < s.n && w < CELL_MAX - 1; n++)
@@ -71,6 +101,7 @@ static void print_one(Cli *cli, yyjson_val *object) {
     yyjson_obj_foreach(object, i, max, key, v) {
         if (yyjson_is_null(v)) continue;
         str text = yyjson_is_str(v) ? json_str(v) : json_text(cli->c->mem, v);
+        text = cli_visible(cli->c, text, (int)widest + 2);
         printf("%-*s  " STR_FMT "\n", (int)widest, yyjson_get_str(key), STR_ARG(text));
     }
 }
