@@ -32,8 +32,8 @@ bool record_pack(const RequestRecord *r, bool with_content, Buf *out);
 void fold_init(void);   // registers the ledger
 err fold_start(Ctx *c); // catches up with the journal, settles what a crash left, then follows it
 void fold_stop(void *app);
-// Who reads the journal from where. doubt: a batch failed, and may have been committed all the same:
-// the folder is asked for its position before it is given another.
+// Who reads the journal from where. doubt: a batch failed, and may have been committed all the
+// same: the folder is asked for its position before it is given another.
 typedef struct FoldReader {
     const UsageFolder *f;
     JournalPos at;
