@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // chat.c - `lathe chat NAME`: talk to a model from the terminal, streamed; after each answer its
-// TTFT, tokens and speed on stderr.
+// TTFT, tokens and speed on stderr. At a terminal Ctrl-C ends the answer under way (the server
+// notices and frees its slot) and, between answers, the program; a failure is told and the talk
+// goes on. Elsewhere the first failure ends it, with its exit status.
+// Threads: the program's; a second one hears Ctrl-C while an answer comes.
 #include "mod/gateway/chat.h"
+#include "os/thread.h"
 #include "res/cli.h"
+#include <signal.h>
 #include <stdio.h>
 
 enum { HISTORY_MAX = 4 << 20, LINE_MAX_BYTES = 1 << 20 };
@@ -13,7 +18,8 @@ typedef struct Chat {
     int64_t max_tokens;
     Buf history, answer; // history: JSON messages without the outer brackets
     int64_t sent_ns, first_ns, prompt_tokens, completion_tokens;
-    bool failed;
+    bool failed, at_terminal, shown; // shown: something of this answer stands on the last line
+    bool cut;                        // it reached the limit of its length
 } Chat;
 
 static void add_message(Chat *c, const char *role, str content) {
@@ -23,6 +29,17 @@ static void add_message(Chat *c, const char *role, str content) {
         json_end_obj(&j);
 }
 
+// What a model writes must not steer the terminal: of control characters only line ends and tabs.
+static void show(Chat *c, str text) {
+    bool raw = !cli_tty(1);
+    for (size_t i = 0; i < text.n; i++) {
+        unsigned char ch = (unsigned char)text.p[i];
+        if (raw || ch >= 0x20 || ch == '\n' || ch == '\t') putchar(ch);
+    }
+    fflush(stdout);
+    c->shown |= text.n > 0;
+}
+
 static bool on_event(void *arg, const char *event, str data) {
     Chat *c = arg;
     yyjson_val *v;
@@ -30,16 +47,16 @@ static bool on_event(void *arg, const char *event, str data) {
     if (str_is(data, "[DONE]") || json_parse(c->cli->c, data, &v)) return true;
     str message = json_get_str(json_get(v, "error"), "message");
     if (message.p) {
-        fprintf(stderr, "\nlathe: " STR_FMT "\n", STR_ARG(message));
+        (void)fail(c->cli->c, ERR_UPSTREAM, R_CLI_ANSWER, "message", say_str(c->cli->c, message));
         c->failed = true;
         return false;
     }
-    str text =
-        json_get_str(json_get(yyjson_arr_get_first(json_get(v, "choices")), "delta"), "content");
+    yyjson_val *choice = yyjson_arr_get_first(json_get(v, "choices"));
+    str text = json_get_str(json_get(choice, "delta"), "content");
     if (text.n && !c->first_ns) c->first_ns = os_mono_ns(c->cli->c->os);
-    fwrite(text.p ? text.p : "", 1, text.n, stdout);
-    fflush(stdout);
+    show(c, text);
     buf_add(&c->answer, text);
+    c->cut |= str_is(json_get_str(choice, "finish_reason"), "length");
     yyjson_val *usage = json_get(v, "usage");
     json_get_i64(usage, "prompt_tokens", &c->prompt_tokens);
     json_get_i64(usage, "completion_tokens", &c->completion_tokens);
@@ -50,17 +67,46 @@ static void say_speed(Chat *c) {
     int64_t end = os_mono_ns(c->cli->c->os);
     double stream_s = (double)(end - c->first_ns) / 1e9;
     if (!c->first_ns) return;
-    fprintf(stderr, "  [TTFT %.0f ms, %lld + %lld tokens, %.1f tokens/s, request " STR_FMT "]\n",
+    fprintf(stderr, "  [TTFT %.0f ms, %lld + %lld tokens, %.1f tokens/s%s, request " STR_FMT "]\n",
             (double)(c->first_ns - c->sent_ns) / 1e6, (long long)c->prompt_tokens,
             (long long)c->completion_tokens,
             stream_s > 0 && c->completion_tokens > 1 ? (double)(c->completion_tokens - 1) / stream_s
                                                      : 0.0,
-            STR_ARG(c->cli->c->request_id));
+            c->cut ? ", cut at the length limit" : "", STR_ARG(c->cli->c->request_id));
 }
 
-static err ask(Chat *c, str text) {
+// ---- Ctrl-C while an answer comes
+typedef struct Interrupt {
+    Loop *loop;
+    Thread thread;
+} Interrupt;
+
+static void on_interrupt(void *arg, int signal) {
+    (void)signal;
+    ctx_cancel(arg); // the call looks at it
+}
+
+static void listen_on(void *arg) { loop_run(arg); }
+
+static void interrupt_begin(Chat *c, Interrupt *i) {
+    Ctx *ctx = c->cli->c;
+    if (!c->at_terminal) return;
+    i->loop = loop_new(ctx->os);
+    loop_on_signal(i->loop, SIGINT, on_interrupt, ctx);
+    thread_start(ctx->os, "chat", listen_on, i->loop, &i->thread);
+}
+
+static void interrupt_end(Chat *c, Interrupt *i) {
+    if (!i->loop) return;
+    loop_stop(i->loop);
+    thread_join(i->thread);
+    loop_free(i->loop); // from here on Ctrl-C ends the program again
+    atomic_store(&c->cli->c->cancelled, false);
+}
+
+// ---- one question
+static err send_all(Chat *c) {
     Buf body;
-    add_message(c, "user", text);
     buf_init(&body, HISTORY_MAX + 4096);
     Json j = json_to(&body);
     json_obj(&j);
@@ -70,34 +116,73 @@ static err ask(Chat *c, str text) {
     json_key(&j, "messages"), buf_add_char(&body, '['), buf_add(&body, buf_str(&c->history)),
         buf_add_char(&body, ']');
     json_end_obj(&j);
-    buf_clear(&c->answer);
-    c->first_ns = 0, c->sent_ns = os_mono_ns(c->cli->c->os);
-    err e = body.full ? fail(c->cli->c, ERR_TOOLARGE, R_TOO_LONG, "what", "the conversation",
-                             "limit", "4 MiB")
-                      : cli_events(c->cli, HTTP_POST, S("/v1/chat/completions"), buf_str(&body),
-                                   on_event, c);
+    err e = c->history.full || body.full ? fail(c->cli->c, ERR_TOOLARGE, R_TOO_LONG, "what",
+                                                "the conversation", "limit", "4 MiB")
+                                         : cli_events(c->cli, HTTP_POST, S("/v1/chat/completions"),
+                                                      buf_str(&body), on_event, c);
     buf_done(&body);
-    if (e) return e;
-    printf("\n");
-    say_speed(c);
+    return !e && c->failed ? ERR_UPSTREAM : e;
+}
+
+// A question that failed is forgotten; what was answered until Ctrl-C belongs to the talk.
+static err ask(Chat *c, str text) {
+    Interrupt heard = { 0 };
+    size_t before = c->history.n;
+    add_message(c, "user", text);
+    buf_clear(&c->answer);
+    c->failed = c->shown = c->cut = false;
+    c->first_ns = c->prompt_tokens = c->completion_tokens = 0;
+    c->sent_ns = os_mono_ns(c->cli->c->os);
+    interrupt_begin(c, &heard);
+    err e = send_all(c);
+    interrupt_end(c, &heard);
+    if (c->shown || !e) putchar('\n');
+    fflush(stdout);
+    if (e && !(e == ERR_CANCELLED && c->answer.n)) {
+        c->history.n = before, c->history.full = false;
+        return e;
+    }
+    if (!e) say_speed(c);
     add_message(c, "assistant", buf_str(&c->answer));
-    return c->failed ? fail(c->cli->c, ERR_UPSTREAM, R_CLI_ANSWER, "message",
-                            "the answer is not complete")
-                     : ERR_OK;
+    return e;
+}
+
+// ---- line by line
+static void say_help(void) {
+    fprintf(stderr,
+            "  /clear begins anew, /exit or Ctrl-D ends; Ctrl-C ends an answer under way\n");
+}
+
+// False: it is to be sent.
+static bool is_command(Chat *c, str text, size_t system, bool *out_end) {
+    if (!c->at_terminal && !str_is(text, "/exit")) return !text.n;
+    if (str_is(text, "/exit")) *out_end = true;
+    else if (str_is(text, "/clear")) c->history.n = system;
+    else if (str_starts(text, S("/"))) say_help();
+    else return !text.n;
+    return true;
 }
 
 static err talk(Chat *c) {
     char *line = mem_new(LINE_MAX_BYTES);
+    size_t system = c->history.n;
+    bool end = false;
     err e = ERR_OK;
-    while (!e) {
-        if (cli_tty(0)) fprintf(stderr, "> ");
+    if (c->at_terminal) say_help();
+    while (!e && !end) {
+        if (c->at_terminal) fprintf(stderr, "> ");
         if (!fgets(line, LINE_MAX_BYTES, stdin)) break;
         str text = str_trim(str_z(line));
-        if (str_is(text, "/exit")) break;
         ArenaMark mark = arena_mark(c->cli->c->mem);
-        if (text.n) e = ask(c, text);
-        if (!e) arena_restore(c->cli->c->mem, mark); // a failure's words are still wanted
+        if (is_command(c, text, system, &end)) continue;
+        e = ask(c, text);
+        if (e == ERR_CANCELLED) fprintf(stderr, "  [cancelled]\n"), e = ERR_OK;
+        if (e && !c->at_terminal) break; // its words are still wanted
+        if (e) cli_fail(c->cli, e), e = ERR_OK;
+        arena_restore(c->cli->c->mem, mark);
+        c->cli->c->request_id = (str){ 0 };
     }
+    if (c->at_terminal && !end) fprintf(stderr, "\n");
     mem_free(line);
     return e;
 }
@@ -106,13 +191,14 @@ static err run(Cli *cli, Chat *c) {
     str system = cli_option(cli, "system"), most = cli_option(cli, "max-tokens");
     c->model = cli_word(cli);
     if (!c->model.n) return fail(cli->c, ERR_INVALID, R_CLI_MISSING, "what", "NAME");
-    if (most.p && !str_to_i64(most, &c->max_tokens))
+    if (most.p && (!str_to_i64(most, &c->max_tokens) || c->max_tokens < 1))
         return fail(cli->c, ERR_INVALID, R_FIELD_TYPE, "field", "--max-tokens", "want",
-                    "an integer", "got", say_str(cli->c, most));
+                    "an integer of at least 1", "got", say_str(cli->c, most));
     str message = cli_word(cli);
     TRY(cli_done(cli));
     TRY(cli_connect(cli));
     if (system.n) add_message(c, "system", system);
+    c->at_terminal = !message.p && cli_tty(0);
     return message.p ? ask(c, message) : talk(c);
 }
 
