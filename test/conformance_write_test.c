@@ -248,6 +248,9 @@ static void read_everything(Conf *f, const Tenant *p) {
     }
     for (size_t i = 0; i < countof(others); i++)
         expect_none(f, others[i], conf_do(f, p, HTTP_GET, others[i], NULL).body);
+    // The database's address may hold a password.
+    Told t = conf_do(f, p, HTTP_GET, "/lathe/v1/settings", NULL);
+    CHECK(conf_has(t.body, "db.url") && !conf_has(t.body, "lathe_conformance"));
 }
 
 static void check_members(Conf *f, const ResTable *t, const Told *shown, const char *when) {

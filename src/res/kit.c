@@ -44,7 +44,7 @@ const Setting kit_settings[KIT_SETTINGS + 1] = {
     [KIT_NODE] = { "serve.node", SET_TEXT, "", 0, 60,
         .en = "Name of this node; empty: made once and kept in the data folder",
             .zh = "节点名；空则自动生成并保存" },
-    [KIT_DB] = { "db.url", SET_TEXT, "", 0, 2000,
+    [KIT_DB] = { "db.url", SET_SECRET, "", 0, 2000, // it may hold a password
         .en = "postgres://… ; empty: SQLite in the data folder",
             .zh = "postgres://…；空则使用数据目录中的 SQLite" },
     [KIT_DB_READERS] = { "db.connections", SET_INT, "4", 1, 100,
@@ -99,8 +99,7 @@ static err serve_metrics(Ctx *c, const HttpRequest *r, const HttpBody *body, Htt
 
 static err serve_openapi(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
     (void)r, (void)body;
-    Json j = json_to(&out->body);
-    openapi_write(app_of(c)->modules, &j);
+    buf_add(&out->body, openapi_text(app_of(c)->modules));
     return ERR_OK;
 }
 

@@ -6,6 +6,9 @@
 // Threads: any; one writer each.
 #include "res/openapi_impl.h"
 #include <assert.h>
+#include <pthread.h>
+
+enum { TEXT_MAX_BYTES = 8 << 20 };
 
 // ---- gathering
 
@@ -181,4 +184,21 @@ void openapi_write(const Module *const mods[], Json *j) {
     openapi_components(&w);
     json_end_obj(j);
     arena_free(w.mem);
+}
+
+str openapi_text(const Module *const mods[]) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static const Module *const *of;
+    static Buf text;
+    pthread_mutex_lock(&lock);
+    if (of != mods) {
+        buf_done(&text), buf_init(&text, TEXT_MAX_BYTES);
+        Json j = json_to(&text);
+        openapi_write(mods, &j);
+        assert(!text.full);
+        of = mods;
+    }
+    str out = buf_str(&text);
+    pthread_mutex_unlock(&lock);
+    return out;
 }

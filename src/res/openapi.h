@@ -9,6 +9,8 @@
 
 // One whole document as a value; its writer checks j->out->full.
 void openapi_write(const Module *const mods[], Json *j);
+// The same, written once: anybody may ask for it. It lives as long as the program.
+str openapi_text(const Module *const mods[]);
 
 // What a schema is for: the same rows differ in which members may, must and will be there.
 typedef enum {
