@@ -112,9 +112,9 @@ typedef struct Column {
 err db_columns(Ctx *c, Db *db, const char *table, Column **out, size_t *out_n);
 err db_check(Ctx *c, Db *db); // integrity: PRAGMA quick_check, or a trivial query on PostgreSQL
 
-// What stands for all that is committed: while two answers are equal nothing was. To be asked before
-// the reading that it is compared for. SQLite: counts this Db's commits, since only one process
-// writes; PostgreSQL: its snapshot of transactions.
+// What stands for all that is committed: while two answers are equal nothing was. To be asked
+// before the reading that it is compared for. SQLite: counts this Db's commits, since only one
+// process writes; PostgreSQL: its snapshot of transactions.
 err db_version(Ctx *c, Db *db, str *out);
 
 typedef struct DbCounts {

@@ -165,7 +165,6 @@ static err audit_init(Ctx *c) {
     App *app = app_of(c);
     app->audit = audit, app->audit_denied = audit_denied;
     denials_reset();
-    chain_open();
     return checkpoint_open(c);
 }
 

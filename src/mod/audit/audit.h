@@ -15,5 +15,7 @@ typedef struct InferenceAudit {
 } InferenceAudit;
 // Adds them to their projects' chains, in their order; each chain is taken up once.
 err audit_inferences(Ctx *c, Tx *tx, const InferenceAudit *a, size_t n);
+// Proves every chain, as GET /lathe/v1/audit/verify says it: {"ok", "faults": [{"chain", …}], …}.
+err audit_report(Ctx *c, str *out_json);
 extern const Module audit_module;
 #endif

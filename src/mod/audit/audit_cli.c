@@ -58,7 +58,8 @@ static int verify(Cli *cli, int argc, char **argv) {
 // clang-format off
 const CliVerb audit_verbs[] = {
     { "audit", "verify", "[--data DIR]", verify,
-      "Prove every chain; --data reads a stopped server's folder, LATHE_DB_URL its database", "校验审计链；--data 直接读取已停止服务器的目录，LATHE_DB_URL 指定其数据库" },
+      "Prove every chain; --data reads a stopped server's folder, LATHE_DB_URL its database",
+      "校验审计链；--data 直接读取已停止服务器的目录，LATHE_DB_URL 指定其数据库" },
     { 0 }
 };
 // clang-format on

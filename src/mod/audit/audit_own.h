@@ -27,7 +27,6 @@ typedef struct ChainRow {
     str id, created_by;      // id absent: one is made
     Val v[CHAIN_VALUES_MAX]; // in the order of the kind's columns; seq is given by chain_add
 } ChainRow;
-void chain_open(void); // once, before the first chain_add
 // Adds n > 0 rows to c's chain of this kind (its project's, organisation's, or the system's): takes
 // their places first, so that two writers never meet at the same one.
 err chain_add(Ctx *c, Tx *tx, ChainId id, ChainRow *rows, size_t n);
@@ -56,7 +55,6 @@ typedef struct VerifyReport {
     bool checkpoint_ok;
 } VerifyReport;
 err audit_verify(Ctx *c, VerifyReport *out);
-err audit_report(Ctx *c, str *out_json); // the same, as the API says it
 extern const CliVerb audit_verbs[];
 extern const Resource audit_entry_resource, org_audit_entry_resource, system_audit_entry_resource,
     inference_audit_resource;

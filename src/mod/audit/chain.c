@@ -102,8 +102,8 @@ static const char *add_text(const ChainKind *k) {
     return text;
 }
 
-void chain_open(void) {
-    for (int i = 0; i < CHAIN__COUNT && !adds[i].text; i++)
+static void adds_open(void) {
+    for (int i = 0; i < CHAIN__COUNT; i++)
         adds[i] = (Sql){ "audit_add", add_text(&chain_kinds[i]), NULL };
 }
 
@@ -143,7 +143,9 @@ static err take(Ctx *c, Tx *tx, str chain, size_t n, int64_t *out_first, str *ou
 
 err chain_add(Ctx *c, Tx *tx, ChainId id, ChainRow *rows, size_t n) {
     const ChainKind *k = &chain_kinds[id];
-    assert(n && adds[id].text);
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    assert(n);
+    pthread_once(&once, adds_open);
     str of = has_project(k) ? c->project : k->scope ? c->org : S(""), previous;
     str chain = arena_printf(c->mem, "%s" STR_FMT, k->prefix, STR_ARG(of));
     int64_t first;

@@ -4,7 +4,7 @@
 // any moment. What must hold is said at check_rows and check_sums.
 #include "mod/usage/usage_own.h"
 #include "base/test.h"
-#include "mod/audit/audit_own.h"
+#include "mod/audit/audit.h"
 #include "os/sim.h"
 #include <stdio.h>
 
@@ -181,6 +181,20 @@ static err check_sums(Ctx *c, Tx *tx, void *arg) {
     return ERR_OK;
 }
 
+// No module audit runs here, so there is no checkpoint: that is the one fault allowed.
+static err check_chains(Ctx *c, World *w) {
+    str json;
+    yyjson_val *v, *fault;
+    size_t i, n;
+    TRY(audit_report(c, &json));
+    TRY(json_parse(c, json, &v));
+    yyjson_arr_foreach(json_get(v, "faults"), i, n, fault) {
+        if (!str_is(json_get_str(fault, "chain"), "checkpoint"))
+            broken(w, "the audit chain is broken");
+    }
+    return ERR_OK;
+}
+
 // ---- lives
 
 static err life_begin(World *w) {
@@ -192,7 +206,7 @@ static err life_begin(World *w) {
     TRY(dir_sync(c, S("/")));
     TRY(db_open(c, &(DbConfig){ .url = S("sqlite:/data/t.db") }, &w->app.db));
     c->db = w->app.db;
-    TRY(db_migrate(c, c->db, "audit", audit_migrations, 1));
+    TRY(db_migrate(c, c->db, "audit", audit_module.migrations, audit_module.migrations_n));
     TRY(db_migrate(c, c->db, "usage", usage_migrations, 1));
     TRY(journal_open_sized(c, S("/data"), 1, SEGMENT, &w->app.journal));
     w->reader = (FoldReader){ .f = &ledger };
@@ -201,11 +215,7 @@ static err life_begin(World *w) {
     TRY(ledger_settle_orphans(c));
     TRY(db_read(c, c->db, check_rows, w));
     TRY(db_read(c, c->db, check_sums, w));
-    VerifyReport report;
-    TRY(checkpoint_open(c));
-    TRY(audit_verify(c, &report));
-    if (report.faults_n && !(report.faults_n == 1 && !report.checkpoint_ok))
-        broken(w, "the audit chain is broken");
+    TRY(check_chains(c, w));
     w->l = loop_new(c->os);
     journal_attach(w->app.journal, w->l);
     w->work = timer_new(w->l, work, w);
@@ -284,7 +294,6 @@ static void world_run(World *w, uint64_t seed, const SimFaults *faults, const Db
 
 static void histories(uint64_t first, const SimFaults *faults, const DbFaults *db) {
     size_t attempts = 0, orphans = 0, folds = 0;
-    chain_open();
     usage_view(&usage_audit_view);
     for (uint64_t seed = first; seed < first + 60; seed++) {
         World w;
