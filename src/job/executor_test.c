@@ -468,7 +468,7 @@ TEST(job_executor_memory_limit_goes_to_a_cgroup) {
                                arena_z(c->mem, dir),
                                handle,
                                "1000",
-                               "0",
+                               "600000",
                                "123456789",
                                "-",
                                "--",

@@ -11,7 +11,7 @@
 
 enum { ATTEMPTS_MAX = 5, CRASHES_MAX = 20, KINDS_MAX = 256, RESULT_MAX = 64 << 10 };
 enum { BACKOFF_MS = 1000, BACKOFF_MAX_MS = 5 * 60 * 1000 };
-enum { LEASE_TTL_MS = 15000, BEAT_MS = 5000, TICK_MS = 500, POLL_MS = 1000 };
+enum { LEASE_TTL_MS = 15000, BEAT_MS = 5000, TICK_MS = 500, POLL_MS = 1000, SEEN_MS = 5000 };
 
 // A row as it is in SQL.
 typedef struct JobRow {
@@ -74,6 +74,8 @@ struct Jobs {
     pthread_cond_t take_wake, beat_wake;
     Job *running;
     int running_n, running_of[KINDS_MAX];
+    char seen[64];         // the taking thread's: db_version when nothing was there to take
+    int64_t seen_until_ns; // until then it is believed, unless woken
     bool started, stopping, beat_stop, take_now, beat_now, strays;
     bool beats_frozen; // tests: as if this node stalled
     int64_t beat_last_ns;

@@ -48,7 +48,8 @@ struct Journal {
     Bytes batch; // being written (io)
     size_t batch_at;
 
-    uint64_t *old; // segments that are full or of earlier lives, ascending
+    JournalPos read_end; // behind the last record of an old segment that a reader waits at
+    uint64_t *old;       // segments that are full or of earlier lives, ascending
     size_t old_n, old_cap;
     Spare current; // file NULL: none yet
     size_t at;     // where the next byte of current goes
@@ -84,10 +85,10 @@ struct Journal {
 // journal_file.c
 err segments_recover(Ctx *c, Journal *j, str parent); // parent: where its folder lies
 err segment_close(Ctx *c, File *f, size_t at); // marks its end there, synced, and cuts the rest off
-bool spare_make(Journal *j, size_t need); // see there
-bool spare_take(Journal *j);              // lock held: a spare becomes current
-size_t spare_ahead(const Journal *j);     // the room that is kept ready ahead of need
-bool spare_wanted(const Journal *j);      // lock held: one more should be made for that
+bool spare_make(Journal *j, size_t need);      // see there
+bool spare_take(Journal *j);                   // lock held: a spare becomes current
+size_t spare_ahead(const Journal *j);          // the room that is kept ready ahead of need
+bool spare_wanted(const Journal *j);           // lock held: one more should be made for that
 str segment_path(Ctx *c, const Journal *j, uint64_t number);
 size_t segment_room(const Journal *j, size_t at); // bytes that records may still take there
 int64_t journal_room(const Journal *j);           // lock held: guaranteed and not promised yet

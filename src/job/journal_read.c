@@ -21,12 +21,15 @@ static Place place_of(Journal *j, JournalPos from) {
     Place p = { .pos = from, .limit = -1 };
     pthread_mutex_lock(&j->lock);
     size_t n = j->old_n + (j->current.file != NULL), i = 0;
+    bool over =
+        from.segment && from.segment == j->read_end.segment && from.offset >= j->read_end.offset;
+    if (over) from = (JournalPos){ j->node, from.segment + 1, 0 };
     while (i < n && segment_at(j, i) < from.segment) i++;
     p.any = i < n;
     if (p.any) {
         uint64_t number = segment_at(j, i);
         // Numbers may skip at a restart; only what lay before the oldest is missing.
-        p.gap = i == 0 && from.segment && number != from.segment;
+        p.gap = i == 0 && from.segment && number != from.segment && !over;
         if (number != from.segment || from.offset < SEGMENT_HEADER) p.pos.offset = SEGMENT_HEADER;
         p.pos.segment = number;
         if (i == j->old_n) p.limit = (int64_t)j->at;
@@ -99,6 +102,13 @@ static err piece_parse(Ctx *c, Journal *j, str piece, const Place *p, size_t max
     return damaged(c, j, p->pos.segment, p->pos.offset, why);
 }
 
+// An old segment gets no more records: who waits behind its last one need not look there again.
+static void read_end_note(Journal *j, JournalPos at) {
+    pthread_mutex_lock(&j->lock);
+    j->read_end = at;
+    pthread_mutex_unlock(&j->lock);
+}
+
 err journal_read(Ctx *c, Journal *j, JournalPos from, size_t max, JournalBatch *out) {
     assert(max > 0);
     JournalBatch b = { 0 };
@@ -107,7 +117,7 @@ err journal_read(Ctx *c, Journal *j, JournalPos from, size_t max, JournalBatch *
         Place p = place_of(j, from);
         b.gap = b.gap || p.gap;
         str piece;
-        if (!p.any) break;
+        if (!p.any || (p.limit >= 0 && (int64_t)p.pos.offset >= p.limit)) break; // nothing new
         err e = piece_read(c, j, &p, &piece);
         if (e == ERR_NOTFOUND) { // trimmed meanwhile, unless it should be there
             Place again = place_of(j, from);
@@ -118,6 +128,7 @@ err journal_read(Ctx *c, Journal *j, JournalPos from, size_t max, JournalBatch *
         if (e) return e;
         TRY(piece_parse(c, j, piece, &p, max, &b));
         if (b.n || p.limit >= 0) break;
+        read_end_note(j, p.pos);
         from = (JournalPos){ j->node, p.pos.segment + 1, 0 };
     }
     *out = b;

@@ -54,6 +54,8 @@ typedef struct Events {
     Lease lease;
     bool held, failing;
     int64_t lease_at_ns, trim_at_ns; // when to look again
+    char seen[64];                   // db_version when all was numbered and sent
+    int64_t seen_until_ns;           // until then it is believed
 } Events;
 Events *events_of(const void *app); // counted up; NULL: not started. Any thread
 void events_drop(Events *e);

@@ -18,6 +18,7 @@ enum {
     LEASE_RETRY_MS = 1000,
     FOLLOW_MS = 200,
     TRIM_MS = 60000,
+    SEEN_MS = 5000,  // a look in any case
     TURN_MS = 20000, // longest turn; what is left is for the next
     READS_WAITING = 1 << 16,
 };
@@ -320,10 +321,20 @@ static err keep_short(Ctx *c, Events *e) {
 
 static err work(Ctx *c, Events *e) {
     Look seen = { 0 };
+    str version;
     TRY(take_lease(c, e));
+    TRY(db_version(c, c->db, &version));
+    int64_t now = os_mono_ns(c->os);
+    if (str_is(version, e->seen) && now < e->seen_until_ns) return keep_short(c, e);
+    e->seen[0] = 0;
     TRY(db_read(c, c->db, look, &seen));
     if (e->held && seen.staged) TRY(number(c, e, &seen.newest));
     TRY(tail(c, e, seen.newest));
+    if (version.n < sizeof e->seen && !seen.staged) {
+        memcpy(e->seen, version.p, version.n);
+        e->seen[version.n] = 0;
+    }
+    e->seen_until_ns = now + SEEN_MS * MS;
     return keep_short(c, e);
 }
 
