@@ -51,8 +51,16 @@ class SqliteFile:
         self.path, self.env = data / "lathe.db", {}
 
     def rows(self, sql, *values):
+        """`traces` are the main database's and those of every day together."""
         with contextlib.closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=20)) as db:
             db.row_factory = sqlite3.Row
+            columns = ", ".join(r["name"] for r in db.execute("PRAGMA table_info(traces)"))
+            places = ["main"]
+            for i, day in enumerate(sorted(self.path.parent.glob("telemetry/trace-*.db"))):
+                db.execute(f"ATTACH 'file:{day}?mode=ro' AS day{i}")
+                places.append(f"day{i}")
+            if columns:
+                db.execute("CREATE TEMP VIEW traces AS " + " UNION ALL ".join(f"SELECT {columns} FROM {p}.traces" for p in places))
             return [dict(r) for r in db.execute(sql, values)]
 
     def run(self, script):
@@ -68,7 +76,8 @@ class SqliteFile:
 
     def text(self):
         """All that is stored, as bytes."""
-        return b"".join(p.read_bytes() for p in self.path.parent.glob("lathe.db*"))
+        places = [*self.path.parent.glob("lathe.db*"), *self.path.parent.glob("telemetry/*")]
+        return b"".join(p.read_bytes() for p in places)
 
 
 class PostgresSchema:

@@ -3,6 +3,7 @@
 // If-Match, Idempotency-Key and dry run. Lists and exports are crud_list.c.
 #include "base/id.h"
 #include "res/bind.h"
+#include "res/daily.h"
 #include "res/snapshot.h"
 #include <stdio.h>
 
@@ -141,7 +142,9 @@ err crud_get(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *bo
     Op op;
     TRY(op_init(c, &op, n, r, body));
     op.dry = false;
-    TRY(db_read(c, c->db, get_tx, &op));
+    const Resource *of = op.b->table->r;
+    DailySet *days = of->daily ? of->daily() : NULL;
+    TRY(days ? daily_read(c, days, op.id, get_tx, &op) : db_read(c, c->db, get_tx, &op));
     return op_reply(c, &op, out);
 }
 

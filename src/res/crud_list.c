@@ -2,6 +2,7 @@
 // crud_list.c - GET of a collection: a page as JSON, or all of it as NDJSON or CSV (RFC 4180), read
 // page by page while the client takes it.
 #include "res/bind.h"
+#include "res/daily.h"
 
 enum { EXPORT_PAGE = 500 };
 
@@ -74,6 +75,12 @@ static err page_tx(Ctx *c, Tx *tx, void *arg) {
     return res_list(c, tx, p->t->r, p->spec, &p->list);
 }
 
+static err read_page(Ctx *c, Page *p) {
+    const Resource *r = p->t->r;
+    DailySet *days = r->daily ? r->daily() : NULL;
+    return days ? daily_list(c, days, r, p->spec, &p->list) : db_read(c, c->db, page_tx, p);
+}
+
 static void write_page(const Page *p, Buf *out) {
     Json j = json_to(out);
     json_obj(&j), json_key(&j, "data"), json_arr(&j);
@@ -142,7 +149,7 @@ static void csv_line(Ctx *c, const ResTable *t, const void *row, Buf *out) {
 static err export_pull(Ctx *c, void *arg, Buf *out, bool *more) {
     Export *x = arg;
     Page p = { .t = x->t, .spec = &x->spec };
-    TRY(db_read(c, c->db, page_tx, &p));
+    TRY(read_page(c, &p));
     if (x->csv && x->header) csv_line(c, x->t, NULL, out), x->header = false;
     for (size_t i = 0; i < p.list.n; i++) {
         const void *row = (char *)p.list.rows + i * x->t->r->size;
@@ -182,10 +189,10 @@ err crud_list(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *b
     Page p = { .t = t, .spec = &spec };
     if (!str_is(format, "json")) {
         spec.limit = 1; // a refusal must come before the first byte of an export
-        TRY(db_read(c, c->db, page_tx, &p));
+        TRY(read_page(c, &p));
         return export_start(c, t, &spec, str_is(format, "csv"), out);
     }
-    TRY(db_read(c, c->db, page_tx, &p));
+    TRY(read_page(c, &p));
     write_page(&p, &out->body);
     return ERR_OK;
 }

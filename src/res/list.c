@@ -262,3 +262,51 @@ err res_list(Ctx *c, Tx *tx, const Resource *r, const ListSpec *spec, ListPage *
     out->cursor = cursor_make(q, scope.column ? scope.value : S("*"), last);
     return ERR_OK;
 }
+
+// ---- one list of several databases
+
+static int compare(Ctx *c, const Field *f, const void *a, const void *b) {
+    Val va = row_val(c, f, a), vb = row_val(c, f, b);
+    if (va.type == VAL_TEXT || vb.type == VAL_TEXT) { // what is unset sorts as ''
+        str ta = va.type == VAL_TEXT ? va.s : S(""), tb = vb.type == VAL_TEXT ? vb.s : S("");
+        return str_cmp(ta, tb);
+    }
+    double fa = va.type == VAL_REAL ? va.f : 0, fb = vb.type == VAL_REAL ? vb.f : 0;
+    int64_t ia = va.type == VAL_INT ? va.i : 0, ib = vb.type == VAL_INT ? vb.i : 0;
+    return ia != ib ? (ia > ib) - (ia < ib) : (fa > fb) - (fa < fb);
+}
+
+static bool comes_first(Ctx *c, const ListSpec *spec, const void *a, const void *b) {
+    int order = spec->sort ? compare(c, spec->sort, a, b) : 0;
+    if (!order) order = str_cmp(((const Head *)a)->id, ((const Head *)b)->id);
+    return spec->descending ? order > 0 : order < 0;
+}
+
+err res_list_merge(Ctx *c, const Resource *r, const ListSpec *spec, const ListPage *pages, size_t n,
+                   ListPage *out) {
+    Query *q = new (c->mem, Query, 1);
+    *q = (Query){ .c = c, .t = table_of(r), .spec = spec };
+    ScopeWhere scope = { 0 };
+    if (!spec->all_scopes) TRY(scope_where(c, r, &scope));
+    size_t limit = spec->limit ? spec->limit : LIST_DEFAULT, *taken = new (c->mem, size_t, n + 1);
+    char *items = arena_alloc_array(c->mem, limit, r->size, _Alignof(max_align_t));
+    bool more = false;
+    *out = (ListPage){ .rows = items };
+    while (out->n < limit) {
+        const char *first = NULL;
+        size_t from = 0;
+        for (size_t i = 0; i < n; i++) {
+            if (taken[i] == pages[i].n) continue;
+            const char *row = (const char *)pages[i].rows + taken[i] * r->size;
+            if (!first || comes_first(c, spec, row, first)) first = row, from = i;
+        }
+        if (!first) break;
+        memcpy(items + out->n++ * r->size, first, r->size);
+        taken[from]++;
+    }
+    for (size_t i = 0; i < n; i++) more |= taken[i] < pages[i].n || pages[i].cursor.n;
+    if (more && out->n)
+        out->cursor =
+            cursor_make(q, scope.column ? scope.value : S("*"), items + (out->n - 1) * r->size);
+    return ERR_OK;
+}

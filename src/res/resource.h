@@ -73,6 +73,9 @@ typedef struct Resource {
     // name only.
     err (*resolve)(Ctx *c, Tx *tx, str text, str *out_id);
     int retain_days; // 0: for ever; by created_at
+    // Rows are in databases of their days (res/daily.h); an id's time is of its row's day. NULL, or
+    // gives NULL: they are not.
+    struct DailySet *(*daily)(void);
     const char *en, *zh;
 } Resource;
 extern const Field head_rows[], reconciled_rows[];
@@ -118,6 +121,9 @@ typedef struct ListPage {
     str cursor; // of the next page; absent: there is none
 } ListPage;
 err res_list(Ctx *c, Tx *tx, const Resource *r, const ListSpec *spec, ListPage *out);
+// One page of the same list read in n places: each has what comes first there.
+err res_list_merge(Ctx *c, const Resource *r, const ListSpec *spec, const ListPage *pages, size_t n,
+                   ListPage *out);
 err list_filter(Ctx *c, const Resource *r, ListSpec *spec, const char *field, FilterOp op,
                 str value); // typed by the row
 

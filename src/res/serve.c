@@ -6,6 +6,7 @@
 #include "os/process.h"
 #include "os/terminal.h"
 #include "res/bind.h"
+#include "res/daily.h"
 #include "res/event_relay.h"
 #include "res/kit.h"
 #include "res/serve.h"
@@ -314,6 +315,7 @@ static void close_all(Serve *s) {
     for (size_t i = 0; i < a->loops_n; i++) loop_free(a->loops[i]);
     jobs_free(a->jobs);
     blobs_close(a->blobs);
+    daily_close_all();
     db_close(a->db);
     file_close(s->lock);
 }

@@ -63,7 +63,12 @@ class Chart:
         return sum(row["requests"] for row in self.rows.values())
 
 
+def all_folded(server):
+    assert server.call("GET", "/lathe/v1/usage_totals").status == 200     # waits for it
+
+
 def test_a_chart_follows_without_reading_traces(server):
+    all_folded(server)
     chart = Chart(server)
     try:
         before, gets = chart.requests(), chart.gets
@@ -84,6 +89,7 @@ def test_only_those_who_may_read_traces_hear_of_them(server):
     other = server.make("projects", name="elsewhere")
     account = server.call("POST", "/p/elsewhere/lathe/v1/service_accounts", {"name": "there", "roles": ["viewer"]}).json
     there = server.call("POST", "/p/elsewhere/lathe/v1/api_keys", {"name": "there", "service_account": account["id"]}).json["key"]
+    all_folded(server)
     stranger, chart = Chart(server, there), Chart(server)
     try:
         before = chart.requests()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // trace.c - descriptor; which content is recorded; the wide record folded into SQL; GenAI metrics.
-// Roll-ups are rollup.c.
+// Days are trace_day.c, retention trace_keep.c, roll-ups rollup.c.
 #include "mod/trace/trace_own.h"
 #include "base/map.h"
 #include <assert.h>
@@ -103,7 +103,7 @@ bool trace_records_content(const Snapshot *s, str project, str request_id) {
 }
 
 // ---- folding: the last attempt of a request is its trace
-static SQL(trace_add,
+static SQL(trace_insert,
            "INSERT INTO traces (id, org, project, request_id, key_id, owner, model, deployment, "
            "replica, version, response_id, "
            "finish_reason, error_class, error_reason, client_ip, end_user, currency, "
@@ -118,27 +118,30 @@ static SQL(trace_add,
 static SQL(content_add, "INSERT INTO trace_content (id, project, at, prompt, answer) VALUES ($1, "
                         "$2, $3, $4, $5)");
 
-static err add_trace(Ctx *c, Tx *tx, const RequestRecord *r) {
-    if (!r->final || !r->project.n) return ERR_OK;
-    str id = os_id(c, "trace");
+err trace_add(Ctx *c, Tx *tx, const RequestRecord *r, str id) {
     bool content = r->prompt.p || r->answer.p;
-    TRY(db_run(c, tx, &trace_add, V(id), V(r->org), V(r->project), V(r->request_id), V(r->key_id),
-               V(r->owner), V(r->model), V(r->deployment), V(r->replica), V(r->version),
-               V(r->response_id), V(r->finish_reason), V(r->error_class), V(r->error_reason),
-               V(r->client_ip), V(r->end_user), V(r->currency), V(r->prompt_digest),
-               V(r->answer_digest), V(operation_name(r->operation)), V(outcome_name(r->outcome)),
-               V((int)r->streamed), V((int)r->tokens_exact), V((int)content), V(r->status),
-               V(r->attempt), V(r->start_ms), V(r->end_ms), V(r->stage_us[STAGE_QUEUE]),
-               V(r->stage_us[STAGE_FIRST]), V(r->stage_us[STAGE_STREAM]),
-               V(r->stage_us[STAGE_TOTAL]), V(r->ttft_us), V(r->tbt_mean_us), V(r->tbt_max_us),
-               V(r->prompt_tokens), V(r->cached_tokens), V(r->completion_tokens), V(r->cost_nano)));
+    TRY(db_run(
+        c, tx, &trace_insert, V(id), V(r->org), V(r->project), V(r->request_id), V(r->key_id),
+        V(r->owner), V(r->model), V(r->deployment), V(r->replica), V(r->version), V(r->response_id),
+        V(r->finish_reason), V(r->error_class), V(r->error_reason), V(r->client_ip), V(r->end_user),
+        V(r->currency), V(r->prompt_digest), V(r->answer_digest), V(operation_name(r->operation)),
+        V(outcome_name(r->outcome)), V((int)r->streamed), V((int)r->tokens_exact), V((int)content),
+        V(r->status), V(r->attempt), V(r->start_ms), V(r->end_ms), V(r->stage_us[STAGE_QUEUE]),
+        V(r->stage_us[STAGE_FIRST]), V(r->stage_us[STAGE_STREAM]), V(r->stage_us[STAGE_TOTAL]),
+        V(r->ttft_us), V(r->tbt_mean_us), V(r->tbt_max_us), V(r->prompt_tokens),
+        V(r->cached_tokens), V(r->completion_tokens), V(r->cost_nano)));
     if (!content) return ERR_OK;
     return db_run(c, tx, &content_add, V(id), V(r->project), V(r->start_ms), V(r->prompt),
                   V(r->answer));
 }
 
+// Into the main database: all with PostgreSQL; else only what a crash left open, which the ledger
+// settles at the start and no journal tells.
 err trace_fold(Ctx *c, Tx *tx, const RequestRecord *const *r, size_t n) {
-    for (size_t i = 0; i < n; i++) TRY(add_trace(c, tx, r[i]));
+    for (size_t i = 0; i < n; i++) {
+        bool here = !trace_days() || str_is(r[i]->error_reason, "server_died");
+        if (here && r[i]->final && r[i]->project.n) TRY(trace_add(c, tx, r[i], os_id(c, "trace")));
+    }
     return ERR_OK;
 }
 
@@ -147,7 +150,7 @@ typedef struct ContentCall {
     str id, prompt, answer;
 } ContentCall;
 
-static err content_tx(Ctx *c, Tx *tx, void *arg) {
+static err content_read(Ctx *c, Tx *tx, void *arg) {
     static SQL(content_get,
                "SELECT prompt, answer FROM trace_content WHERE id = $1 AND project = $2");
     ContentCall *call = arg;
@@ -157,6 +160,12 @@ static err content_tx(Ctx *c, Tx *tx, void *arg) {
         return fail(c, e, R_NOT_FOUND, "kind", "recorded content of", "id", say_str(c, call->id));
     if (e) return e;
     call->prompt = col_str(rows, 0), call->answer = col_str(rows, 1);
+    rows_close(rows);
+    return ERR_OK;
+}
+
+static err content_audit(Ctx *c, Tx *tx, void *arg) {
+    const ContentCall *call = arg;
     App *app = app_of(c);
     AuditEntry entry = { "read",  "trace_content", call->id, { 0 }, S("traces.content"),
                          S("{}"), SCOPE_PROJECT };
@@ -166,7 +175,10 @@ static err content_tx(Ctx *c, Tx *tx, void *arg) {
 err serve_content(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
     ContentCall call = { .id = route_param(r, "/lathe/v1/traces/{id}/content", "id") };
     (void)body;
-    TRY(db_tx(c, c->db, content_tx, &call));
+    DailySet *days = trace_days();
+    TRY(days ? daily_read(c, days, call.id, content_read, &call)
+             : db_read(c, c->db, content_read, &call));
+    TRY(db_tx(c, c->db, content_audit, &call)); // before anything of it is shown
     Json j = json_to(&out->body);
     json_obj(&j), json_kv_str(&j, "id", call.id), json_kv_str(&j, "prompt", call.prompt),
         json_kv_str(&j, "answer", call.answer);
@@ -174,46 +186,15 @@ err serve_content(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply 
     return ERR_OK;
 }
 
-// ---- retention
-typedef struct Trim {
-    const Sql *sql;
-    int64_t before, removed;
-} Trim;
-
-static err trim_tx(Ctx *c, Tx *tx, void *arg) {
-    Trim *t = arg;
-    return db_exec(c, tx, t->sql, (Val[]){ V(t->before) }, 1, &t->removed);
-}
-static err trim(Ctx *c, const Sql *sql, int64_t before, int64_t *out) {
-    Trim t = { sql, before, 0 };
-    TRY(db_tx(c, c->db, trim_tx, &t));
-    *out = t.removed;
-    return ERR_OK;
-}
-err trace_trim(Ctx *c, int64_t before_ms, int64_t *out) {
-    static SQL(traces_old, "DELETE FROM traces WHERE created_at < $1");
-    return trim(c, &traces_old, before_ms, out);
-}
-err rollup_trim(Ctx *c, int64_t before_ms, int64_t *out) {
-    static SQL(rollups_old, "DELETE FROM rollups WHERE minute < $1");
-    return trim(c, &rollups_old, before_ms / 60000, out);
-}
-err content_trim(Ctx *c, int64_t before_ms, int64_t *out) {
-    static SQL(content_old, "DELETE FROM trace_content WHERE at < $1 - 86400000 * COALESCE((SELECT "
-                            "recording_days FROM projects p "
-                            "WHERE p.id = trace_content.project), 0)");
-    (void)before_ms;
-    return trim(c, &content_old, os_wall_ms(c->os), out);
-}
-
 static const UsageView trace_view = { "trace", trace_fold },
                        rollup_view = { "rollup", rollup_fold };
 static const Resource *const resources[] = { &trace_resource, NULL };
 
 static err trace_init(Ctx *c) {
-    (void)c;
     snapshot_part(&trace_part);
     usage_view(&trace_view), usage_view(&rollup_view);
+    TRY(trace_days_open(c));
+    if (trace_days()) usage_folder(&trace_folder);
     return ERR_OK;
 }
 
@@ -225,7 +206,7 @@ const Module trace_module = {
     .settings = trace_settings,
     .metrics = trace_metrics,
     .migrations = trace_migrations,
-    .migrations_n = 2,
+    .migrations_n = 3,
     .retentions = trace_retentions,
     .events = trace_events,
     .init = trace_init,

@@ -3,6 +3,7 @@
 #ifndef LATHE_MOD_TRACE_OWN_H
 #define LATHE_MOD_TRACE_OWN_H
 #include "mod/trace/trace.h"
+#include "res/daily.h"
 #include "res/worker.h"
 
 typedef struct TraceRow {
@@ -22,6 +23,16 @@ extern const Metric *const trace_metrics[];
 extern const Route trace_routes[];
 extern const EventKind *const trace_events[];
 
+// trace_day.c: with SQLite records are kept by day. NULL: they are not (PostgreSQL).
+extern const Daily trace_daily;
+DailySet *trace_days(void);
+err trace_days_open(Ctx *c);
+void trace_days_close(void); // tests; a program's end closes all
+// One batch in its two steps, for tests: into the days it concerns, then the main position.
+err trace_days_put(Ctx *c, const JournalBatch *b, JournalPos next);
+err trace_days_mark(Ctx *c, JournalPos next);
+extern const UsageFolder trace_folder;
+err trace_add(Ctx *c, Tx *tx, const RequestRecord *r, str id);
 err trace_fold(Ctx *c, Tx *tx, const RequestRecord *const *r, size_t n);
 err rollup_fold(Ctx *c, Tx *tx, const RequestRecord *const *r, size_t n);
 err trace_trim(Ctx *c, int64_t before_ms, int64_t *out_removed);

@@ -56,31 +56,33 @@ static const Field trace_rows[] = {
 const Resource trace_resource = {
     .name = "trace", .plural = "traces", .prefix = "trace", .scope = SCOPE_PROJECT,
     .flags = RES_UNNAMED | RES_NO_CREATE | RES_NO_UPDATE | RES_NO_DELETE, .size = sizeof(TraceRow),
-        .fields = trace_rows,
+        .fields = trace_rows, .daily = trace_days,
     .en = "One wide record for each request", .zh = "每个请求一条宽记录",
 };
 #define TAIL "revision BIGINT NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, " \
     "created_by TEXT);"
+#define TRACE_TABLES \
+    "CREATE TABLE traces (id TEXT PRIMARY KEY, org TEXT NOT NULL, project TEXT NOT NULL, " \
+    "request_id TEXT, key_id TEXT, owner TEXT, " \
+    "model TEXT, deployment TEXT, replica TEXT, version TEXT, response_id TEXT, finish_reason " \
+    "TEXT, error_class TEXT, " \
+    "error_reason TEXT, client_ip TEXT, end_user TEXT, currency TEXT, prompt_digest TEXT, " \
+    "answer_digest TEXT, operation TEXT, " \
+    "outcome TEXT, streamed BIGINT NOT NULL, tokens_exact BIGINT NOT NULL, content BIGINT NOT " \
+    "NULL, status BIGINT, attempts BIGINT, " \
+    "started_at BIGINT, ended_at BIGINT, queue_us BIGINT, first_us BIGINT, stream_us BIGINT, " \
+    "total_us BIGINT, ttft_us BIGINT, " \
+    "tbt_mean_us BIGINT, tbt_max_us BIGINT, prompt_tokens BIGINT, cached_tokens BIGINT, " \
+    "completion_tokens BIGINT, cost BIGINT, " TAIL \
+    "CREATE INDEX traces_project ON traces (project, id); CREATE INDEX traces_request ON traces " \
+    "(request_id);" \
+    "CREATE INDEX traces_age ON traces (created_at);" \
+    "CREATE TABLE trace_content (id TEXT PRIMARY KEY, project TEXT NOT NULL, at BIGINT NOT " \
+    "NULL, prompt TEXT, answer TEXT);" \
+    "CREATE INDEX trace_content_age ON trace_content (project, at);"
 const Migration trace_migrations[] = {
     { 1,
-      "CREATE TABLE traces (id TEXT PRIMARY KEY, org TEXT NOT NULL, project TEXT NOT NULL, "
-      "request_id TEXT, key_id TEXT, owner TEXT, "
-      "model TEXT, deployment TEXT, replica TEXT, version TEXT, response_id TEXT, finish_reason "
-      "TEXT, error_class TEXT, "
-      "error_reason TEXT, client_ip TEXT, end_user TEXT, currency TEXT, prompt_digest TEXT, "
-      "answer_digest TEXT, operation TEXT, "
-      "outcome TEXT, streamed BIGINT NOT NULL, tokens_exact BIGINT NOT NULL, content BIGINT NOT "
-      "NULL, status BIGINT, attempts BIGINT, "
-      "started_at BIGINT, ended_at BIGINT, queue_us BIGINT, first_us BIGINT, stream_us BIGINT, "
-      "total_us BIGINT, ttft_us BIGINT, "
-      "tbt_mean_us BIGINT, tbt_max_us BIGINT, prompt_tokens BIGINT, cached_tokens BIGINT, "
-      "completion_tokens BIGINT, cost BIGINT, " TAIL
-      "CREATE INDEX traces_project ON traces (project, id); CREATE INDEX traces_request ON traces "
-      "(request_id);"
-      "CREATE INDEX traces_age ON traces (created_at);"
-      "CREATE TABLE trace_content (id TEXT PRIMARY KEY, project TEXT NOT NULL, at BIGINT NOT "
-      "NULL, prompt TEXT, answer TEXT);"
-      "CREATE INDEX trace_content_age ON trace_content (project, at);"
+      TRACE_TABLES
       "CREATE TABLE rollups (project TEXT NOT NULL, minute BIGINT NOT NULL, deployment TEXT NOT "
       "NULL, model TEXT NOT NULL, "
       "key_id TEXT NOT NULL, requests BIGINT NOT NULL, errors BIGINT NOT NULL, prompt_tokens "
@@ -97,7 +99,20 @@ const Migration trace_migrations[] = {
       "CREATE INDEX rollups_changed ON rollups (project, revision);"
       "CREATE TABLE rollup_state (project TEXT PRIMARY KEY, org TEXT NOT NULL, revision BIGINT NOT "
       "NULL);", NULL },
+    { 3, // what was folded until now is in `traces`: the days begin after it
+      "CREATE TABLE trace_fold (node BIGINT PRIMARY KEY, segment BIGINT NOT NULL, at BIGINT NOT "
+      "NULL);"
+      "INSERT INTO trace_fold (node, segment, at) SELECT node, segment, at FROM usage_fold;",
+      NULL },
 };
+
+// Of a day's database.
+static const Migration day_migrations[] = {
+    { 1, TRACE_TABLES
+      "CREATE TABLE folded (node BIGINT PRIMARY KEY, segment BIGINT NOT NULL, at BIGINT NOT NULL);",
+      NULL },
+};
+const Daily trace_daily = { "trace", day_migrations, 1 };
 
 const Setting trace_settings[] = {
     { "retain.traces", SET_SPAN, "30d", 0, INT64_MAX, .live = true, .en = "Traces",
