@@ -96,6 +96,11 @@ static void levels_set(str spec) {
     atomic_store(&least_level, general < least ? general : least);
 }
 
+bool log_levels_good(str spec) {
+    str bad;
+    return spec.p && levels_check(spec, &bad);
+}
+
 bool log_levels(str spec, str *out_bad) {
     str bad = spec;
     while (atomic_flag_test_and_set(&setting)) {}

@@ -20,6 +20,7 @@ void log_to(LogSink sink); // at start, before other threads log; the default dr
 // "info" or "info,net=debug,db=warn"; before the first call all are at info. False names the first
 // bad part in *out_bad (NULL is fine) and changes nothing.
 bool log_levels(str spec, str *out_bad);
+bool log_levels_good(str spec); // whether log_levels would take it
 bool log_on(const char *module, LogLevel level);
 
 // Keys are literals, values C strings: log_at("net", LOG_INFO, c, "listening", "address", a).

@@ -13,6 +13,7 @@ int64_t os_mono_ns(Os *os) { return os->ops->mono_ns(os); }
 int64_t os_cpu_ns(Os *os) { return os->ops->cpu_ns(os); }
 void os_random(Os *os, void *out, size_t n) { os->ops->random(os, out, n); }
 const char *os_env(Os *os, const char *name) { return os->ops->env(os, name); }
+const char *const *os_environment(Os *os) { return os->ops->environment(os); }
 str os_program(Ctx *c) { return c->os->ops->program(c); }
 
 void os_facts(Os *os, OsFacts *out) {

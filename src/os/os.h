@@ -19,6 +19,7 @@ int64_t os_cpu_ns(Os *os);                   // processor time of this thread (s
 void os_random(Os *os, void *out, size_t n); // cryptographic on the real machine
 str os_id(Ctx *c, const char *prefix);       // base/id.h, from this clock and random; in c->mem
 const char *os_env(Os *os, const char *name); // NULL when unset
+const char *const *os_environment(Os *os);    // all of it, "NAME=value" each; NULL ends
 
 // Ctx whose deadline has passed or that was cancelled: ERR_TIMEOUT or ERR_CANCELLED. Long work
 // calls it.

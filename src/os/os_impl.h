@@ -16,6 +16,7 @@ typedef struct OsOps {
     int64_t (*cpu_ns)(Os *);
     void (*random)(Os *, void *out, size_t n);
     const char *(*env)(Os *, const char *name);
+    const char *const *(*environment)(Os *);
     void (*facts)(Os *, OsFacts *out);
     void (*usage)(Os *, OsUsage *out);
     str (*program)(Ctx *);

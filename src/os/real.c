@@ -24,6 +24,11 @@ static int64_t wall_ms(Os *os) { return (void)os, clock_ns(CLOCK_REALTIME) / 100
 static int64_t mono_ns(Os *os) { return (void)os, clock_ns(CLOCK_MONOTONIC); }
 static int64_t cpu_ns(Os *os) { return (void)os, clock_ns(CLOCK_THREAD_CPUTIME_ID); }
 static const char *env(Os *os, const char *name) { return (void)os, getenv(name); }
+static const char *const *environment(Os *os) {
+    static const char *const none[] = { NULL };
+    (void)os;
+    return environ ? (const char *const *)environ : none;
+}
 
 static void kernel_random(void *out, size_t n) {
     for (size_t done = 0; done < n;) {
@@ -105,6 +110,7 @@ const OsOps os_real_ops = {
     .cpu_ns = cpu_ns,
     .random = random_bytes,
     .env = env,
+    .environment = environment,
     .facts = real_facts,
     .usage = real_usage,
     .program = program,

@@ -131,6 +131,10 @@ static void random_bytes(Os *os, void *out, size_t n) {
 }
 
 static const char *env(Os *os, const char *name) { return (void)os, (void)name, NULL; }
+static const char *const *environment(Os *os) {
+    static const char *const none[] = { NULL };
+    return (void)os, none;
+}
 
 static void facts(Os *os, OsFacts *out) {
     (void)os;
@@ -166,6 +170,7 @@ const OsOps sim_ops = {
     .cpu_ns = mono_ns,
     .random = random_bytes,
     .env = env,
+    .environment = environment,
     .facts = facts,
     .usage = usage,
     .program = program,

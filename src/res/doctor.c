@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // doctor.c - `lathe doctor`: what this machine can and cannot do, each with what would fix it. Asks
-// the machine, not a server.
+// the machine, not a server. Exit status 1 when something is BAD: without it no model is served.
 #include "base/time.h"
 #include "res/cli.h"
 #include "res/kit.h"
 #include <stdio.h>
 
-typedef enum { CHECK_GOOD, CHECK_WARN, CHECK_BAD } Verdict;
+typedef enum { CHECK_GOOD, CHECK_NOTE, CHECK_BAD } Verdict;
 typedef struct Check {
-    const char *name;
-    Verdict (*run)(Ctx *c, str *out_is, const char **out_fix);
     const char *en, *zh;
+    Verdict (*run)(Ctx *c, str *out_is);
+    const char *fix_en, *fix_zh; // said unless the verdict is GOOD
 } Check;
+
+static const char *pick(const Ctx *c, const char *en, const char *zh) {
+    return strcmp(c->lang, "zh") ? en : zh;
+}
 
 static bool exists(Ctx *c, str path) {
     PathInfo info;
@@ -27,70 +31,90 @@ static str find_program(Ctx *c, const char *name) {
     return (str){ 0 };
 }
 
-static Verdict check_cpu(Ctx *c, str *is, const char **fix) {
+static Verdict check_cpu(Ctx *c, str *is) {
     OsFacts f;
     os_facts(c->os, &f);
-    *is = arena_printf(c->mem, "%d usable, %s, %s", f.cpus, f.cpu_model, f.cpu_flags);
-    *fix = "a processor with AVX2 or better: without it inference is several times slower";
-    return strstr(f.cpu_flags, "avx2") || strstr(f.cpu_flags, "neon")
-                   || strstr(f.cpu_flags, "asimd")
-               ? CHECK_GOOD
-               : CHECK_WARN;
+    *is = arena_printf(c->mem, pick(c, "%d usable, %s, %s", "可用 %d 核，%s，%s"), f.cpus,
+                       f.cpu_model, f.cpu_flags);
+    bool wide =
+        strstr(f.cpu_flags, "avx2") || strstr(f.cpu_flags, "neon") || strstr(f.cpu_flags, "asimd");
+    return wide ? CHECK_GOOD : CHECK_NOTE;
 }
 
-static Verdict check_memory(Ctx *c, str *is, const char **fix) {
+static Verdict check_memory(Ctx *c, str *is) {
     OsFacts f;
     os_facts(c->os, &f);
-    *is = arena_printf(c->mem, STR_FMT " available of " STR_FMT,
-                       STR_ARG(bytes_format(c->mem, f.memory_available_bytes)),
-                       STR_ARG(bytes_format(c->mem, f.memory_bytes)));
-    *fix = "free some memory, or deploy models that fit: `lathe model_version get` says what each "
-           "needs";
-    return f.memory_available_bytes > 1 << 30 ? CHECK_GOOD : CHECK_WARN;
+    str some = bytes_format(c->mem, f.memory_available_bytes),
+        all = bytes_format(c->mem, f.memory_bytes);
+    *is = arena_printf(c->mem,
+                       pick(c, STR_FMT " available of " STR_FMT, "可用 " STR_FMT " / 共 " STR_FMT),
+                       STR_ARG(some), STR_ARG(all));
+    return f.memory_available_bytes > 1 << 30 ? CHECK_GOOD : CHECK_NOTE;
 }
 
-static Verdict check_files(Ctx *c, str *is, const char **fix) {
+static Verdict check_files(Ctx *c, str *is) {
     OsFacts f;
     os_facts(c->os, &f);
-    *is = arena_printf(c->mem, "%lld open files allowed", (long long)f.open_files_max);
-    *fix = "raise the limit (LimitNOFILE=65536, or `ulimit -n 65536`): each client and each "
-           "replica takes one";
-    return f.open_files_max >= 20000 ? CHECK_GOOD : CHECK_WARN;
+    *is = arena_printf(c->mem, pick(c, "%lld allowed", "上限 %lld"), (long long)f.open_files_max);
+    return f.open_files_max >= 20000 ? CHECK_GOOD : CHECK_NOTE;
 }
 
-static Verdict check_disk(Ctx *c, str *is, const char **fix) {
+static Verdict check_disk(Ctx *c, str *is) {
     int64_t bytes = 0;
-    if (disk_free(c, S("."), &bytes)) return CHECK_WARN;
-    *is = arena_printf(c->mem, STR_FMT " free here", STR_ARG(bytes_format(c->mem, bytes)));
-    *fix = "free some space, or put the data folder elsewhere (--data)";
-    return bytes > 5LL << 30 ? CHECK_GOOD : CHECK_WARN;
+    if (disk_free(c, S("."), &bytes)) return CHECK_NOTE;
+    str text = bytes_format(c->mem, bytes);
+    *is = arena_printf(c->mem, pick(c, STR_FMT " free here", "此处可用 " STR_FMT), STR_ARG(text));
+    return bytes > 5LL << 30 ? CHECK_GOOD : CHECK_NOTE;
 }
 
 static str newest_engine(Ctx *c) {
-    const char *cache = os_env(c->os, "LATHE_CACHE"), *home = os_env(c->os, "HOME");
+    const char *cache = os_env(c->os, "LATHE_CACHE"), *xdg = os_env(c->os, "XDG_CACHE_HOME");
+    const char *home = os_env(c->os, "HOME");
     str dir = cache ? arena_printf(c->mem, "%s/engine", cache)
+              : xdg ? arena_printf(c->mem, "%s/lathe/engine", xdg)
                     : arena_printf(c->mem, "%s/.cache/lathe/engine", home ? home : ""),
-        *names;
+        *names, best = { 0 };
     size_t n;
-    if (dir_list(c, dir, &names, &n)) return (str){ 0 };
+    int64_t best_ms = -1;
+    if (dir_list(c, dir, &names, &n)) return best;
     while (n--) {
+        PathInfo info;
         str path = arena_printf(c->mem, STR_FMT "/" STR_FMT "/bin/llama-server", STR_ARG(dir),
                                 STR_ARG(names[n]));
-        if (exists(c, path)) return path;
+        if (path_info(c, path, &info) || info.modified_ms <= best_ms) continue;
+        best = path, best_ms = info.modified_ms;
     }
-    return (str){ 0 };
+    return best;
 }
 
-static Verdict check_engine(Ctx *c, str *is, const char **fix) {
+// Where a deployment would look, but for the setting deployment.llama_server of a server.
+static Verdict check_engine(Ctx *c, str *is) {
     str path = str_z(os_env(c->os, "LATHE_LLAMA_SERVER"));
     if (!path.n) path = find_program(c, "llama-server");
     if (!path.n) path = newest_engine(c);
-    *is = path.n ? path : S("llama-server is not there");
-    *fix = "`make setup` builds it, or set deployment.llama_server to one that you have";
-    return path.n && exists(c, path) ? CHECK_GOOD : CHECK_BAD;
+    bool there = path.n && exists(c, path);
+    *is = there    ? path
+          : path.n ? arena_printf(c->mem, pick(c, STR_FMT " is not there", STR_FMT " 不存在"),
+                                  STR_ARG(path))
+                   : str_z(pick(c, "llama-server is not there", "未找到 llama-server"));
+    return there ? CHECK_GOOD : CHECK_BAD;
 }
 
-static Verdict check_gpu(Ctx *c, str *is, const char **fix) {
+static Verdict check_packages(Ctx *c, str *is) {
+    static const char *const programs[] = { "cc",  "c++",     "make",  "pkg-config", "cmake", "git",
+                                            "npm", "python3", "unzip", "curl",       "flock" };
+    str lack[countof(programs)];
+    size_t n = 0;
+    for (size_t i = 0; i < countof(programs); i++)
+        if (!find_program(c, programs[i]).n) lack[n++] = str_z(programs[i]);
+    if (!n) *is = str_z(pick(c, "all that a build starts from", "编译所需程序齐备"));
+    else
+        *is = arena_printf(c->mem, pick(c, "a build here would lack %s", "在此编译缺少 %s"),
+                           arena_join(c->mem, lack, n, S(", ")).p);
+    return n ? CHECK_NOTE : CHECK_GOOD;
+}
+
+static Verdict check_gpu(Ctx *c, str *is) {
     static const struct {
         const char *path, *what;
     } devices[] = {
@@ -99,77 +123,127 @@ static Verdict check_gpu(Ctx *c, str *is, const char **fix) {
         { "/dev/davinci_manager", "Ascend" },
         { "/dev/cambricon_ctl", "Cambricon" },
     };
-    *is = S("none found: models run on the processor");
-    *fix = "nothing to fix for small models; for large ones a machine with an accelerator and its "
-           "driver";
+    *is = str_z(pick(c, "none found: models run on the processor", "未发现：模型在处理器上运行"));
     for (size_t i = 0; i < countof(devices); i++)
         if (exists(c, str_z(devices[i].path))) {
             *is = str_z(devices[i].what);
             return CHECK_GOOD;
         }
-    return CHECK_WARN;
+    return CHECK_NOTE;
 }
 
-static Verdict check_cgroup(Ctx *c, str *is, const char **fix) {
+static Verdict check_cgroup(Ctx *c, str *is) {
     str text = { 0 };
     bool v2 = !file_read_all(c, S("/sys/fs/cgroup/cgroup.controllers"), 4096, &text);
     bool memory = v2 && str_find(text, S("memory")) >= 0;
-    *is = memory ? arena_printf(c->mem, "v2: " STR_FMT, STR_ARG(str_trim(text)))
-          : v2   ? S("v2, without the memory controller")
-                 : S("no cgroup v2");
-    *fix = "run under systemd with Delegate=yes: then a replica's memory is limited and not only "
-           "watched";
-    return memory ? CHECK_GOOD : CHECK_WARN;
+    if (memory) *is = arena_printf(c->mem, "v2: " STR_FMT, STR_ARG(str_trim(text)));
+    else
+        *is = str_z(v2 ? pick(c, "v2, without the memory controller", "v2，但无内存控制器")
+                       : pick(c, "no cgroup v2", "无 cgroup v2"));
+    return memory ? CHECK_GOOD : CHECK_NOTE;
 }
 
-static Verdict check_sandbox(Ctx *c, str *is, const char **fix) {
-    str status = { 0 };
+static Verdict check_sandbox(Ctx *c, str *is) {
     bool seccomp = exists(c, S("/proc/sys/kernel/seccomp/actions_avail"));
-    (void)status;
-    *is = seccomp
-              ? S("seccomp filters: model files are read in a child without network or new files")
-              : S("no seccomp");
-    *fix = "a kernel with CONFIG_SECCOMP_FILTER: without it hostile files are read in a child with "
-           "limits only";
-    return seccomp ? CHECK_GOOD : CHECK_WARN;
+    *is = str_z(
+        seccomp ? pick(c, "seccomp: model files are read in a child without network or new files",
+                       "seccomp：模型文件由无网络、不能打开新文件的子进程读取")
+                : pick(c, "no seccomp", "无 seccomp"));
+    return seccomp ? CHECK_GOOD : CHECK_NOTE;
 }
 
-static Verdict check_postgres(Ctx *c, str *is, const char **fix) {
+static Verdict check_postgres(Ctx *c, str *is) {
     str psql = find_program(c, "psql");
-    *is = psql.n ? psql : S("not installed: SQLite in the data folder is used");
-    *fix = "only needed for several nodes: apt install postgresql, then --db.url postgres://…";
+    *is = psql.n ? psql
+                 : str_z(pick(c, "not installed, and not needed: SQLite in the data folder is used",
+                              "未安装，也不需要：使用数据目录中的 SQLite"));
     return CHECK_GOOD;
 }
 
 // clang-format off
 static const Check checks[] = {
-    { "processor", check_cpu, "Cores and vector instructions", "处理器核数与向量指令" },
-    { "memory", check_memory, "Memory", "内存" },
-    { "open files", check_files, "Limit of open files", "打开文件数上限" },
-    { "disk", check_disk, "Space", "磁盘空间" },
-    { "engine", check_engine, "llama.cpp's server", "llama.cpp 推理引擎" },
-    { "accelerator", check_gpu, "GPU or NPU", "GPU 或 NPU" },
-    { "cgroups", check_cgroup, "Limits of children", "子进程资源限制" },
-    { "sandbox", check_sandbox, "Hostile files", "沙箱" },
-    { "postgresql", check_postgres, "Scale-out database", "可扩展数据库" },
+    { "processor", "处理器", check_cpu,
+      "a processor with AVX2 or better: without it inference is several times slower",
+      "使用支持 AVX2 的处理器，否则推理会慢数倍" },
+    { "memory", "内存", check_memory,
+      "free some memory, or deploy models that fit: `lathe model_version get` says what each needs",
+      "释放内存，或部署较小的模型；`lathe model_version get` 显示各模型所需内存" },
+    { "open files", "打开文件数", check_files,
+      "raise the limit (LimitNOFILE=65536, `ulimit -n 65536`): a client takes one, a replica too",
+      "提高上限（LimitNOFILE=65536 或 `ulimit -n 65536`）：每个客户端与副本各占一个" },
+    { "disk", "磁盘", check_disk,
+      "free some space, or put the data folder elsewhere (--data)",
+      "释放空间，或用 --data 指定其他数据目录" },
+    { "engine", "推理引擎", check_engine,
+      "`make setup` builds it; or set deployment.llama_server or LATHE_LLAMA_SERVER to yours",
+      "运行 `make setup` 编译；或用 deployment.llama_server、LATHE_LLAMA_SERVER 指定已有的" },
+    { "packages", "软件包", check_packages,
+      "`make setup` installs them, or prints the line to run; a built lathe does not need them",
+      "运行 `make setup` 安装（或打印所需命令）；已编译的 lathe 不需要它们" },
+    { "accelerator", "加速卡", check_gpu,
+      "nothing to fix for small models; for large ones a machine with a GPU or NPU and its driver",
+      "小模型无需处理；大模型请使用带 GPU 或 NPU 及其驱动的机器" },
+    { "cgroups", "cgroup", check_cgroup,
+      "run under systemd with Delegate=yes: a replica's memory is then limited, not only watched",
+      "在 systemd 下以 Delegate=yes 运行：副本内存将受限制，而不只是被监视" },
+    { "sandbox", "沙箱", check_sandbox,
+      "a kernel with CONFIG_SECCOMP_FILTER: without it hostile files are read with limits only",
+      "使用启用 CONFIG_SECCOMP_FILTER 的内核；否则读取不可信文件时只有资源限制" },
+    { "postgresql", "PostgreSQL", check_postgres, "", "" },
 };
 // clang-format on
 
+typedef struct Finding {
+    const char *name, *fix;
+    str is;
+    Verdict verdict;
+} Finding;
+
+static void print_json(Cli *cli, const Finding *all, size_t n) {
+    static const char *const verdicts[] = { "ok", "note", "bad" };
+    Buf b;
+    buf_init(&b, 1 << 16);
+    Json j = json_to(&b);
+    json_obj(&j), json_key(&j, "data"), json_arr(&j);
+    for (size_t i = 0; i < n; i++) {
+        json_obj(&j);
+        json_kv_z(&j, "name", all[i].name), json_kv_z(&j, "verdict", verdicts[all[i].verdict]);
+        json_kv_str(&j, "is", all[i].is);
+        if (all[i].verdict != CHECK_GOOD) json_kv_z(&j, "fix", all[i].fix);
+        json_end_obj(&j);
+    }
+    json_end_arr(&j), json_end_obj(&j);
+    cli_print(cli, buf_str(&b), NULL);
+    buf_done(&b);
+}
+
+// Of a terminal: Chinese characters take two (UAX #11).
+static int columns(const char *s) {
+    int n = 0;
+    for (; *s; s++) n += ((unsigned char)*s & 0xc0) == 0x80 ? 0 : (unsigned char)*s >= 0xe3 ? 2 : 1;
+    return n;
+}
+
 static int doctor(Cli *cli, int argc, char **argv) {
     static const char *const marks[] = { "ok  ", "note", "BAD " };
-    int worst = CHECK_GOOD;
+    Finding all[countof(checks)];
+    bool bad = false;
     (void)argc, (void)argv;
     err e = cli_done(cli);
     if (e) return cli_fail(cli, e);
     for (size_t i = 0; i < countof(checks); i++) {
-        str is = S("unknown");
-        const char *fix = "";
-        Verdict v = checks[i].run(cli->c, &is, &fix);
-        printf("%s  %-12s " STR_FMT "\n", marks[v], checks[i].name, STR_ARG(is));
-        if (v != CHECK_GOOD) printf("      %-12s -> %s\n", "", fix);
-        if ((int)v > worst) worst = v;
+        const Check *k = &checks[i];
+        str is = str_z(pick(cli->c, "unknown", "未知"));
+        Verdict v = k->run(cli->c, &is);
+        all[i] = (Finding){ k->en, pick(cli->c, k->fix_en, k->fix_zh), is, v };
+        bad |= v == CHECK_BAD;
+        if (cli->show != SHOW_TABLE) continue;
+        const char *name = pick(cli->c, k->en, k->zh);
+        printf("%s  %s%*s " STR_FMT "\n", marks[v], name, 12 - columns(name), "", STR_ARG(is));
+        if (v != CHECK_GOOD) printf("      %-12s -> %s\n", "", all[i].fix);
     }
-    return worst == CHECK_BAD ? 1 : 0;
+    if (cli->show != SHOW_TABLE) print_json(cli, all, countof(all));
+    return bad ? 1 : 0;
 }
 
 static int version(Cli *cli, int argc, char **argv) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // kit.c - the heart's own rows: settings of the server, health, metrics, OpenAPI, the schema that
 // the console draws from.
+#include "base/log.h"
 #include "net/reason.h"
 #include "res/kit.h"
 #include "res/event_relay.h"
@@ -50,6 +51,8 @@ const Setting kit_settings[KIT_SETTINGS + 1] = {
     [KIT_DB_READERS] = { "db.connections", SET_INT, "4", 1, 100,
         .en = "Database connections besides the writer", .zh = "数据库连接数（写连接除外）" },
     [KIT_LOG_LEVEL] = { "log.level", SET_TEXT, "info", 1, 500, .live = true, .flag = "log",
+        .accepts = log_levels_good,
+        .form = "debug, info, warn, error or off, also per module: info,net=debug",
         .en = "debug, info, warn, error or off; per module: info,net=debug",
             .zh = "日志级别；可按模块：info,net=debug" },
     [KIT_LOG_FORMAT] = { "log.format", SET_ENUM, "auto", .names = log_formats,
@@ -121,6 +124,7 @@ static err serve_settings(Ctx *c, const HttpRequest *r, const HttpBody *body, Ht
         json_obj(&j);
         json_kv_z(&j, "name", views[i].row->name), json_kv_str(&j, "value", views[i].value);
         json_kv_str(&j, "source", views[i].source), json_kv_bool(&j, "live", views[i].row->live);
+        if (views[i].waiting.p) json_kv_str(&j, "after_restart", views[i].waiting);
         json_kv_z(&j, "doc", strcmp(c->lang, "zh") ? views[i].row->en : views[i].row->zh);
         json_end_obj(&j);
     }

@@ -79,7 +79,8 @@ static const char *wanted(Ctx *c, const Setting *row) {
         while (n < countof(names) && row->names[n]) names[n] = str_z(row->names[n]), n++;
         return say(c, "one of %s", arena_join(c->mem, names, n, S(", ")).p);
     }
-    const char *kind = kinds[row->type];
+    const char *kind = row->form ? row->form : kinds[row->type];
+    if (row->form) return kind;
     if (row->type == SET_TEXT || row->type == SET_SECRET)
         return say(c, "UTF-8 text of %lld to %lld bytes", (long long)row->min,
                    (long long)text_max(row));
@@ -116,7 +117,7 @@ static bool parse_number(const Setting *row, str text, int64_t *out) {
 static bool parse(const Setting *row, str text, int64_t *out) {
     if (row->type == SET_TEXT || row->type == SET_SECRET)
         return text.n >= (size_t)row->min && text.n <= (size_t)text_max(row) && str_utf8(text)
-               && !(text.n && memchr(text.p, 0, text.n));
+               && !(text.n && memchr(text.p, 0, text.n)) && (!row->accepts || row->accepts(text));
     if (!parse_number(row, text, out)) return false;
     bool ranged = row->type != SET_BOOL && row->type != SET_ENUM && (row->min || row->max);
     return !ranged || (*out >= row->min && *out <= row->max);
@@ -212,6 +213,27 @@ static err take_line(Ctx *c, const SettingLine *line, void *arg) {
     return line->kind == SETTING_LINE_NULL ? ERR_OK : set(c, s, (size_t)i, line->value, source);
 }
 
+// LATHE_SERVE_LISTN: nothing reads it, and one or two letters away is a setting. Others of the same
+// start are for programs beside this one (LATHE_URL), or a platform's (LATHE_GATEWAY_PORT).
+static err check_env(Ctx *c, const Settings *s) {
+    enum { SLIP = 2 };
+    for (const char *const *env = os_environment(c->os); *env; env++) {
+        str rest = str_z(*env), name;
+        if (!str_cut(&rest, '=', &name) || !str_starts(name, S("LATHE_"))) continue;
+        unsigned best = SLIP + 1;
+        str nearest = { 0 };
+        for (size_t i = 0; i < s->n; i++) {
+            str own = setting_env_name(c->mem, s->rows[i]);
+            unsigned d = str_distance(name, own);
+            if (d < best) best = d, nearest = own;
+        }
+        if (nearest.p && best)
+            return fail(c, ERR_INVALID, R_SETTING_UNKNOWN, "source", "env", "name",
+                        say_str(c, name), "nearest", say_str(c, nearest));
+    }
+    return ERR_OK;
+}
+
 static err take_env(Ctx *c, Settings *s) {
     for (size_t i = 0; i < s->n; i++) {
         str name = setting_env_name(c->mem, s->rows[i]);
@@ -225,11 +247,16 @@ static err take_env(Ctx *c, Settings *s) {
 static err take_flags(Ctx *c, Settings *s) {
     for (size_t i = 0; i < s->flags_n; i++) {
         str rest = s->flags[i], name = { 0 };
-        if (str_starts(rest, S("--"))) rest = str_sub(rest, 2, rest.n);
+        bool dashes = str_starts(rest, S("--"));
+        if (dashes) rest = str_sub(rest, 2, rest.n);
+        if (!dashes && str_find_char(rest, '=') < 0)
+            return fail(c, ERR_INVALID, R_SETTING_WORD, "word", say_str(c, rest));
         if (!str_cut(&rest, '=', &name)) continue;
         str source = arena_printf(c->mem, "flag --" STR_FMT, STR_ARG(name));
         ptrdiff_t at = index_of_name(s, name, true);
         if (at < 0) return unknown(c, s, name, source);
+        if (!rest.p && s->rows[at]->type != SET_BOOL)
+            return fail(c, ERR_INVALID, R_SETTING_BARE, "flag", say_str(c, s->flags[i]));
         TRY(set(c, s, (size_t)at, rest.p ? rest : S("true"), source));
     }
     return ERR_OK;
@@ -291,6 +318,7 @@ static void copy_sources(Settings *s, str file, const str *flags, size_t flags_n
 static err take_all(Ctx *c, Settings *s) {
     TRY(take_defaults(c, s));
     if (s->file.n) TRY(setting_file_read(c, s->file, take_line, s));
+    TRY(check_env(c, s));
     TRY(take_env(c, s));
     return take_flags(c, s);
 }

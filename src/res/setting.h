@@ -28,14 +28,17 @@ typedef struct Setting {
     const char *const *names; // SET_ENUM, NULL ends
     bool live;                // SIGHUP applies it
     const char *flag;         // short form on `lathe serve`: "listen"; NULL: none
+    bool (*accepts)(str text); // SET_TEXT of a form of its own; NULL: any
+    const char *form;          // what that is, for the failure: "levels such as info,net=debug"
     const char *en, *zh;
 } Setting;
 enum { SETTING_TEXT_MAX = 4096, SETTING_FILE_MAX = 1 << 20 }; // bytes
 
 typedef struct Settings Settings; // one immutable set of values
 // Reads every source. tables: NULL ends; each table ends with a zero name, and outlives the set.
-// file absent: none. flags: "name=value", with or without "--"; a bare "name" is "true".
-// ERR_INVALID names the source, its line and the nearest name.
+// file absent: none. flags: "name=value", with or without "--"; a bare "--name" is "true" of a
+// SET_BOOL. A variable of the environment that is nearly a row's is taken for a slip. ERR_INVALID
+// names the source, its line and the nearest name.
 err settings_load(Ctx *c, const Setting *const *tables, str file, const str *flags, size_t flags_n,
                   Settings **out);
 void settings_free(Settings *s); // one that was never used; NULL is fine
@@ -66,6 +69,11 @@ void settings_on_change(void (*fn)(void *arg), void *arg); // after a reload, on
       "{source}：没有设置项 {name}；是否指 {nearest}？") \
     X(SETTING_VALUE, "bad_setting", "{source}: {name} must be {want}, not {got}", \
       "{source}：{name} 应为 {want}，而不是 {got}") \
+    X(SETTING_BARE, "setting_without_value", "flag {flag} needs a value after it", \
+      "参数 {flag} 之后需要一个值") \
+    X(SETTING_WORD, "unexpected_argument", \
+      "{word} is not expected here: settings are given as --NAME VALUE", \
+      "此处不应出现 {word}：设置的写法为 --名称 值") \
     X(SETTING_FILE, "bad_settings_file", "{path} line {line}: {why}", \
       "{path} 第 {line} 行：{why}")
 // clang-format on

@@ -20,7 +20,12 @@ static const Setting rows[] = {
     { "test_key", SET_SECRET, "", 0, 20, .live = true, .en = "Key" },
     { 0 }
 };
-static const Setting more[] = { { "test_more.name", SET_TEXT, "a", 1, 5, .en = "Name" }, { 0 } };
+static bool even(str text) { return text.n % 2 == 0; }
+static const Setting more[] = {
+    { "test_more.name", SET_TEXT, "a", 1, 5, .en = "Name" },
+    { "test_more.pair", SET_TEXT, "ab", 0, 9, .accepts = even, .form = "an even text" },
+    { 0 }
+};
 // clang-format on
 static const Setting *const tables[] = { rows, more, NULL };
 enum { LISTEN, THREADS, RETAIN, BYTES, LEVEL, JSON, PRICE, KEY };
@@ -64,7 +69,7 @@ TEST(setting_later_sources_win) {
     CHECK_STR(str_z(value(c, nested, NULL, &rows[THREADS])), "7");
     CHECK_STR(str_z(value(c, nested, "--test-listen=3.3.3.3:3", &rows[LISTEN])), "3.3.3.3:3");
     CHECK_STR(str_z(value(c, nested, "test_serve.listen=[::1]:3", &rows[LISTEN])), "[::1]:3");
-    CHECK_STR(str_z(value(c, nested, "test_log.json", &rows[JSON])), "true");
+    CHECK_STR(str_z(value(c, nested, "--test_log.json", &rows[JSON])), "true");
     unsetenv("LATHE_TEST_SERVE_LISTEN");
 }
 
@@ -85,6 +90,21 @@ TEST(setting_types_parse) {
     CHECK_STR(setting_text(&rows[KEY]), " x ");
     CHECK_INT(setting_int(&rows[THREADS]), 2);
     settings_use(NULL);
+}
+
+// A slip in the environment is told; what is for another program is left alone.
+TEST(setting_slips_in_the_environment_are_refused) {
+    Ctx *c = test_ctx();
+    Settings *s;
+    setenv("LATHE_TEST_SERVE_LISTN", "1.1.1.1:1", 1);
+    CHECK_ERR(load(c, NULL, NULL, &s), ERR_INVALID);
+    CHECK_STR(failure_param(&c->failure, "name"), "LATHE_TEST_SERVE_LISTN");
+    CHECK_STR(failure_param(&c->failure, "nearest"), "LATHE_TEST_SERVE_LISTEN");
+    unsetenv("LATHE_TEST_SERVE_LISTN");
+    setenv("LATHE_TEST_SERVE_PORT", "1", 1);
+    CHECK_OK(c, load(c, NULL, NULL, &s));
+    settings_free(s);
+    unsetenv("LATHE_TEST_SERVE_PORT");
 }
 
 // What loading says, in English.
@@ -120,6 +140,9 @@ TEST(setting_refusals_name_source_and_nearest) {
           "365d, not 1" },
         { "test_log.level: loud\n", NULL,
           "file F:1: test_log.level must be one of debug, info, warn, not loud" },
+        { "test_more.pair: abc\n", NULL, "file F:1: test_more.pair must be an even text, not abc" },
+        { NULL, "--test-listen", "flag --test-listen needs a value after it" },
+        { NULL, "threads", "threads is not expected here: settings are given as --NAME VALUE" },
         { "test_log.json: maybe\n", NULL,
           "file F:1: test_log.json must be true or false, not maybe" },
         { "test_key: 123456789012345678901\n", NULL,
@@ -179,7 +202,7 @@ TEST(setting_reload_changes_live_rows_only) {
     SettingView *views;
     size_t n;
     CHECK_OK(c, settings_view(c, &views, &n));
-    CHECK_INT(n, 9);
+    CHECK_INT(n, 10);
     CHECK_STR(views[THREADS].value, "3");
     CHECK_STR(views[THREADS].waiting, "5");
     CHECK_STR(views[KEY].value, "********");
