@@ -358,7 +358,7 @@ static void on_signal(void *s, int number) {
 static void say_failure(const Ctx *c) {
     Buf b;
     buf_init(&b, 4096);
-    failure_format(&c->failure, "en", &b);
+    failure_format(&c->failure, res_lang(c->os), &b);
     fprintf(stderr, "lathe serve: %s\n", buf_z(&b));
     buf_done(&b);
 }
