@@ -56,7 +56,7 @@ class SqliteFile:
             db.row_factory = sqlite3.Row
             columns = ", ".join(r["name"] for r in db.execute("PRAGMA table_info(traces)"))
             places = ["main"]
-            for i, day in enumerate(sorted(self.path.parent.glob("telemetry/trace-*.db"))):
+            for i, day in enumerate(sorted(self.path.parent.glob("telemetry/traces-*.db"))):
                 db.execute(f"ATTACH 'file:{day}?mode=ro' AS day{i}")
                 places.append(f"day{i}")
             if columns:

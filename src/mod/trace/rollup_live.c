@@ -3,8 +3,8 @@
 // go to the live readers of this node as the event "trace.rollup". They are not stored: an event
 // says from which revision to which it leads, so a reader that missed one sees it, and asks
 // GET /lathe/v1/rollups again, which says its revision. Revisions are said again for a while after
-// the last change, so that a missed last event is noticed as well. Every node looks at the table, so
-// it does not matter which one folded. Rows hold what their minute sums up to, never differences.
+// the last change, so that a missed last event is noticed as well. Every node looks at the table,
+// so it does not matter which one folded. Rows hold what their minute sums up to, no differences.
 // Threads: a worker's; nothing is read while nobody listens.
 #include "mod/trace/trace_own.h"
 #include "base/map.h"

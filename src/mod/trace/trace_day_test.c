@@ -300,7 +300,7 @@ static bool there(World *w, int64_t day) {
     PathInfo info;
     time_format((time_day(START_MS) + day) * DAY_MS, text);
     return !path_info(w->c,
-                      arena_printf(w->c->mem, STR_FMT "/telemetry/trace-%.10s.db",
+                      arena_printf(w->c->mem, STR_FMT "/telemetry/traces-%.10s.db",
                                    STR_ARG(w->app.data_dir), text),
                       &info);
 }
