@@ -165,8 +165,8 @@ str resource_permission(Arena *a, const Resource *r, const char *verb); // "mode
     X(IDEMPOTENCY, "idempotency_key_reused",                                                       \
       "this Idempotency-Key was used for a different request",                                     \
       "该 Idempotency-Key 已用于另一个不同的请求")                                                 \
-    X(FILTER, "bad_filter", "{field} cannot be filtered by; these can: {names}",                   \
-      "不能按 {field} 过滤；可用字段：{names}")                                                    \
+    X(FILTER, "bad_filter", "this list is not filtered or sorted by {field}; it is by: {names}",   \
+      "该列表不能按 {field} 过滤或排序；可用字段：{names}")                                        \
     X(CURSOR, "bad_cursor",                                                                        \
       "the cursor does not belong to this list and filter; start again without it",                \
       "游标与该列表及过滤条件不符；请去掉游标重新开始")                                            \

@@ -66,13 +66,16 @@ static bool on_event(void *arg, const char *event, str data) {
 static void say_speed(Chat *c) {
     int64_t end = os_mono_ns(c->cli->c->os);
     double stream_s = (double)(end - c->first_ns) / 1e9;
+    char speed[40] =
+        ""; // an answer that came at once (all of it held back for a stop text) has none
     if (!c->first_ns) return;
-    fprintf(stderr, "  [TTFT %.0f ms, %lld + %lld tokens, %.1f tokens/s%s, request " STR_FMT "]\n",
+    if (stream_s >= 0.01 && c->completion_tokens > 1)
+        snprintf(speed, sizeof speed, ", %.1f tokens/s",
+                 (double)(c->completion_tokens - 1) / stream_s);
+    fprintf(stderr, "  [TTFT %.0f ms, %lld + %lld tokens%s%s, request " STR_FMT "]\n",
             (double)(c->first_ns - c->sent_ns) / 1e6, (long long)c->prompt_tokens,
-            (long long)c->completion_tokens,
-            stream_s > 0 && c->completion_tokens > 1 ? (double)(c->completion_tokens - 1) / stream_s
-                                                     : 0.0,
-            c->cut ? ", cut at the length limit" : "", STR_ARG(c->cli->c->request_id));
+            (long long)c->completion_tokens, speed, c->cut ? ", cut at the length limit" : "",
+            STR_ARG(c->cli->c->request_id));
 }
 
 // ---- Ctrl-C while an answer comes
