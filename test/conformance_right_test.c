@@ -155,6 +155,39 @@ CONF_TEST(conformance_no_key_loosens_what_binds_it) {
     }
 }
 
+CONF_TEST(conformance_an_expiring_administrator_leaves_no_key_behind) {
+    Tenant home = { .org = f->a.org };
+    Told t = conf_do(f, &home, HTTP_POST, "/lathe/v1/admin_keys",
+                     "{\"name\":\"guest\",\"expires_at\":\"2090-01-01T00:00:00Z\"}");
+    const char *guest = say_str(f->c, json_get_str(t.json, "key"));
+    static const struct {
+        HttpMethod method;
+        const char *path, *body;
+        int want;
+    } all[] = {
+        { HTTP_POST, "/lathe/v1/admin_keys", "{\"name\":\"g1\"}", 403 },
+        { HTTP_POST, "/lathe/v1/admin_keys",
+          "{\"name\":\"g2\",\"expires_at\":\"2090-01-01T00:00:01Z\"}", 403 },
+        { HTTP_POST, "/lathe/v1/admin_keys",
+          "{\"name\":\"g3\",\"expires_at\":\"2090-01-01T00:00:00Z\"}", 201 },
+        { HTTP_PATCH, "/lathe/v1/admin_keys/guest", "{\"expires_at\":null}", 403 },
+        { HTTP_POST, "/lathe/v1/api_keys", "{\"name\":\"g4\",\"service_account\":\"place-owner\"}",
+          403 },
+        { HTTP_POST, "/lathe/v1/api_keys",
+          "{\"name\":\"g5\",\"service_account\":\"place-owner\",\"expires_at\":"
+          "\"2089-01-01T00:00:00Z\"}",
+          201 },
+    };
+    for (size_t i = 0; i < countof(all); i++) {
+        Question q = {
+            all[i].method, all[i].path, guest, all[i].body, { { "lathe-project", f->a.project } }
+        };
+        t = conf_ask(f, &q);
+        if (t.status != all[i].want)
+            COMPLAIN("%s %s: %d " STR_FMT, q.path, q.body, t.status, STR_ARG(t.body));
+    }
+}
+
 // ---- whose key it is
 CONF_TEST(conformance_a_key_without_an_owner_is_not_made) {
     Tenant system = { .org = f->a.org, .project = f->a.project };
@@ -297,4 +330,22 @@ CONF_TEST(conformance_an_organisations_key_stays_in_it) {
         int status = conf_ask(f, &q).status;
         if (status != 404) COMPLAIN("%s in a project of elsewhere: %d", q.path, status);
     }
+}
+
+// Refused at the door, with the mark in the key's own project: there its owners look.
+CONF_TEST(conformance_reaching_elsewhere_leaves_a_mark) {
+    Question q = {
+        HTTP_GET, "/lathe/v1/models", f->b.owner, NULL, { { "lathe-project", f->a.project } }
+    };
+    CHECK_INT(conf_ask(f, &q).status, 403);
+    Question look = {
+        HTTP_GET, "/lathe/v1/audit_entries?verb=denied", f->b.owner, NULL, { { NULL } }
+    };
+    int64_t end_ns = os_mono_ns(f->c->os) + 20000000000;
+    Told t = { 0 };
+    do t = conf_ask(f, &look); // denials are written once a second
+    while (!conf_has(t.body, "another place") && os_mono_ns(f->c->os) < end_ns);
+    CHECK(conf_has(t.body, "another place") && conf_has(t.body, "place-owner"));
+    t = conf_do(f, &f->a, HTTP_GET, "/lathe/v1/audit_entries?verb=denied", NULL);
+    CHECK(!conf_has(t.body, "another place"));
 }

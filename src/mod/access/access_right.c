@@ -109,15 +109,28 @@ static bool limited(const Limits *l) {
            || l->money_per_day != UNSET_INT;
 }
 
+static const Limits unlimited = { UNSET_INT, UNSET_INT, UNSET_INT };
+
+// What binds the key that acts, whichever kind it is.
+static err acting_key(Ctx *c, Tx *tx, ApiKey *out) {
+    AdminKey admin = { 0 };
+    *out = (ApiKey){ .limits = unlimited };
+    if (str_starts(c->who->key_id, S("key_")))
+        return res_get(c, tx, &api_key_resource, c->who->key_id, out);
+    if (!str_starts(c->who->key_id, S("adminkey_"))) return ERR_OK;
+    TRY(res_get(c, tx, &admin_key_resource, c->who->key_id, &admin));
+    out->head = admin.head, out->expires_at = admin.expires_at;
+    return ERR_OK;
+}
+
 // A key with limits makes none: each of many would have them anew.
 static err stays_bound(Ctx *c, Tx *tx, const ApiKey *k, bool made) {
-    ApiKey own = { 0 };
-    if (!str_starts(c->who->key_id, S("key_"))) return ERR_OK; // an administrator's has no limits
-    TRY(res_get(c, tx, &api_key_resource, c->who->key_id, &own));
+    ApiKey own;
+    TRY(acting_key(c, tx, &own));
     const char *field = made && limited(&own.limits) ? "limits" : loosened(&own, k);
     if (!field) return ERR_OK;
     App *app = app_of(c);
-    if (app->audit_denied) app->audit_denied(c, "api_keys.update", k->head.id);
+    if (app->audit_denied) app->audit_denied(c, "a key beyond its own", c->who->key_id);
     return fail(c, ERR_DENIED, R_KEY_BOUND, "field", field, "key", say_str(c, own.head.name));
 }
 
@@ -171,6 +184,10 @@ static err admin_stays(Ctx *c, Tx *tx, str but_key, str but_user) {
 err admin_key_check(Ctx *c, Tx *tx, const void *old, void *now) {
     AdminKey *k = now;
     const AdminKey *was = old;
+    if (k && !system_acts(c)) {
+        ApiKey as = { .expires_at = k->expires_at, .limits = unlimited };
+        TRY(stays_bound(c, tx, &as, false));
+    }
     if (!old) {
         key_make(c, &k->key, &k->hint, &k->hash);
         return ERR_OK;
