@@ -32,6 +32,8 @@ cflags = -std=gnu17 -D_GNU_SOURCE $(OPT) $(warn) -fno-strict-aliasing -fstack-pr
          -isystem $(YYJSON_DIR) -isystem $(LLHTTP_DIR)/include \
          $(shell pkg-config --cflags $(pkgs) 2>/dev/null | sed 's/-I/-isystem /g') $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
 ldflags = $(if $(SAN),-fsanitize=$(SAN))
+comma := ,
+third_san = $(addprefix -fsanitize=,$(firstword $(subst $(comma), ,$(SAN))))
 libs = $(shell pkg-config --libs $(pkgs) 2>/dev/null) -lpthread -lm
 
 layers := base os net db blob job res llm
@@ -44,7 +46,7 @@ test_o := $(test_c:%.c=$(B)/o/%.o)
 third_o := $(B)/o/third/yyjson.o $(B)/o/third/api.o $(B)/o/third/http.o $(B)/o/third/llhttp.o
 fake_o := $(patsubst %.c,$(B)/o/%.o,$(wildcard test/fake/*.c))
 
-.PHONY: all help setup setup-check demo check test san tsan cover lint install bench mutants clean
+.PHONY: all help setup setup-check demo check test san tsan cover fuzz lint install bench mutants clean
 all: $(B)/lathe $(B)/lathe-test $(if $(fake_o),$(B)/fake-engine) ## build everything
 $(B)/lathe: $(B)/o/src/main.o $(B)/o/src/modules.o $(lib_o) $(third_o)
 	@echo "  link  $@"; $(CC) $(ldflags) -o $@ $^ $(libs)
@@ -76,9 +78,9 @@ $(B)/o/%.o: %.c
 	@mkdir -p $(@D); echo "  cc    $<"
 	$(Q)$(CC) $(cflags) -MMD -MP -c -o $@ $<
 $(B)/o/third/yyjson.o: $(B)/deps.mk
-	@mkdir -p $(@D); $(CC) -O2 -g $(if $(SAN),-fsanitize=$(SAN)) -c -o $@ $(YYJSON_DIR)/yyjson.c
+	@mkdir -p $(@D); $(CC) -O2 -g $(third_san) -c -o $@ $(YYJSON_DIR)/yyjson.c
 $(B)/o/third/%.o: $(B)/deps.mk
-	@mkdir -p $(@D); $(CC) -O2 -g $(if $(SAN),-fsanitize=$(SAN)) -I$(LLHTTP_DIR)/include -c -o $@ $(LLHTTP_DIR)/src/$*.c
+	@mkdir -p $(@D); $(CC) -O2 -g $(third_san) -I$(LLHTTP_DIR)/include -c -o $@ $(LLHTTP_DIR)/src/$*.c
 -include $(lib_o:.o=.d) $(test_o:.o=.d) $(fake_o:.o=.d) $(B)/o/src/main.d $(B)/o/src/modules.d $(B)/o/test/main.d
 
 setup: ## install system packages, fetch pinned ones, build the inference engine (once)
@@ -98,16 +100,31 @@ check: setup-check ## everything that must hold; ends with `N passed, N failed`
 	@test/check
 test: $(B)/lathe-test ## units only: make test T=pattern
 	@$(B)/lathe-test $(T)
-san: ## the units under AddressSanitizer and UndefinedBehaviorSanitizer
-	@$(MAKE) --no-print-directory B=$(B)/san SAN=address,undefined OPT="-O1 -g" $(B)/san/lathe-test
-	@$(B)/san/lathe-test $(T)
-tsan: ## the units of os, net, db and job under ThreadSanitizer
-	@$(MAKE) --no-print-directory B=$(B)/tsan SAN=thread OPT="-O1 -g" $(B)/tsan/lathe-test
-	@$(B)/tsan/lathe-test $(or $(T),os_ net_ db_ job_)
+san: ## units, fake engine and faults under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(MAKE) --no-print-directory $(at_once) B=$(B)/san SAN=address,undefined OPT="-O1 -g" all
+	@test/sanitized $(B)/san $(T)
+tsan: ## the same under ThreadSanitizer
+	@$(MAKE) --no-print-directory $(at_once) B=$(B)/tsan SAN=thread OPT="-O1 -g" all
+	@test/sanitized $(B)/tsan $(T)
 cover: ## line coverage of the units by folder
-	@$(MAKE) --no-print-directory B=$(B)/cover OPT="-O0 -g --coverage" ldflags=--coverage $(B)/cover/lathe-test
-	@$(B)/cover/lathe-test $(T) > $(B)/cover/test.log || tail -n 3 $(B)/cover/test.log
+	@$(MAKE) --no-print-directory $(at_once) B=$(B)/cover OPT="-O0 -g --coverage -fprofile-update=atomic" \
+	    ldflags=--coverage $(B)/cover/lathe-test
+	@find $(B)/cover -name '*.gcda' -delete
+	@$(if $(shell test/postgres-run true 2>/dev/null && echo 1),test/postgres-run) $(B)/cover/lathe-test $(T) \
+	    > $(B)/cover/test.log 2>&1; tail -n 1 $(B)/cover/test.log
 	@tools/coverage $(B)/cover
+# With clang libFuzzer drives them; with another compiler they replay their corpora.
+fuzzers := $(patsubst fuzz/%_fuzz.c,%,$(wildcard fuzz/*_fuzz.c))
+FUZZ_CC ?= $(shell command -v clang || echo $(CC))
+libfuzzer = $(shell echo 'int LLVMFuzzerTestOneInput(char *p, long n) { return p && n < 0; }' | \
+    $(FUZZ_CC) -fsanitize=fuzzer -x c - -o /dev/null 2>/dev/null && echo fuzzer)
+fuzz: ## every parser against a fuzzer for FUZZ_SECONDS (20) each
+	@$(MAKE) --no-print-directory $(at_once) B=$(B)/fuzz CC=$(FUZZ_CC) SAN=address,undefined \
+	    OPT="-O1 -g $(if $(libfuzzer),-fsanitize=fuzzer-no-link -fdouble-square-bracket-attributes)" \
+	    fuzz_driver=$(libfuzzer) $(fuzzers:%=$(B)/fuzz/%)
+	@test/fuzz $(B)/fuzz $(fuzzers)
+$(fuzzers:%=$(B)/%): $(B)/%: $(B)/o/fuzz/%_fuzz.o $(if $(fuzz_driver),,$(B)/o/fuzz/replay.o) $(lib_o) $(third_o)
+	@echo "  link  $@"; $(CC) $(ldflags) $(if $(fuzz_driver),-fsanitize=fuzzer) -o $@ $^ $(libs)
 lint: ## layers, lengths, banned calls, headers alone, words
 	@deps/fetch have cc pkg-config python3
 	@tools/check

@@ -4,6 +4,7 @@
 // history. Threads: the test's.
 #include "db/db_test.h"
 #include "os/sim.h"
+#include <stdlib.h>
 
 enum { IDS_MAX = 2000 };
 typedef enum { FATE_NONE, FATE_THERE, FATE_ABSENT, FATE_EITHER } Fate;
@@ -115,7 +116,10 @@ static err live(World *w, const SimFaults *faults, bool *out_power) {
 
 TEST(sim_power_cuts_lose_nothing) {
     bool power = false;
-    for (uint64_t seed = 1; seed <= 40; seed++) {
+    const char *more = getenv("LATHE_SIM_SEEDS");
+    int64_t seeds = 40;
+    if (more && !str_to_i64(str_z(more), &seeds)) seeds = 40;
+    for (uint64_t seed = 1; seed <= (uint64_t)seeds; seed++) {
         World *w = world_new(seed, false);
         CHECK_OK(w->c, live(w, &(SimFaults){ 0 }, &power));
         CHECK_INT(w->refused + w->unsure, 0);

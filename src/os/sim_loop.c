@@ -42,7 +42,8 @@ static void turn(SimLoop *l, void (*fn)(void *), void *arg) {
     bool pool_before = s->in_pool, running_before = l->head.running;
     s->current = l;
     s->in_pool = false;
-    l->busy = l->head.running = true;
+    l->busy = true;
+    l->head.running = true;
     l->head.now_ns = 0;
     fn(arg);
     if (lives(l)) timers_run(&l->head);

@@ -104,7 +104,7 @@ static bool begin(Talk *t, const char *addr) {
     *t = (Talk){ .l = loop_new(os_real()), .raw = -1 };
     t->a.talk = t->b.talk = t;
     t->limit = timer_new(t->l, too_late, t);
-    timer_start(t->limit, 10000);
+    timer_start(t->limit, 60000);
     t->window = timer_new(t->l, nothing, NULL);
     if (!strcmp(addr, "unix")) addr = say(c, "unix:%s/s", test_dir());
     if (addr_parse(c, str_z(addr), &t->addr)) return false;
