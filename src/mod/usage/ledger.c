@@ -60,8 +60,15 @@ static SQL(usage_day_add,
            "completion_tokens = usage_day.completion_tokens + $11, "
            "machine_us = usage_day.machine_us + $12, cost = usage_day.cost + $13");
 
-// An attempt is settled once. A second time would be a fault of ours: it is said, and must not hold
-// up all that comes after it.
+// clang-format off
+static const Metric repeated = { "lathe.usage.repeated", "{attempt}", METRIC_COUNTER, { 0 }, NULL,
+    "Attempts that came to the ledger a second time and were passed over: a fault of Lathe's",
+    "重复到达账本而被忽略的调用：属于 Lathe 的缺陷" };
+const Metric *const usage_metrics[] = { &repeated, NULL };
+// clang-format on
+
+// An attempt is settled once. A second time would be a fault of ours: it is said and counted, and
+// must not hold up all that comes after it.
 static err add_row(Ctx *c, Tx *tx, const RequestRecord *r, bool *out_new) {
     const Val v[] = { V(r->attempt_id),
                       V(r->org),
@@ -93,9 +100,10 @@ static err add_row(Ctx *c, Tx *tx, const RequestRecord *r, bool *out_new) {
     int64_t added;
     TRY(db_exec(c, tx, &usage_add, v, countof(v), &added));
     *out_new = added;
-    if (!added)
-        log_at("usage", LOG_ERROR, c, "an attempt was settled twice: the first stays", "attempt",
-               say_str(c, r->attempt_id), "request", say_str(c, r->request_id));
+    if (added) return ERR_OK;
+    metric_add(&repeated, 1);
+    log_at("usage", LOG_ERROR, c, "an attempt was settled twice: the first stays", "attempt",
+           say_str(c, r->attempt_id), "request", say_str(c, r->request_id));
     return ERR_OK;
 }
 

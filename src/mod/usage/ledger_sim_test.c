@@ -292,10 +292,21 @@ static void world_run(World *w, uint64_t seed, const SimFaults *faults, const Db
     sim_free(w->sim);
 }
 
-static void histories(uint64_t first, const SimFaults *faults, const DbFaults *db) {
+static bool none_repeated(void) {
+    Buf b;
+    buf_init(&b, 1 << 20);
+    metrics_write(&b);
+    bool none = str_find(buf_str(&b), S("\nlathe_usage_repeated_total 0\n")) >= 0;
+    buf_done(&b);
+    return none;
+}
+
+static void histories(uint64_t first, uint64_t n, const SimFaults *faults, const DbFaults *db) {
     size_t attempts = 0, orphans = 0, folds = 0;
+    metrics_reset();
+    metrics_declare(usage_metrics);
     usage_view(&usage_audit_view);
-    for (uint64_t seed = first; seed < first + 60; seed++) {
+    for (uint64_t seed = first; seed < first + n; seed++) {
         World w;
         world_run(&w, seed, faults, db);
         attempts += w.n, orphans += w.orphans, folds += w.folds;
@@ -304,19 +315,22 @@ static void histories(uint64_t first, const SimFaults *faults, const DbFaults *d
         break;
     }
     ledger_close();
-    CHECK(attempts > 5000 && orphans > 500 && folds > 1000); // the histories were not empty
+    CHECK(none_repeated());
+    CHECK(attempts > 80 * n && orphans > 8 * n && folds > 16 * n); // the histories were not empty
 }
 
 static const DbFaults sound = { 0 };
-TEST(usage_ledger_sim_deaths_without_other_faults) { histories(100, &(SimFaults){ 0 }, &sound); }
+TEST(usage_ledger_sim_deaths_without_other_faults) {
+    histories(100, 100, &(SimFaults){ 0 }, &sound);
+}
 TEST(usage_ledger_sim_deaths_at_any_write) {
-    histories(300, &(SimFaults){ .crash = 3000 }, &sound);
+    histories(300, 40, &(SimFaults){ .crash = 3000 }, &sound);
 }
 TEST(usage_ledger_sim_full_disk) {
-    histories(500, &(SimFaults){ .write_full = 5000, .read_error = 2000 }, &sound);
+    histories(500, 40, &(SimFaults){ .write_full = 5000, .read_error = 2000 }, &sound);
 }
 // Above all the commit of which nobody knows: what it folded must not be folded again.
 TEST(usage_ledger_sim_database_that_fails) {
-    histories(700, &(SimFaults){ 0 },
+    histories(700, 40, &(SimFaults){ 0 },
               &(DbFaults){ .again = 100000, .away = 100000, .unknown = 300000 });
 }

@@ -187,6 +187,7 @@ const Module usage_module = {
     .resources = resources,
     .routes = usage_routes,
     .settings = usage_settings,
+    .metrics = usage_metrics,
     .migrations = usage_migrations,
     .migrations_n = 1,
     .retentions = usage_retentions,

@@ -42,6 +42,7 @@ typedef struct FoldReader {
 // One batch of at most `most` records; what is damaged is passed over. *out_more false: the end.
 err fold_next(Ctx *c, FoldReader *r, size_t most, bool *out_more);
 extern const UsageFolder ledger;
+extern const Metric *const usage_metrics[];
 extern const UsageView usage_audit_view; // an audit record for each inference
 // At a start, when the journal is read to its end: settles what a crash left open, and tells the
 // limits what each key has spent today.
