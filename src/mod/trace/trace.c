@@ -3,6 +3,7 @@
 // Days are trace_day.c, retention trace_keep.c, roll-ups rollup.c.
 #include "mod/trace/trace_own.h"
 #include "base/map.h"
+#include "base/time.h"
 #include <assert.h>
 
 // ---- metrics: names, units and buckets of OpenTelemetry's GenAI conventions
@@ -138,9 +139,14 @@ err trace_add(Ctx *c, Tx *tx, const RequestRecord *r, str id) {
 // Into the main database: all with PostgreSQL; else only what a crash left open, which the ledger
 // settles at the start and no journal tells.
 err trace_fold(Ctx *c, Tx *tx, const RequestRecord *const *r, size_t n) {
+    int64_t day = INT64_MIN; // whose partition is there
     for (size_t i = 0; i < n; i++) {
         bool here = !trace_days() || str_is(r[i]->error_reason, "server_died");
-        if (here && r[i]->final && r[i]->project.n) TRY(trace_add(c, tx, r[i], os_id(c, "trace")));
+        if (!here || !r[i]->final || !r[i]->project.n) continue;
+        int64_t of = time_day(r[i]->start_ms);
+        if (tx_kind(tx) == DB_POSTGRES && of != day) TRY(trace_part_make(c, tx, of));
+        day = of;
+        TRY(trace_add(c, tx, r[i], os_id(c, "trace")));
     }
     return ERR_OK;
 }
@@ -206,7 +212,7 @@ const Module trace_module = {
     .settings = trace_settings,
     .metrics = trace_metrics,
     .migrations = trace_migrations,
-    .migrations_n = 3,
+    .migrations_n = 4,
     .retentions = trace_retentions,
     .events = trace_events,
     .init = trace_init,

@@ -7,6 +7,7 @@
 #include "base/time.h"
 #include "mod/trace/trace_own.h"
 #include "os/sim.h"
+#include "res/toy_test.h"
 #include "res/table.h"
 
 static const int64_t DAY_MS = 86400000, START_MS = 1767225600000;
@@ -339,3 +340,60 @@ TEST(trace_days_lists_and_retention) {
     db_close(one);
     mem_free(w);
 }
+
+// ---- partitions
+
+static err fold_tx(Ctx *c, Tx *tx, void *arg) {
+    RequestRecord *all = arg;
+    const RequestRecord *at[DAYS * 2];
+    for (size_t i = 0; i < countof(at); i++) at[i] = &all[i];
+    return trace_fold(c, tx, at, countof(at));
+}
+
+static err fold_days(ToyFix *f) {
+    RequestRecord all[DAYS * 2];
+    for (size_t i = 0; i < countof(all); i++)
+        all[i] = (RequestRecord){ .request_id = S("r"),
+                                  .org = S("o1"),
+                                  .project = S("p1"),
+                                  .final = true,
+                                  .start_ms = START_MS + (int64_t)i % DAYS * DAY_MS };
+    return db_tx(f->c, f->app.db, fold_tx, all);
+}
+
+static err old_tx(Ctx *c, Tx *tx, void *arg) {
+    (void)arg;
+    for (int i = 0; i < 3; i++) {
+        RequestRecord r = { .request_id = S("old"),
+                            .org = S("o1"),
+                            .project = S("p1"),
+                            .start_ms = START_MS + i / 2 * DAY_MS };
+        TRY(trace_add(c, tx, &r, os_id(c, "trace")));
+    }
+    return ERR_OK;
+}
+
+// Folded before the table was partitioned and after it: all is kept, then whole days go.
+static void suite_trace_partitions(ToyFix *f) {
+    static const char *const all = "SELECT COUNT(*) FROM traces",
+                             *const parts = "SELECT COUNT(*) FROM pg_inherits WHERE inhparent = "
+                                            "to_regclass('traces')";
+    const Module *u = &usage_module, *t = &trace_module;
+    int64_t removed = 0;
+    f->c->db = f->app.db;
+    CHECK(!trace_days());
+    CHECK_OK(f->c, db_migrate(f->c, f->app.db, "usage", u->migrations, u->migrations_n));
+    CHECK_OK(f->c, db_migrate(f->c, f->app.db, "trace", t->migrations, 3));
+    CHECK_OK(f->c, db_tx(f->c, f->app.db, old_tx, NULL));
+    CHECK_OK(f->c, db_migrate(f->c, f->app.db, "trace", t->migrations, t->migrations_n));
+    CHECK_INT(toy_count(f, all, NULL), 3);
+    CHECK_INT(toy_count(f, parts, NULL), 2 + 1);
+    CHECK_OK(f->c, fold_days(f));
+    CHECK_OK(f->c, fold_days(f));
+    CHECK_INT(toy_count(f, all, NULL), 3 + DAYS * 4);
+    CHECK_INT(toy_count(f, parts, NULL), DAYS + 1);
+    CHECK_OK(f->c, trace_trim(f->c, START_MS + 2 * DAY_MS, &removed));
+    CHECK_INT(toy_count(f, parts, NULL), DAYS - 2 + 1);
+    CHECK_INT(toy_count(f, all, NULL), (DAYS - 2) * 4);
+}
+TOY_TEST_ON(DB_POSTGRES, trace_partitions, _postgres)

@@ -26,6 +26,7 @@ err trace_trim(Ctx *c, int64_t before_ms, int64_t *out) {
     static SQL(traces_old, "DELETE FROM traces WHERE created_at < $1");
     int64_t files = 0;
     if (trace_days()) TRY(daily_drop(c, trace_days(), time_day(before_ms), &files));
+    if (db_kind(c->db) == DB_POSTGRES) TRY(trace_part_drop(c, time_day(before_ms), &files));
     TRY(trim(c, &traces_old, before_ms, out));
     *out += files;
     return ERR_OK;

@@ -32,6 +32,9 @@ void trace_days_close(void); // tests; a program's end closes all
 err trace_days_put(Ctx *c, const JournalBatch *b, JournalPos next);
 err trace_days_mark(Ctx *c, JournalPos next);
 extern const UsageFolder trace_folder;
+// trace_part.c: with PostgreSQL, partitions by day.
+err trace_part_make(Ctx *c, Tx *tx, int64_t day);
+err trace_part_drop(Ctx *c, int64_t before_day, int64_t *out_removed);
 err trace_add(Ctx *c, Tx *tx, const RequestRecord *r, str id);
 err trace_fold(Ctx *c, Tx *tx, const RequestRecord *const *r, size_t n);
 err rollup_fold(Ctx *c, Tx *tx, const RequestRecord *const *r, size_t n);

@@ -104,6 +104,20 @@ const Migration trace_migrations[] = {
       "NULL);"
       "INSERT INTO trace_fold (node, segment, at) SELECT node, segment, at FROM usage_fold;",
       NULL },
+    { 4, // PostgreSQL's records are partitioned by day; SQLite's days are files, so nothing changes
+      "DROP INDEX traces_age; CREATE INDEX traces_age ON traces (created_at);",
+      "ALTER TABLE traces RENAME TO traces_before;"
+      "ALTER TABLE traces_before DROP CONSTRAINT traces_pkey;"
+      "DROP INDEX traces_project; DROP INDEX traces_request; DROP INDEX traces_age;"
+      "CREATE TABLE traces (LIKE traces_before INCLUDING DEFAULTS) PARTITION BY RANGE (created_at);"
+      "ALTER TABLE traces ADD PRIMARY KEY (project, id, created_at);"
+      "CREATE INDEX traces_request ON traces (request_id);"
+      "CREATE TABLE traces_rest PARTITION OF traces DEFAULT;"
+      "DO 'DECLARE d BIGINT; BEGIN"
+      " FOR d IN SELECT DISTINCT created_at / 86400000 FROM traces_before LOOP"
+      " EXECUTE ''CREATE TABLE traces_day_'' || d || '' PARTITION OF traces FOR VALUES FROM ('' ||"
+      " d * 86400000 || '') TO ('' || (d + 1) * 86400000 || '')''; END LOOP; END';"
+      "INSERT INTO traces SELECT * FROM traces_before; DROP TABLE traces_before;" },
 };
 
 // Of a day's database: few indexes, since most records are written and never read. With rowids:
