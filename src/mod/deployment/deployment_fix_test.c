@@ -3,6 +3,7 @@
 // a unix socket: one connection at a time, closed after its answer.
 #include "mod/deployment/deployment_test.h"
 #include "base/log.h"
+#include "res/collect.h"
 #include "res/bind.h"
 #include "res/event_relay.h"
 #include "res/table.h"
@@ -78,7 +79,7 @@ __attribute__((constructor)) static void play_engine(int argc, char **argv) {
 
 // ---- the program
 
-static const Module *const mods[] = { &model_module, &deployment_module, NULL };
+static const Module *const mods[] = { &blob_module, &model_module, &deployment_module, NULL };
 
 static void run_loop(void *l) { loop_run(l); }
 
@@ -98,7 +99,8 @@ static err blind_compile(Ctx *c, Arena *mem, yyjson_val *in, void **out) {
 static const SnapshotPart blind_part = { "blind", blind_query, blind_compile };
 
 err fix_settings(Fix *f, const char *const *settings) {
-    const Setting *const tables[] = { model_module.settings, deployment_settings, NULL };
+    const Setting *const tables[] = { model_module.settings, collect_settings, deployment_settings,
+                                      NULL };
     str flags[20];
     size_t n = 0;
     Settings *set;

@@ -5,6 +5,7 @@
 #include "mod/model/model_import.h"
 #include "mod/model/model_upload.h"
 #include "base/id.h"
+#include "res/collect.h"
 #include <assert.h>
 
 static err init(Ctx *c);
@@ -28,7 +29,7 @@ const Module model_module = {
     .metrics = model_metrics,
     .jobs = kinds,
     .migrations = model_migrations,
-    .migrations_n = 1,
+    .migrations_n = 2,
     .reasons = model_reasons,
     .verbs = model_verbs,
     .retentions = retentions,
@@ -220,7 +221,7 @@ static err version_gone(Ctx *c, Tx *tx, const Version *v) {
     err e = live && v->job.p ? job_cancel(c, tx, c->project, v->job) : ERR_OK;
     if (e && e != ERR_CONFLICT && e != ERR_NOTFOUND) return e; // ended already, or trimmed
     if (v->staging.p) TRY(model_collect_staging(c, tx, v->staging));
-    if (v->digest.p) TRY(model_collect_blob(c, tx, v->digest));
+    TRY(collect_row(c, tx, &model_version_resource, v));
     tx_notify(tx, jobs_wake, model_app()->jobs);
     return model_refresh(c, tx, v->model);
 }

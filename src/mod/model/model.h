@@ -50,8 +50,6 @@ extern const Module model_module;
       "读取过程中 {what} 发生了变化")                                                             \
     X(IMPORT_READER, "import_reader", "the process that reads the file's header ended with {how}", \
       "读取文件头的进程以 {how} 结束")                                                            \
-    X(BLOB_LEAVING, "blob_leaving", "object {digest} is just being removed; it is tried again",   \
-      "对象 {digest} 正在被移除，稍后重试")                                                       \
     X(PATH_FORM, "bad_import_path", "{field} must be an absolute path of a file on the server",   \
       "{field} 应为服务器上文件的绝对路径")                                                       \
     X(URL_FORM, "bad_import_url", "{field} is not a usable URL: {why}",                           \

@@ -4,6 +4,7 @@
 #include "mod/model/model_test.h"
 #include "base/id.h"
 #include "res/bind.h"
+#include "res/collect.h"
 #include "res/table.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,33 @@ __attribute__((constructor)) static void be_the_reader(int argc, char **argv) {
     if (argc > 2 && !strcmp(argv[1], "gguf-facts")) exit(gguf_main(argc, argv));
 }
 
-static const Module *const mods[] = { &model_module, NULL };
+// Another module, whose rows name objects within a list.
+typedef struct Page {
+    str picture;
+} Page;
+typedef struct Shelf {
+    Head head;
+    Page *pages;
+    size_t pages_n;
+} Shelf;
+static const Field page_rows[] = { ROW(Page, picture, T_BLOB, 0, "Picture", "图"), { 0 } };
+static const Field shelf_rows[] = { LIST(Shelf, pages, Page, 0, page_rows, 0, 9, "Pages", "页"),
+                                    { 0 } };
+static const Resource shelf_resource = { .name = "shelf",
+                                         .plural = "shelves",
+                                         .prefix = "shelf",
+                                         .size = sizeof(Shelf),
+                                         .fields = shelf_rows,
+                                         .en = "A shelf",
+                                         .zh = "架" };
+static const Resource *const shelf_resources[] = { &shelf_resource, NULL };
+static const Module shelf_module = {
+    .name = "shelf", .needs = "", .resources = shelf_resources, .en = "Shelves", .zh = "架"
+};
+static const Migration shelf_migrations[] = {
+    { 1, "CREATE TABLE shelves (id TEXT PRIMARY KEY, pages TEXT);", NULL }
+};
+static const Module *const mods[] = { &model_module, &shelf_module, NULL };
 
 // ---- a database
 
@@ -45,13 +72,16 @@ static err migrate(ModelFix *f) {
     Db *db = f->app.db;
     TRY(db_migrate(c, db, "event", event_migrations, event_migrations_n));
     TRY(db_migrate(c, db, "kit", res_migrations, res_migrations_n));
+    TRY(db_migrate(c, db, "shelf", shelf_migrations, 1));
+    TRY(db_migrate(c, db, "blob", collect_migrations, COLLECT_MIGRATIONS));
     return db_migrate(c, db, "model", model_migrations, model_migrations_n);
 }
 
 // ---- jobs
 
 static err open_jobs(ModelFix *f) {
-    static const JobKind *const kinds[] = { &model_import_kind, &model_collect_kind };
+    static const JobKind *const kinds[] = { &model_import_kind, &model_collect_kind,
+                                            &collect_kind };
     JobsConfig config = { .db = f->app.db,
                           .kinds = kinds,
                           .n = countof(kinds),
@@ -79,7 +109,7 @@ void model_fix_rest(ModelFix *f) {
 // ---- the program
 
 err model_fix_settings(ModelFix *f, const char *a, const char *b) {
-    const Setting *const tables[] = { model_settings, NULL };
+    const Setting *const tables[] = { model_settings, collect_settings, NULL };
     const str flags[] = { str_z(a), str_z(b) };
     Settings *set;
     TRY(settings_load(f->c, tables, (str){ 0 }, flags, !!a + !!b, &set));
@@ -93,7 +123,7 @@ static err open_all(ModelFix *f) {
     f->app.data_dir = f->data = str_z(say(c, "%s/data", test_dir()));
     f->app.node = S("node");
     tables_init(mods);
-    TRY(model_fix_settings(f, "model.blob_grace=0", NULL));
+    TRY(model_fix_settings(f, "blob.grace=0", NULL));
     TRY(make_url(f));
     TRY(db_open(c, &(DbConfig){ .url = f->url }, &f->app.db));
     c->db = f->app.db;
@@ -101,6 +131,7 @@ static err open_all(ModelFix *f) {
     TRY(dir_make(c, f->data, 0700));
     TRY(blobs_open(c, f->data, &f->app.blobs));
     TRY(open_jobs(f));
+    TRY(blob_module.init(c));
     return model_module.init(c);
 }
 

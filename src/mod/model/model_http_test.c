@@ -80,7 +80,7 @@ static void with_web(ModelFix *f, void (*fn)(ModelFix *f, const char *base)) {
     static const NetRoute *const routes[] = { &web_route };
     memset(&web, 0, sizeof web);
     web.tag = "\"one\"";
-    CHECK_OK(f->c, model_fix_settings(f, "model.allow_private_urls=true", "model.blob_grace=0"));
+    CHECK_OK(f->c, model_fix_settings(f, "model.allow_private_urls=true", "blob.grace=0"));
     Rig *r = rig_start(&(RigSpec){ .routes = routes, .routes_n = 1, .plain = true });
     CHECK(r);
     fn(f, say(f->c, "http://%s", r->addr.text));
@@ -405,7 +405,7 @@ MODEL_TEST(a_client_that_leaves_goes_on_later) {
 
 MODEL_TEST(an_upload_keeps_to_its_rules) {
     Ctx *c = f->c;
-    CHECK_OK(c, model_fix_settings(f, "model.import_max=5000", "model.blob_grace=0"));
+    CHECK_OK(c, model_fix_settings(f, "model.import_max=5000", "blob.grace=0"));
     CHECK_OK(c, model_fix_model(f, "m", NULL));
     CHECK_OK(c, model_fix_model(f, "n", NULL));
     model_fix_serve(f);

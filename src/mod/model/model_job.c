@@ -9,6 +9,7 @@
 // Threads: the job's worker.
 #include "mod/model/model_import.h"
 #include "mod/model/model_upload.h"
+#include "res/collect.h"
 #include <assert.h>
 
 err (*model_import_point)(Ctx *c, const char *point);
@@ -119,10 +120,7 @@ static err describe(Ctx *c, Import *im, str path) {
 // waited for.
 static err claim(Ctx *c, Tx *tx, void *arg) {
     Import *im = arg;
-    bool leaving;
-    TRY(model_sql_condemned(c, tx, im->v->digest, &leaving));
-    if (leaving)
-        return fail(c, ERR_UNAVAILABLE, R_BLOB_LEAVING, "digest", say_str(c, im->v->digest));
+    TRY(object_claim(c, tx, im->v->digest));
     im->v->facts = im->facts;
     im->v->format = 0; // gguf
     model_memory_fill(c, &im->facts, im->v);

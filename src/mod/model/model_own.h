@@ -88,7 +88,7 @@ extern const Action model_actions[];
 extern const Route model_routes[];
 extern const CliVerb model_verbs[];
 extern const Setting model_settings[];
-enum { MODEL_IMPORT_MAX, MODEL_PRIVATE_URLS, MODEL_BLOB_GRACE, MODEL_UPLOAD_KEEP, MODEL_SETTINGS };
+enum { MODEL_IMPORT_MAX, MODEL_PRIVATE_URLS, MODEL_UPLOAD_KEEP, MODEL_SETTINGS };
 extern const Metric model_metric_imports, model_metric_import_bytes;
 extern const Metric *const model_metrics[];
 extern const Migration model_migrations[];
@@ -124,9 +124,6 @@ err model_sql_version_named(Ctx *c, Tx *tx, str model, int64_t number, str *out_
 err model_sql_version_job(Ctx *c, Tx *tx, str version_id, str job_id);
 err model_sql_staging_live(Ctx *c, Tx *tx, str name, bool *out);
 err model_sql_same_digest(Ctx *c, Tx *tx, str digest, str but_id, str *out_text); // in the project
-err model_sql_condemn(Ctx *c, Tx *tx, str digest);                                // twice is once
-err model_sql_condemned(Ctx *c, Tx *tx, str digest, bool *out);
-err model_sql_pardon(Ctx *c, Tx *tx, str digest);
 err model_sql_uploads(Ctx *c, Tx *tx, str model_id, int64_t *out_count);
 typedef struct OldUpload {
     str id, org, project;
@@ -136,6 +133,5 @@ err model_sql_uploads_before(Ctx *c, Tx *tx, int64_t before_ms, OldUpload **out,
 // ---- model_collect.c: later removal, in the caller's transaction
 extern const JobKind model_collect_kind;
 err model_collect_staging(Ctx *c, Tx *tx, str name);
-err model_collect_blob(Ctx *c, Tx *tx, str digest);
 err model_uploads_trim(Ctx *c, int64_t before_ms, int64_t *out_removed);
 #endif

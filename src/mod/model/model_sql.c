@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // model_sql.c - migrations and named queries of the model module. Rows of its resources go through
-// res/; here is what they cannot say. The tenant is in every WHERE, but for the collector's: an
-// object may be shared by versions of any tenant.
+// res/; here is what they cannot say. The tenant is in every WHERE, but for those that look after
+// what is left of any tenant's.
 #include "mod/model/model_own.h"
 
 #define HEAD "id TEXT NOT NULL PRIMARY KEY, org TEXT NOT NULL, project TEXT NOT NULL, "
@@ -34,6 +34,7 @@ const Migration model_migrations[] = {
       "CREATE INDEX model_uploads_created ON model_uploads (created_at);"
       "CREATE TABLE model_condemned (digest TEXT NOT NULL PRIMARY KEY, at_ms BIGINT NOT NULL);",
       NULL },
+    { 2, "DROP TABLE model_condemned;", NULL }, // the kit's since: blob_condemned
 };
 const size_t model_migrations_n = countof(model_migrations);
 
@@ -56,10 +57,6 @@ static SQL(same_digest,
            "SELECT m.name, v.number FROM model_versions v JOIN models m ON m.id = v.model "
            "WHERE v.project = $1 AND v.digest = $2 AND v.id <> $3 AND v.state = 'ready' "
            "ORDER BY v.id LIMIT 1");
-static SQL(condemn, "INSERT INTO model_condemned (digest, at_ms) VALUES ($1, $2) "
-                    "ON CONFLICT (digest) DO NOTHING");
-static SQL(condemned, "SELECT 1 FROM model_condemned WHERE digest = $1");
-static SQL(pardon, "DELETE FROM model_condemned WHERE digest = $1");
 static SQL(uploads_of, "SELECT COUNT(*) FROM model_uploads WHERE project = $1 AND model = $2");
 static SQL(uploads_before, "SELECT id, org, project FROM model_uploads WHERE created_at < $1 "
                            "ORDER BY created_at LIMIT 100");
@@ -134,18 +131,6 @@ err model_sql_same_digest(Ctx *c, Tx *tx, str digest, str but_id, str *out_text)
     rows_close(rows);
     return ERR_OK;
 }
-
-err model_sql_condemn(Ctx *c, Tx *tx, str digest) {
-    return db_run(c, tx, &condemn, V(digest), V(tx_now_ms(tx)));
-}
-
-err model_sql_condemned(Ctx *c, Tx *tx, str digest, bool *out) {
-    Rows *rows;
-    TRY(ASK(c, tx, &rows, &condemned, V(digest)));
-    return is_there(rows, out);
-}
-
-err model_sql_pardon(Ctx *c, Tx *tx, str digest) { return db_run(c, tx, &pardon, V(digest)); }
 
 err model_sql_uploads(Ctx *c, Tx *tx, str model_id, int64_t *out_count) {
     Rows *rows;

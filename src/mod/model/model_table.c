@@ -210,8 +210,6 @@ const Setting model_settings[MODEL_SETTINGS + 1] = {
         .en = "Largest file that becomes a version", .zh = "单个版本文件的大小上限" },
     [MODEL_PRIVATE_URLS] = { "model.allow_private_urls", SET_BOOL, "false", .live = true,
         .en = "Let imports fetch from addresses that are not public", .zh = "允许从非公网地址导入" },
-    [MODEL_BLOB_GRACE] = { "model.blob_grace", SET_SPAN, "1h", 0, INT64_MAX, .live = true,
-        .en = "Weights of a deleted version are removed after this", .zh = "版本删除后其权重的保留时间" },
     [MODEL_UPLOAD_KEEP] = { "retain.model_uploads", SET_SPAN, "7d", 0, INT64_MAX, .live = true,
         .en = "Uploads that nobody finished", .zh = "未完成上传的保留时间" },
     { 0 }

@@ -2,6 +2,7 @@
 // model_test.c - models, versions and imports from files, on both databases: numbers, facts,
 // hostile files, restarts at every step, shared objects. HTTP both ways is model_http_test.c.
 #include "mod/model/model_test.h"
+#include "res/collect.h"
 #include <stdlib.h>
 
 static str text_of(const Version *v) { return v->state_reason; }
@@ -223,7 +224,7 @@ MODEL_TEST(a_wrong_digest_is_refused) {
 
 MODEL_TEST(a_file_over_the_limit_is_refused) {
     Ctx *c = f->c;
-    CHECK_OK(c, model_fix_settings(f, "model.import_max=1000", "model.blob_grace=0"));
+    CHECK_OK(c, model_fix_settings(f, "model.import_max=1000", "blob.grace=0"));
     CHECK_OK(c, model_fix_model(f, "bad", NULL));
     model_fix_work(f);
     refuse(f, model_fix_gguf(c, "T", 2000), &(ImportInput){ 0 }, "model.import_max", "2000");
@@ -446,11 +447,41 @@ MODEL_TEST(the_same_content_is_one_object_until_its_last_version_goes) {
     CHECK_ERR(model_fix_version(f, arena_z(c->mem, b.head.id), &b), ERR_NOTFOUND);
 }
 
+static err shelve_tx(Ctx *c, Tx *tx, void *arg) {
+    static SQL(shelve, "INSERT INTO shelves (id, pages) VALUES ('s', $1)");
+    return db_run(c, tx, &shelve, V(*(str *)arg));
+}
+static err unshelve_tx(Ctx *c, Tx *tx, void *arg) {
+    static SQL(unshelve, "DELETE FROM shelves");
+    TRY(db_run(c, tx, &unshelve));
+    return collect_object(c, tx, *(str *)arg);
+}
+
+// Objects belong to no module: one that a nested value of another's row names stays.
+MODEL_TEST(an_object_stays_while_a_row_of_another_module_names_it) {
+    Ctx *c = f->c;
+    Version v;
+    ImportInput in = { .path = model_fix_file(f, "x", model_fix_gguf(c, "x", 9000)) };
+    CHECK_OK(c, model_fix_model(f, "m", NULL));
+    model_fix_work(f);
+    CHECK_OK(c, model_fix_import(f, "m", &in, &v));
+    CHECK_OK(c, model_fix_settle(f, &v));
+    str digest = v.digest,
+        pages = arena_printf(c->mem, "[{\"picture\":\"" STR_FMT "\"}]", STR_ARG(digest));
+    CHECK_OK(c, db_tx(c, c->db, shelve_tx, &pages));
+    CHECK_OK(c, model_fix_delete(f, &model_version_resource, "m:1"));
+    CHECK(model_fix_idle(f));
+    CHECK_INT(model_fix_blobs(f), 1);
+    CHECK_OK(c, db_tx(c, c->db, unshelve_tx, &digest));
+    CHECK(model_fix_idle(f));
+    CHECK_INT(model_fix_blobs(f), 0);
+}
+
 MODEL_TEST(an_object_waits_out_its_grace) {
     Ctx *c = f->c;
     Version v;
     ImportInput in = { .path = model_fix_file(f, "x", model_fix_gguf(c, "x", 9000)) };
-    CHECK_OK(c, model_fix_settings(f, "model.blob_grace=1h", NULL));
+    CHECK_OK(c, model_fix_settings(f, "blob.grace=1h", NULL));
     CHECK_OK(c, model_fix_model(f, "m", NULL));
     model_fix_work(f);
     CHECK_OK(c, model_fix_import(f, "m", &in, &v));
@@ -459,15 +490,15 @@ MODEL_TEST(an_object_waits_out_its_grace) {
     JobFix jf = { c, c->db, f->kind, f->url };
     int64_t now = os_wall_ms(c->os);
     const char *late = say(c,
-                           "SELECT COUNT(*) FROM job WHERE kind = 'model.collect' AND "
+                           "SELECT COUNT(*) FROM job WHERE kind = 'blob.collect' AND "
                            "state = 'waiting' AND next_ms > %lld",
                            (long long)now + 3500000);
     CHECK_INT(job_fix_int(&jf, late), 1);
     CHECK_INT(model_fix_blobs(f), 1);
 }
 
-static err condemn_tx(Ctx *c, Tx *tx, void *arg) { return model_sql_condemn(c, tx, *(str *)arg); }
-static err pardon_tx(Ctx *c, Tx *tx, void *arg) { return model_sql_pardon(c, tx, *(str *)arg); }
+static err condemn_tx(Ctx *c, Tx *tx, void *arg) { return object_condemn(c, tx, *(str *)arg); }
+static err pardon_tx(Ctx *c, Tx *tx, void *arg) { return object_pardon(c, tx, *(str *)arg); }
 static bool has_failed_once(void *arg) {
     ModelFix *f = arg;
     Ctx *c = app_ctx_new(&f->app);
