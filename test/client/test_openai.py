@@ -131,3 +131,17 @@ def test_money_is_reserved_before_the_request(client, server):
     poor.chat.completions.create(model="chat", messages=FRANCE, max_tokens=8)
     error = failure(openai.RateLimitError, lambda: poor.chat.completions.create(model="chat", messages=FRANCE, max_tokens=1000))
     assert "money_per_day" in error.body["message"]
+
+
+def test_totals_by_project_and_of_the_organisation(server, client):
+    for _ in range(3):
+        client.chat.completions.create(model="chat", messages=[{"role": "user", "content": "Hi"}], max_tokens=2)
+    own = server.call("GET", "/lathe/v1/usage_totals?by=project").json["data"]
+    assert len(own) == 1 and own[0]["requests"] >= 3 and own[0]["completion_tokens"] >= 3
+    all_of_it = server.call("GET", "/lathe/v1/org_usage_totals?by=project").json["data"]
+    assert own[0] in all_of_it
+    by_model = server.call("GET", "/lathe/v1/org_usage_totals?by=model").json["data"]
+    assert sum(t["requests"] for t in by_model) == sum(t["requests"] for t in all_of_it)
+    wrong = server.call("GET", "/lathe/v1/org_usage_totals?by=colour")
+    assert wrong.status == 400 and wrong.json["error"]["param"] == "by"
+    assert server.call("GET", "/lathe/v1/org_usage_totals", key=server.app_key).status == 403

@@ -26,11 +26,12 @@ err usage_trim(Ctx *c, int64_t before_ms, int64_t *out_removed) {
     return ERR_OK;
 }
 
-// ---- totals: GET /lathe/v1/usage_totals?by=day,model&from=2026-11-01&to=2026-11-30
+// ---- totals: GET /lathe/v1/usage_totals?by=day,model&from=2026-11-01&to=2026-11-30, of a project;
+// org_usage_totals, of an organisation.
 typedef struct Totals {
     str by, from, to;
+    bool day, key, model, project, whole_org;
     int64_t from_day, to_day;
-    bool day, key, model;
     HttpReply *out;
 } Totals;
 
@@ -52,14 +53,15 @@ static err read_by(Ctx *c, Totals *t) {
         if (str_is(part, "day")) t->day = true;
         else if (str_is(part, "key")) t->key = true;
         else if (str_is(part, "model")) t->model = true;
-        else if (!str_is(part, "project"))
+        else if (str_is(part, "project")) t->project = true;
+        else
             return fail(c, ERR_INVALID, R_FIELD_ENUM, "field", "by", "names",
                         "day, key, model, project", "got", say_str(c, part));
     }
     return ERR_OK;
 }
 
-static void write_total(Totals *t, const Rows *rows, Json *j) {
+static void write_total(const Totals *t, const Rows *rows, Json *j) {
     static const char *const sums[] = { "requests",          "failed",
                                         "prompt_tokens",     "cached_tokens",
                                         "completion_tokens", "machine_us" };
@@ -68,40 +70,38 @@ static void write_total(Totals *t, const Rows *rows, Json *j) {
     json_obj(j);
     if (t->day)
         json_kv_str(j, "day", str_sub(time_format(col_int(rows, 0) * 86400000, text), 0, 10));
-    if (t->key) json_kv_str(j, "key", col_str(rows, 1));
-    if (t->model) json_kv_str(j, "model", col_str(rows, 2));
-    for (int i = 0; i < 6; i++) json_kv_i64(j, sums[i], col_int(rows, 4 + i));
-    json_kv_str(j, "cost", money_format(a, col_int(rows, 10)));
-    json_kv_str(j, "currency", col_str(rows, 3));
+    if (t->project) json_kv_str(j, "project", col_str(rows, 1));
+    if (t->key) json_kv_str(j, "key", col_str(rows, 2));
+    if (t->model) json_kv_str(j, "model", col_str(rows, 3));
+    for (int i = 0; i < 6; i++) json_kv_i64(j, sums[i], col_int(rows, 5 + i));
+    json_kv_str(j, "cost", money_format(a, col_int(rows, 11)));
+    json_kv_str(j, "currency", col_str(rows, 4));
     json_end_obj(j);
     arena_free(a);
 }
 
+#define TOTALS_OF(where)                                                                       \
+    "SELECT CASE WHEN $4 = 1 THEN day ELSE 0 END, CASE WHEN $5 = 1 THEN project ELSE '' END, " \
+    "CASE WHEN $6 = 1 THEN key_id ELSE '' END, CASE WHEN $7 = 1 THEN model ELSE '' END, "      \
+    "currency, "                                                                               \
+    "CAST(SUM(requests) AS BIGINT), CAST(SUM(failed) AS BIGINT), "                             \
+    "CAST(SUM(prompt_tokens) AS BIGINT), CAST(SUM(cached_tokens) AS BIGINT), "                 \
+    "CAST(SUM(completion_tokens) AS BIGINT), CAST(SUM(machine_us) AS BIGINT), "                \
+    "CAST(SUM(cost) AS BIGINT) FROM usage_day WHERE " where " = $1 AND day BETWEEN $2 AND $3 " \
+    "GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5 LIMIT 10000"
+
 static err totals_tx(Ctx *c, Tx *tx, void *arg) {
-    Totals *t = arg;
-    const char *day = t->day ? "day" : "CAST(0 AS BIGINT)",
-               *key = t->key ? "key_id" : "CAST('' AS TEXT)",
-               *model = t->model ? "model" : "CAST('' AS TEXT)";
-    Sql *sql = new (c->mem, Sql, 1);
-    *sql = (Sql){ "usage_totals",
-                  arena_printf(
-                      c->mem,
-                      "SELECT %s AS a, %s AS b, %s AS d, currency, CAST(SUM(requests) AS BIGINT), "
-                      "CAST(SUM(failed) AS BIGINT), "
-                      "CAST(SUM(prompt_tokens) AS BIGINT), CAST(SUM(cached_tokens) AS BIGINT), "
-                      "CAST(SUM(completion_tokens) AS "
-                      "BIGINT), CAST(SUM(machine_us) AS BIGINT), CAST(SUM(cost) AS BIGINT) FROM "
-                      "usage_day WHERE project = $1 AND "
-                      "day BETWEEN $2 AND $3 GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4 LIMIT 10000",
-                      day, key, model)
-                      .p,
-                  NULL };
+    static SQL(totals_of_project, TOTALS_OF("project"));
+    static SQL(totals_of_org, TOTALS_OF("org"));
+    const Totals *t = arg;
     Rows *rows;
     bool more;
     buf_clear(&t->out->body);
     Json j = json_to(&t->out->body);
     json_obj(&j), json_key(&j, "data"), json_arr(&j);
-    TRY(db_ask(c, tx, &rows, sql, V(c->project), V(t->from_day), V(t->to_day)));
+    TRY(db_ask(c, tx, &rows, t->whole_org ? &totals_of_org : &totals_of_project,
+               V(t->whole_org ? c->org : c->project), V(t->from_day), V(t->to_day), V((int)t->day),
+               V((int)t->project), V((int)t->key), V((int)t->model)));
     for (;;) {
         TRY(rows_next(c, rows, &more));
         if (!more) break;
@@ -111,16 +111,23 @@ static err totals_tx(Ctx *c, Tx *tx, void *arg) {
     return ERR_OK;
 }
 
-static err serve_totals(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
+static err totals(Ctx *c, const HttpRequest *r, bool whole_org, HttpReply *out) {
     Totals t = { http_query(c->mem, r, "by", NULL), http_query(c->mem, r, "from", NULL),
-                 http_query(c->mem, r, "to", NULL), .out = out };
-    (void)body;
+                 http_query(c->mem, r, "to", NULL), .whole_org = whole_org, .out = out };
     t.to_day = time_day(os_wall_ms(c->os)), t.from_day = t.to_day - 30;
     TRY(read_by(c, &t));
     TRY(read_day(c, "from", t.from, &t.from_day));
     TRY(read_day(c, "to", t.to, &t.to_day));
     TRY(usage_flush(c)); // a total that one asks for right after a request counts it
     return db_read(c, c->db, totals_tx, &t);
+}
+static err serve_totals(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
+    (void)body;
+    return totals(c, r, false, out);
+}
+static err serve_org_totals(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
+    (void)body;
+    return totals(c, r, true, out);
 }
 
 // clang-format off
@@ -134,7 +141,11 @@ static const Field totals_query[] = {
 const Route usage_routes[] = {
     { HTTP_GET, "/lathe/v1/usage_totals", 0, "usage.read", serve_totals, .query = totals_query,
         .cli = "usage total",
-      .en = "Sums of usage and cost", .zh = "用量与费用汇总" },
+      .en = "Sums of a project's usage and cost", .zh = "项目的用量与费用汇总" },
+    { HTTP_GET, "/lathe/v1/org_usage_totals", ROUTE_ORG, "usage.read", serve_org_totals,
+        .query = totals_query, .cli = "usage org_total",
+      .en = "Sums of an organisation's usage and cost, over its projects",
+          .zh = "组织内各项目的用量与费用汇总" },
     { 0 }
 };
 // clang-format on
