@@ -143,5 +143,5 @@ def test_totals_by_project_and_of_the_organisation(server, client):
     by_model = server.call("GET", "/lathe/v1/org_usage_totals?by=model").json["data"]
     assert sum(t["requests"] for t in by_model) == sum(t["requests"] for t in all_of_it)
     wrong = server.call("GET", "/lathe/v1/org_usage_totals?by=colour")
-    assert wrong.status == 400 and wrong.json["error"]["param"] == "by"
+    assert wrong.status == 400 and b"colour" in wrong.body
     assert server.call("GET", "/lathe/v1/org_usage_totals", key=server.app_key).status == 403
