@@ -68,11 +68,14 @@ static void random_bytes(Os *os, void *out, size_t n) {
     explicit_bzero(stock.bytes + stock.left, n);
 }
 
+// An upgrade replaces the file while this program runs: its children are still of its own version,
+// by the name that a forked child has for the program it came from.
 static str program(Ctx *c) {
     char path[4096];
     ssize_t n = readlink("/proc/self/exe", path, sizeof path);
     assert(n > 0 && (size_t)n < sizeof path);
-    return arena_str(c->mem, str_n(path, (size_t)n));
+    str name = str_n(path, (size_t)n);
+    return str_ends(name, S(" (deleted)")) ? S("/proc/self/exe") : arena_str(c->mem, name);
 }
 
 static struct rlimit first_files; // the limit of open files as it was when we started
