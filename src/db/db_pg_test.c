@@ -231,7 +231,7 @@ DB_TEST_POSTGRES(what_others_hold_is_waited_for_a_while) {
     db_close(f->db);
     for (int readers = 2; readers >= 1; readers--) {
         Story s = { .f = f, .other = fix_ctx() };
-        const DbConfig config = { .url = f->url, .readers = readers, .busy_ms = 60 };
+        const DbConfig config = { .url = f->url, .readers = readers, .busy_ms = 400 };
         Thread t;
         CHECK_OK(f->c, db_open(f->c, &config, &f->db));
         thread_start(os_real(), "db-test", hold_aside, &s, &t);
