@@ -46,6 +46,9 @@ err fold_next(Ctx *c, FoldReader *r, size_t most, bool *out_more) {
     Journal *j = app_of(c)->journal;
     if (r->doubt) TRY(r->f->position(c, &r->at));
     r->doubt = false;
+    JournalPos end = journal_end(j); // an idle server opens no file to learn that nothing came
+    *out_more = r->at.segment != end.segment || r->at.offset != end.offset;
+    if (!*out_more) return ERR_OK;
     err e = journal_read(c, j, r->at, most, &b);
     JournalPos next = e ? journal_skip(j, r->at) : b.n ? b.records[b.n - 1].next : r->at;
     if (e && !before(r->at, next)) return e; // damaged, and nothing after it yet
