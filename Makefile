@@ -108,7 +108,7 @@ tsan: ## the same under ThreadSanitizer
 	@test/sanitized $(B)/tsan $(T)
 cover: ## line coverage of the units by folder
 	@$(MAKE) --no-print-directory $(at_once) B=$(B)/cover OPT="-O0 -g --coverage -fprofile-update=atomic" \
-	    ldflags=--coverage $(B)/cover/lathe-test
+	    ldflags="--coverage -Wl,-u,__gcov_dump" $(B)/cover/lathe-test
 	@find $(B)/cover -name '*.gcda' -delete
 	@$(if $(shell test/postgres-run true 2>/dev/null && echo 1),test/postgres-run) $(B)/cover/lathe-test $(T) \
 	    > $(B)/cover/test.log 2>&1; tail -n 1 $(B)/cover/test.log
