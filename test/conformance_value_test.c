@@ -9,6 +9,7 @@ static const struct {
     const char *resource, *path, *raw, *why;
 } hints[] = {
     { "role", "permissions", "[\"models.read\"]", "one may give away what one has only" },
+    { "api_key", "scopes", "[\"models.read\"]", "permissions that something asks for" },
     { "price", "currency", "\"USD\"", "a code of ISO 4217" },
     { "model_version", "source", "{\"type\":\"url\",\"url\":\"http://127.0.0.1:9/none.gguf\"}",
       "an address where nobody is: the import fails later, and with it no engine is needed" },

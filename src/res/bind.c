@@ -136,6 +136,14 @@ const NetRoute *const *bindings_now(size_t *out_n) {
     return built.at;
 }
 
+bool permission_exists(str granted) {
+    for (size_t i = 0; i < built.n; i++) {
+        const char *asked = binding_of(built.at[i])->permission;
+        if (asked && permission_covers(granted, str_z(asked))) return true;
+    }
+    return false;
+}
+
 err bindings_build(Ctx *c, const Module *const mods[], const NetRoute *const **out, size_t *out_n) {
     static Arena *mem; // the routes of the running program
     arena_free(mem);

@@ -16,5 +16,7 @@ typedef struct Identity {
 } Identity;
 bool identity_may(const Identity *who, str permission);
 bool permission_covers(str granted, str wanted); // with the wildcards above
+// Whether any route of this program asks for what it covers: else it is a slip.
+bool permission_exists(str granted);
 extern const Identity identity_system;           // reconcilers, jobs, start-up: may everything
 #endif

@@ -178,3 +178,9 @@ def _verify_stopped(s):
                        timeout=60, check=False)
     assert r.returncode == 5, r
     return json.loads(r.stdout)
+
+
+def test_a_permission_that_nothing_asks_for_is_a_slip(server):
+    for kind, field in (("roles", "permissions"), ("api_keys", "scopes")):
+        a = server.call("POST", f"/lathe/v1/{kind}", {"name": "slip", field: ["models.read", "modles.write"]})
+        assert a.status == 400 and b"modles.write" in a.body and field.encode() in a.body, a.body

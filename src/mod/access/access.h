@@ -53,6 +53,10 @@ extern const SnapshotPart access_part; // keys and projects
       "项目 {project} 中仍有 {kind}：请先删除")                                                   \
     X(BUILTIN, "role_builtin", "role {role} comes with Lathe and cannot change",                  \
       "角色 {role} 为内置角色，不能修改")                                                         \
+    X(PERMISSION_UNKNOWN, "permission_not_found",                                                 \
+      "field {field}: nothing here asks for permission {got}; the roles and routes pages of the " \
+      "reference name those that there are",                                                      \
+      "字段 {field}：没有任何操作需要权限 {got}；可用权限见参考手册的角色与路由页")               \
     X(LAST_ADMIN, "last_admin", "the last administrator's key cannot go",                         \
       "不能移除最后一个管理员的密钥")
 REASONS_DECLARE(ACCESS_REASONS)

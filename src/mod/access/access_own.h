@@ -74,6 +74,7 @@ typedef struct Rights {
 Rights rights_cut(Arena *mem, Rights have, Rights scopes);
 err may_give(Ctx *c, Tx *tx, str role); // one may not give away what one does not have
 err api_key_check(Ctx *c, Tx *tx, const void *old, void *now);
+err permissions_known(Ctx *c, const char *field, const str *at, size_t n);
 err admin_key_check(Ctx *c, Tx *tx, const void *old, void *now);
 err user_check(Ctx *c, Tx *tx, const void *old, void *now);
 err access_identify(Ctx *c, const HttpRequest *r, bool on_loop);

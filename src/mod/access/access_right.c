@@ -147,10 +147,19 @@ static err set_owner(Ctx *c, Tx *tx, ApiKey *k) {
 }
 
 // A key carries its owner's rights: who makes, changes or rotates it could give them to themselves.
+err permissions_known(Ctx *c, const char *field, const str *at, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!permission_exists(at[i]))
+            return fail(c, ERR_INVALID, R_PERMISSION_UNKNOWN, "field", field, "got",
+                        say_str(c, at[i]));
+    return ERR_OK;
+}
+
 err api_key_check(Ctx *c, Tx *tx, const void *old, void *now) {
     ApiKey *k = now;
     if (!k) return ERR_OK;
     if (!old) TRY(set_owner(c, tx, k));
+    TRY(permissions_known(c, "scopes", k->scopes, k->scopes_n));
     if (!system_acts(c)) {
         if (old) TRY(may_hold(c, tx, old));
         TRY(may_hold(c, tx, k));

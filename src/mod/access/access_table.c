@@ -104,6 +104,7 @@ static err role_check(Ctx *c, Tx *tx, const void *old, void *now) {
     if (system) return ERR_OK;
     if ((was && was->builtin) || (is && is->builtin))
         return fail(c, ERR_CONFLICT, R_BUILTIN, "role", say_str(c, (was ? was : is)->head.name));
+    if (is) TRY(permissions_known(c, "permissions", is->permissions, is->permissions_n));
     for (size_t i = 0; is && i < is->permissions_n; i++)
         TRY(require(c, say_str(c, is->permissions[i]), S("")));
     return ERR_OK;
