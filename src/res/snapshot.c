@@ -8,8 +8,10 @@
 #include "res/worker.h"
 #include <assert.h>
 
-// Looked at twice a second; read again when something was committed, and now and then in any case.
-enum { PARTS_MAX = 16, SNAPSHOT_BYTES_MAX = 64 << 20, EVERY_MS = 500, READ_MS = 10000 };
+// Looked at twice a second, for what other nodes commit; read again when something was committed,
+// and now and then in any case. With SQLite there are no other nodes, and our own changes wake it.
+enum { PARTS_MAX = 16, SNAPSHOT_BYTES_MAX = 64 << 20 };
+enum { EVERY_MS = 500, ALONE_MS = 2000, READ_MS = 10000 };
 
 struct Snapshot {
     atomic_int refs; // one for being current
@@ -183,6 +185,7 @@ static err turn(Ctx *c, void *arg) {
     str version;
     int64_t now_ns = os_mono_ns(c->os);
     (void)arg;
+    if (db_kind(c->db) == DB_SQLITE) worker_pace(ALONE_MS);
     TRY(db_version(c, c->db, &version));
     if (str_is(version, all.version) && now_ns - all.read_ns < (int64_t)READ_MS * 1000000) {
         atomic_store(&all.true_at_ns, now_ns);

@@ -24,6 +24,8 @@ struct Worker {
     const Reason *last_reason;
 };
 
+static _Thread_local Worker *current; // whose thread this is
+
 static struct timespec when(Os *os, int64_t ms) {
     int64_t ns = os_mono_ns(os) + ms * 1000000;
     return (struct timespec){ ns / 1000000000, ns % 1000000000 };
@@ -66,7 +68,7 @@ static int64_t end_turn(Worker *w, Ctx *c, err e) {
 }
 
 static void run(void *arg) {
-    Worker *w = arg;
+    Worker *w = current = arg;
     for (int64_t ms = 0; wait_turn(w, ms);) {
         Ctx *c = app_ctx_new(w->app);
         pthread_mutex_lock(&w->lock);
@@ -103,6 +105,11 @@ void worker_wake(Worker *w) {
     w->woken = true;
     pthread_cond_broadcast(&w->changed);
     pthread_mutex_unlock(&w->lock);
+}
+
+void worker_pace(int64_t every_ms) {
+    assert(current && every_ms > 0);
+    current->every_ms = every_ms; // read by its own thread only
 }
 
 void worker_stop(Worker *w) {

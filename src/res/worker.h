@@ -14,6 +14,8 @@ typedef struct Worker Worker;
 Worker *worker_start(struct App *app, const char *name, int64_t every_ms,
                      err (*turn)(Ctx *c, void *arg), void *arg);
 void worker_wake(Worker *w); // NULL is fine
+// From within a turn: how long its worker waits from now on when nobody wakes it.
+void worker_pace(int64_t every_ms);
 // Ends its thread after the turn under way, whose Ctx is cancelled; waking it stays allowed.
 void worker_stop(Worker *w); // NULL is fine
 void worker_free(Worker *w); // stops it first; nobody may know it any more; NULL is fine

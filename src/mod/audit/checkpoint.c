@@ -11,6 +11,7 @@ enum { SEED = 32, SIGNATURE = 64, CHECKPOINT_MAX = 16 << 20 };
 static struct {
     EVP_PKEY *key;
     uint64_t last;
+    char version[200]; // the database's, when the heads were read last
 } state;
 
 #define AUDIT_REASONS(X)                                                  \
@@ -42,7 +43,9 @@ static err write_public(Ctx *c) {
     size_t n = sizeof public_key;
     if (EVP_PKEY_get_raw_public_key(state.key, public_key, &n) != 1)
         return bad(c, "sign.key", "it has no public half");
-    return file_write_all(c, path_of(c, "sign.pub"), hex_of(c, public_key, n), 0);
+    str hex = hex_of(c, public_key, n), there;
+    bool same = !file_read_all(c, path_of(c, "sign.pub"), 2 * SEED, &there) && str_eq(there, hex);
+    return same ? ERR_OK : file_write_all(c, path_of(c, "sign.pub"), hex, 0);
 }
 
 err checkpoint_open(Ctx *c) {
@@ -60,7 +63,7 @@ err checkpoint_open(Ctx *c) {
     EVP_PKEY_free(state.key);
     state.key =
         EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, (const unsigned char *)seed.p, seed.n);
-    state.last = 0;
+    state.last = 0, state.version[0] = 0;
     return state.key ? write_public(c) : bad(c, "sign.key", "it is no Ed25519 key");
 }
 
@@ -134,8 +137,7 @@ static err goes_on(Ctx *c, str heads) {
     return ERR_OK;
 }
 
-err checkpoint_write(Ctx *c, void *unused) {
-    (void)unused;
+static err write_heads(Ctx *c) {
     Buf heads;
     buf_init(&heads, CHECKPOINT_MAX / 2);
     err e = db_read(c, c->db, heads_tx, &heads);
@@ -145,6 +147,19 @@ err checkpoint_write(Ctx *c, void *unused) {
     if (!e) state.last = now;
     buf_done(&heads);
     return e;
+}
+
+// While nothing was committed no chain has moved.
+err checkpoint_write(Ctx *c, void *unused) {
+    (void)unused;
+    str version;
+    TRY(db_version(c, c->db, &version));
+    if (state.last && str_is(version, state.version)) return ERR_OK;
+    state.version[0] = 0;
+    TRY(write_heads(c));
+    if (version.n < sizeof state.version)
+        snprintf(state.version, sizeof state.version, STR_FMT, STR_ARG(version));
+    return ERR_OK;
 }
 
 static bool unhex(str hex, unsigned char *out, size_t n) {

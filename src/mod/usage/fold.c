@@ -7,14 +7,17 @@
 #include <assert.h>
 
 // A batch gathers for EVERY_MS: a commit for each turn of a loop would cost more than the requests.
-// Who needs the rows now calls usage_flush.
-enum { FOLDERS_MAX = 8, BATCH_MAX = 2000, EVERY_MS = 200 };
+// Who needs the rows now calls usage_flush. After QUIET_TURNS without a record a folder rests: the
+// next write of the journal wakes it.
+enum { FOLDERS_MAX = 8, BATCH_MAX = 2000, EVERY_MS = 200, QUIET_TURNS = 10, REST_MS = 10000 };
 
 static struct {
     size_t folders_n;
     struct Follow {
         FoldReader reader;
         Worker *worker;
+        int quiet; // turns without a record
+        atomic_bool rests;
         pthread_mutex_t lock;
         App *app;
     } folders[FOLDERS_MAX];
@@ -76,14 +79,38 @@ static err follow_once(Ctx *c, struct Follow *f, bool *out_more) {
     return e;
 }
 
-static err follow(Ctx *c, void *arg) {
-    struct Follow *f = arg;
+static err follow_all(Ctx *c, struct Follow *f, bool *out_any) {
     for (bool more = true; more;) {
         TRY(ctx_check(c));
         TRY(follow_once(c, f, &more));
+        *out_any = *out_any || more;
         arena_reset(c->mem);
     }
+    return ERR_OK;
+}
+
+// It rests before it looks for the last time: what is written after that look finds it resting.
+static err follow(Ctx *c, void *arg) {
+    struct Follow *f = arg;
+    bool any = false;
+    TRY(follow_all(c, f, &any));
+    f->quiet = any ? 0 : f->quiet + 1;
+    if (f->quiet == QUIET_TURNS) {
+        atomic_store(&f->rests, true);
+        TRY(follow_all(c, f, &any));
+        if (any) f->quiet = 0;
+    }
+    if (f->quiet < QUIET_TURNS) atomic_store(&f->rests, false);
+    worker_pace(f->quiet < QUIET_TURNS ? EVERY_MS : REST_MS);
     return trim(c);
+}
+
+static void on_data(void *unused) {
+    (void)unused;
+    for (size_t i = 0; i < all.folders_n; i++) {
+        struct Follow *f = &all.folders[i];
+        if (atomic_load(&f->rests) && atomic_exchange(&f->rests, false)) worker_wake(f->worker);
+    }
 }
 
 err usage_flush(Ctx *c) {
@@ -113,6 +140,7 @@ err fold_start(Ctx *c) {
     for (size_t i = 0; i < all.folders_n; i++)
         all.folders[i].worker =
             worker_start(app, all.folders[i].reader.f->name, EVERY_MS, follow, &all.folders[i]);
+    journal_on_data(app->journal, on_data, NULL);
     return ERR_OK;
 }
 
@@ -120,6 +148,7 @@ void fold_stop(void *app) {
     Ctx *c = app_ctx_new(app);
     if (usage_flush(c))
         log_at("usage", LOG_WARN, c, "the journal was not read to its end; the next start does it");
+    journal_on_data(app_of(c)->journal, NULL, NULL);
     app_ctx_free(c);
     for (size_t i = 0; i < all.folders_n; i++) {
         worker_free(all.folders[i].worker);
