@@ -105,14 +105,16 @@ def run(server, *words, key=None, given=None):
 
 
 def test_one_question(server):
-    r = run(server, "chat", "chat", "Name the capital city of France.", "--max-tokens", "20")
+    r = run(server, "chat", "chat", "Name the capital city of France.", "--max-tokens", "20", "--temperature", "0")
     assert r.returncode == 0 and "Paris" in r.stdout and r.stdout.endswith("\n") and "TTFT" in r.stderr, r
+    wrong = run(server, "chat", "chat", "Hi", "--temperature", "warm")
+    assert wrong.returncode == 2 and "--temperature" in wrong.stderr and "warm" in wrong.stderr, wrong
     r = run(server, "chat", "chat", "Tell a story.", "--max-tokens", "3")
     assert "3 tokens" in r.stderr and "cut at the length limit" in r.stderr
 
 
 def test_a_pipe(server):
-    r = run(server, "chat", "chat", given="Name the capital city of France.\n\nSay it again.\n")
+    r = run(server, "chat", "chat", "--temperature", "0", given="Name the capital city of France.\n\nSay it again.\n")
     assert r.returncode == 0 and "Paris" in r.stdout and r.stderr.count("TTFT") == 2 and "> " not in r.stderr, r
 
 

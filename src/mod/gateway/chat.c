@@ -14,7 +14,7 @@ enum { HISTORY_MAX = 4 << 20, LINE_MAX_BYTES = 1 << 20 };
 
 typedef struct Chat {
     Cli *cli;
-    str model;
+    str model, temperature; // temperature: a JSON number; absent: the engine's own
     int64_t max_tokens;
     Buf history, answer; // history: JSON messages without the outer brackets
     int64_t sent_ns, first_ns, prompt_tokens, completion_tokens;
@@ -116,6 +116,7 @@ static err send_all(Chat *c) {
     json_kv_str(&j, "model", c->model), json_kv_bool(&j, "stream", true);
     json_kv_raw(&j, "stream_options", S("{\"include_usage\":true}"));
     if (c->max_tokens) json_kv_i64(&j, "max_tokens", c->max_tokens);
+    if (c->temperature.p) json_kv_raw(&j, "temperature", c->temperature);
     json_key(&j, "messages"), buf_add_char(&body, '['), buf_add(&body, buf_str(&c->history)),
         buf_add_char(&body, ']');
     json_end_obj(&j);
@@ -190,8 +191,18 @@ static err talk(Chat *c) {
     return e;
 }
 
+static err read_temperature(Cli *cli, Chat *c) {
+    yyjson_val *v;
+    c->temperature = cli_option(cli, "temperature");
+    if (!c->temperature.p || (!json_parse(cli->c, c->temperature, &v) && yyjson_is_num(v)))
+        return ERR_OK;
+    return fail(cli->c, ERR_INVALID, R_FIELD_TYPE, "field", "--temperature", "want", "a number",
+                "got", say_str(cli->c, c->temperature));
+}
+
 static err run(Cli *cli, Chat *c) {
     str system = cli_option(cli, "system"), most = cli_option(cli, "max-tokens");
+    TRY(read_temperature(cli, c));
     c->model = cli_word(cli);
     if (!c->model.n) return fail(cli->c, ERR_INVALID, R_CLI_MISSING, "what", "NAME");
     if (most.p && (!str_to_i64(most, &c->max_tokens) || c->max_tokens < 1))
@@ -216,7 +227,7 @@ static int chat(Cli *cli, int argc, char **argv) {
 
 // clang-format off
 const CliVerb gateway_verbs[] = {
-    { "chat", NULL, "NAME [MESSAGE] [--system TEXT] [--max-tokens N]", chat,
+    { "chat", NULL, "NAME [MESSAGE] [--system TEXT] [--max-tokens N] [--temperature T]", chat,
         "Talk to a model; without MESSAGE line by line", "与模型对话；不带消息时逐行交互" },
     { 0 }
 };
