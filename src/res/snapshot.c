@@ -11,7 +11,7 @@
 // Looked at twice a second, for what other nodes commit; read again when something was committed,
 // and now and then in any case. With SQLite there are no other nodes, and our own changes wake it.
 enum { PARTS_MAX = 16, SNAPSHOT_BYTES_MAX = 64 << 20 };
-enum { EVERY_MS = 500, ALONE_MS = 2000, READ_MS = 10000 };
+enum { EVERY_MS = 500, ALONE_MS = 5000, READ_MS = 10000, READ_ALONE_MS = 60000 };
 
 struct Snapshot {
     atomic_int refs; // one for being current
@@ -28,7 +28,8 @@ static struct {
     Snapshot *current;
     atomic_llong true_at_ns; // when SQL last agreed with it
     Worker *builder;
-    char version[200]; // the database's, when it was read last; builder only, with read_ns
+    atomic_bool wanted; // somebody woke it
+    char version[200];  // the database's, when it was read last; builder only, with read_ns
     int64_t read_ns;
     void (*swapped[8])(void *);
     void *swapped_arg[8];
@@ -181,17 +182,33 @@ static err rebuild(Ctx *c) {
     return ERR_OK;
 }
 
+static bool read_since(Ctx *c, int64_t ms) {
+    return os_mono_ns(c->os) - all.read_ns < ms * 1000000;
+}
+
+static err unchanged(Ctx *c, str *version, bool *out) {
+    if (db_kind(c->db) == DB_SQLITE) {
+        worker_pace(ALONE_MS);
+        *out = !atomic_exchange(&all.wanted, false) && read_since(c, READ_ALONE_MS);
+        return ERR_OK;
+    }
+    TRY(db_version(c, c->db, version));
+    *out = str_is(*version, all.version) && read_since(c, READ_MS);
+    return ERR_OK;
+}
+
 static err turn(Ctx *c, void *arg) {
-    str version;
+    str version = S("");
     int64_t now_ns = os_mono_ns(c->os);
+    bool same;
     (void)arg;
-    if (db_kind(c->db) == DB_SQLITE) worker_pace(ALONE_MS);
-    TRY(db_version(c, c->db, &version));
-    if (str_is(version, all.version) && now_ns - all.read_ns < (int64_t)READ_MS * 1000000) {
+    TRY(unchanged(c, &version, &same));
+    if (same) {
         atomic_store(&all.true_at_ns, now_ns);
         return ERR_OK;
     }
     all.version[0] = 0;
+    all.read_ns = now_ns - (int64_t)READ_ALONE_MS * 1000000; // until it has been
     TRY(rebuild(c));
     all.read_ns = now_ns;
     if (version.n < sizeof all.version)
@@ -220,11 +237,15 @@ void snapshot_stop(void *app) {
     worker_free(all.builder);
     snapshot_give(all.current);
     all.builder = NULL, all.current = NULL, all.parts_n = 0, all.swapped_n = 0;
-    all.version[0] = 0;
+    all.version[0] = 0, all.read_ns = INT64_MIN / 2;
 }
 
 void snapshot_wake(void *app) {
     (void)app;
+    atomic_store(&all.wanted, true);
     worker_wake(all.builder);
 }
-err snapshot_sync(Ctx *c) { return worker_sync(c, all.builder); }
+err snapshot_sync(Ctx *c) {
+    atomic_store(&all.wanted, true);
+    return worker_sync(c, all.builder);
+}

@@ -10,7 +10,8 @@ enum { BACKOFF_FIRST_MS = 100 };
 struct Worker {
     App *app;
     const char *name;
-    int64_t every_ms, backoff_ms;
+    int64_t first_ms, every_ms, backoff_ms; // first: as it was started
+    atomic_bool rests;
     err (*turn)(Ctx *, void *);
     void *arg;
     Thread thread;
@@ -88,7 +89,8 @@ Worker *worker_start(App *app, const char *name, int64_t every_ms, err (*turn)(C
                      void *arg) {
     assert(every_ms > 0);
     Worker *w = mem_new(sizeof *w);
-    *w = (Worker){ .app = app, .name = name, .every_ms = every_ms, .turn = turn, .arg = arg };
+    *w = (Worker){ .app = app, .name = name, .turn = turn, .arg = arg };
+    w->first_ms = w->every_ms = every_ms;
     pthread_condattr_t attr;
     pthread_mutex_init(&w->lock, NULL);
     pthread_condattr_init(&attr);
@@ -110,6 +112,11 @@ void worker_wake(Worker *w) {
 void worker_pace(int64_t every_ms) {
     assert(current && every_ms > 0);
     current->every_ms = every_ms; // read by its own thread only
+    atomic_store(&current->rests, every_ms > current->first_ms);
+}
+
+void worker_nudge(Worker *w) {
+    if (w && atomic_load(&w->rests) && atomic_exchange(&w->rests, false)) worker_wake(w);
 }
 
 void worker_stop(Worker *w) {

@@ -14,8 +14,11 @@ typedef struct Worker Worker;
 Worker *worker_start(struct App *app, const char *name, int64_t every_ms,
                      err (*turn)(Ctx *c, void *arg), void *arg);
 void worker_wake(Worker *w); // NULL is fine
-// From within a turn: how long its worker waits from now on when nobody wakes it.
+// From within a turn: how long its worker waits from now on when nobody wakes it. One that waits
+// longer than it was started for rests, and worker_nudge wakes it; another time nudging is free.
+// What may have come between the last look and the rest is looked for after worker_pace.
 void worker_pace(int64_t every_ms);
+void worker_nudge(Worker *w); // NULL is fine
 // Ends its thread after the turn under way, whose Ctx is cancelled; waking it stays allowed.
 void worker_stop(Worker *w); // NULL is fine
 void worker_free(Worker *w); // stops it first; nobody may know it any more; NULL is fine

@@ -57,7 +57,7 @@ err audit_inferences(Ctx *c, Tx *tx, const InferenceAudit *a, size_t n) {
 
 // ---- denials: counted, and written once a second, so that ten thousand of them a second are one
 // row and not ten thousand
-enum { DENIALS_MAX = 1000, EVERY_MS = 1000 };
+enum { DENIALS_MAX = 1000, EVERY_MS = 1000, REST_MS = 60000 };
 typedef struct Denial {
     str org, project, who, who_name, permission, target;
     int64_t n;
@@ -100,6 +100,7 @@ static void audit_denied(Ctx *c, const char *permission, str target) {
     }
     if (!d->n++) d->target = arena_str(denials.mem, str_sub(target, 0, 200));
     pthread_mutex_unlock(&denials.lock);
+    worker_nudge(denials.writer);
 }
 
 static err write_denials(Ctx *c, Tx *tx, void *arg) {
@@ -128,15 +129,29 @@ static err write_denials(Ctx *c, Tx *tx, void *arg) {
 static err flush_denials(Ctx *c, void *unused) {
     (void)unused;
     pthread_mutex_lock(&denials.lock);
+    if (!denials.seen.live) {
+        pthread_mutex_unlock(&denials.lock);
+        return ERR_OK;
+    }
     Map seen = denials.seen;
     Arena *mem = denials.mem;
     denials.seen = (Map){ 0 };
     denials_reset();
     pthread_mutex_unlock(&denials.lock);
-    err e = seen.live ? db_tx(c, c->db, write_denials, &seen) : ERR_OK;
+    err e = db_tx(c, c->db, write_denials, &seen);
     map_done(&seen);
     arena_free(mem);
     return e;
+}
+
+// The next denial after a time without any wakes it; those that follow wait for the next turn.
+static err denials_turn(Ctx *c, void *unused) {
+    worker_pace(REST_MS);
+    pthread_mutex_lock(&denials.lock);
+    bool any = denials.seen.live;
+    pthread_mutex_unlock(&denials.lock);
+    if (any) worker_pace(EVERY_MS);
+    return flush_denials(c, unused);
 }
 
 // ---- GET /lathe/v1/audit/verify
@@ -169,13 +184,14 @@ static err audit_init(Ctx *c) {
 }
 
 static err audit_start(Ctx *c) {
-    denials.writer = worker_start(app_of(c), "audit", EVERY_MS, flush_denials, NULL);
+    denials.writer = worker_start(app_of(c), "audit", EVERY_MS, denials_turn, NULL);
     denials.checkpoints = worker_start(app_of(c), "checkpoint", EVERY_MS, checkpoint_write, NULL);
     return ERR_OK;
 }
 
 static void audit_stop(void *app) {
     worker_free(denials.writer), worker_free(denials.checkpoints);
+    denials.writer = denials.checkpoints = NULL;
     Ctx *c = app_ctx_new(app);
     if (flush_denials(c, NULL) || checkpoint_write(c, NULL)) {
     } // a database that is away: the next start goes on

@@ -17,7 +17,6 @@ static struct {
         FoldReader reader;
         Worker *worker;
         int quiet; // turns without a record
-        atomic_bool rests;
         pthread_mutex_t lock;
         App *app;
     } folders[FOLDERS_MAX];
@@ -89,28 +88,23 @@ static err follow_all(Ctx *c, struct Follow *f, bool *out_any) {
     return ERR_OK;
 }
 
-// It rests before it looks for the last time: what is written after that look finds it resting.
 static err follow(Ctx *c, void *arg) {
     struct Follow *f = arg;
     bool any = false;
     TRY(follow_all(c, f, &any));
     f->quiet = any ? 0 : f->quiet + 1;
     if (f->quiet == QUIET_TURNS) {
-        atomic_store(&f->rests, true);
-        TRY(follow_all(c, f, &any));
+        worker_pace(REST_MS);
+        TRY(follow_all(c, f, &any)); // what came before it rested
         if (any) f->quiet = 0;
     }
-    if (f->quiet < QUIET_TURNS) atomic_store(&f->rests, false);
-    worker_pace(f->quiet < QUIET_TURNS ? EVERY_MS : REST_MS);
+    if (f->quiet < QUIET_TURNS) worker_pace(EVERY_MS);
     return trim(c);
 }
 
 static void on_data(void *unused) {
     (void)unused;
-    for (size_t i = 0; i < all.folders_n; i++) {
-        struct Follow *f = &all.folders[i];
-        if (atomic_load(&f->rests) && atomic_exchange(&f->rests, false)) worker_wake(f->worker);
-    }
+    for (size_t i = 0; i < all.folders_n; i++) worker_nudge(all.folders[i].worker);
 }
 
 err usage_flush(Ctx *c) {
