@@ -17,7 +17,8 @@ static err fail_syntax(Ctx *c, str s, yyjson_read_err e) {
     ptrdiff_t bad = str_utf8_bad(s);
     if (bad >= 0 && (size_t)bad <= e.pos)
         return fail(c, ERR_INVALID, R_JSON_UTF8, "offset", say(c, "%td", bad));
-    return fail(c, ERR_INVALID, R_JSON_SYNTAX, "why", e.msg, "offset", say(c, "%zu", e.pos));
+    const char *why = s.n ? e.msg : "there is nothing where JSON should be";
+    return fail(c, ERR_INVALID, R_JSON_SYNTAX, "why", why, "offset", say(c, "%zu", e.pos));
 }
 
 // Where valid JSON first goes too deep.

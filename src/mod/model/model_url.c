@@ -86,8 +86,9 @@ static bool allowed(const Addr *a) {
 static err check_literal(Ctx *c, const Url *u) {
     Addr addr;
     Failure before = c->failure;
-    str text = is_v6(u) ? arena_printf(c->mem, "[" STR_FMT "]:80", STR_ARG(u->host))
-                        : arena_printf(c->mem, STR_FMT ":80", STR_ARG(u->host));
+    bool six = is_v6(u);
+    str text = arena_printf(c->mem, "%s" STR_FMT "%s:%d", six ? "[" : "", STR_ARG(u->host),
+                            six ? "]" : "", u->port);
     err e = addr_parse(c, text, &addr);
     c->failure = before;
     return e || allowed(&addr) ? ERR_OK : refuse_private(c, u->host, addr.text);
