@@ -93,7 +93,7 @@ static err follow(Ctx *c, void *arg) {
     bool any = false;
     TRY(follow_all(c, f, &any));
     f->quiet = any ? 0 : f->quiet + 1;
-    if (f->quiet == QUIET_TURNS) {
+    if (f->quiet >= QUIET_TURNS) {
         worker_pace(REST_MS);
         TRY(follow_all(c, f, &any)); // what came before it rested
         if (any) f->quiet = 0;
