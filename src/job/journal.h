@@ -68,8 +68,11 @@ typedef struct JournalBatch {
     bool gap;
 } JournalBatch;
 err journal_read(Ctx *c, Journal *j, JournalPos from, size_t max, JournalBatch *out);
-JournalPos journal_skip(Journal *j, JournalPos bad); // the start of the next segment
-JournalPos journal_end(Journal *j);                  // after the last record that is written
+JournalPos journal_skip(Journal *j, JournalPos bad);            // the start of the next segment
+static inline bool journal_before(JournalPos a, JournalPos b) { // of one node
+    return a.segment < b.segment || (a.segment == b.segment && a.offset < b.offset);
+}
+JournalPos journal_end(Journal *j); // after the last record that is written
 // Wakes the folder after a write, on the writing thread; may be lost, so it polls too. Set it
 // before the first append.
 void journal_on_data(Journal *j, void (*fn)(void *), void *arg);

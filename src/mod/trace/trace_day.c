@@ -74,22 +74,6 @@ static str id_of(Ctx *c, const Entry *e) {
 
 // ---- positions
 
-static bool before(JournalPos a, JournalPos b) {
-    return a.segment < b.segment || (a.segment == b.segment && a.offset < b.offset);
-}
-
-static err read_position(Ctx *c, Tx *tx, const Sql *get, JournalPos *at) {
-    Rows *rows;
-    bool any;
-    at->segment = at->offset = 0;
-    TRY(db_ask(c, tx, &rows, get, V((int64_t)at->node)));
-    TRY(rows_next(c, rows, &any));
-    if (!any) return ERR_OK;
-    at->segment = (uint64_t)col_int(rows, 0), at->offset = (uint64_t)col_int(rows, 1);
-    rows_close(rows);
-    return ERR_OK;
-}
-
 static err write_position(Ctx *c, Tx *tx, const Sql *set, JournalPos at) {
     return db_run(c, tx, set, V((int64_t)at.node), V((int64_t)at.segment), V((int64_t)at.offset));
 }
@@ -102,13 +86,13 @@ static err day_tx(Ctx *c, Tx *tx, void *arg) {
                            "(node) DO UPDATE SET segment = $2, at = $3");
     const Put *p = arg;
     JournalPos at = { .node = p->next.node };
-    TRY(read_position(c, tx, &folded_get, &at));
+    TRY(usage_position(c, tx, &folded_get, &at));
     for (size_t i = 0; i < p->n; i++) {
         const Entry *e = &p->at[i];
-        if (e->day != p->day || before(e->pos, at)) continue;
+        if (e->day != p->day || journal_before(e->pos, at)) continue;
         TRY(trace_add(c, tx, &e->r, id_of(c, e)));
     }
-    return before(at, p->next) ? write_position(c, tx, &folded_set, p->next) : ERR_OK;
+    return journal_before(at, p->next) ? write_position(c, tx, &folded_set, p->next) : ERR_OK;
 }
 
 err trace_days_put(Ctx *c, const JournalBatch *b, JournalPos next) {
@@ -137,7 +121,7 @@ static err fold_batch(Ctx *c, const JournalBatch *b, JournalPos next) {
 
 static err position_tx(Ctx *c, Tx *tx, void *arg) {
     static SQL(trace_fold_get, "SELECT segment, at FROM trace_fold WHERE node = $1");
-    return read_position(c, tx, &trace_fold_get, arg);
+    return usage_position(c, tx, &trace_fold_get, arg);
 }
 static err fold_position(Ctx *c, JournalPos *out) {
     *out = (JournalPos){ journal_end(app_of(c)->journal).node, 0, 0 };

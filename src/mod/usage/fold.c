@@ -28,16 +28,12 @@ void usage_folder(const UsageFolder *f) {
 }
 
 // ---- following the journal
-static bool before(JournalPos a, JournalPos b) {
-    return a.segment < b.segment || (a.segment == b.segment && a.offset < b.offset);
-}
-
 static err trim(Ctx *c) {
     JournalPos slowest = { 0 };
     for (size_t i = 0; i < all.folders_n; i++) {
         struct Follow *f = &all.folders[i];
         pthread_mutex_lock(&f->lock);
-        if (i == 0 || before(f->reader.at, slowest)) slowest = f->reader.at;
+        if (i == 0 || journal_before(f->reader.at, slowest)) slowest = f->reader.at;
         pthread_mutex_unlock(&f->lock);
     }
     return slowest.segment ? journal_trim(c, app_of(c)->journal, slowest) : ERR_OK;
@@ -53,7 +49,7 @@ err fold_next(Ctx *c, FoldReader *r, size_t most, bool *out_more) {
     if (!*out_more) return ERR_OK;
     err e = journal_read(c, j, r->at, most, &b);
     JournalPos next = e ? journal_skip(j, r->at) : b.n ? b.records[b.n - 1].next : r->at;
-    if (e && !before(r->at, next)) return e; // damaged, and nothing after it yet
+    if (e && !journal_before(r->at, next)) return e; // damaged, and nothing after it yet
     if (e)
         log_at("usage", LOG_ERROR, c, "a damaged part of the journal was passed over", "reader",
                r->f->name);

@@ -255,17 +255,18 @@ static err ledger_batch(Ctx *c, const JournalBatch *batch, JournalPos next) {
     return db_tx(c, c->db, batch_tx, &b);
 }
 
-static err position_tx(Ctx *c, Tx *tx, void *arg) {
-    JournalPos *at = arg;
+err usage_position(Ctx *c, Tx *tx, const Sql *get, JournalPos *at) {
     Rows *rows;
-    bool more;
-    TRY(db_ask(c, tx, &rows, &fold_get, V((int64_t)at->node)));
-    TRY(rows_next(c, rows, &more));
-    if (!more) return ERR_OK;
+    bool any;
+    at->segment = at->offset = 0;
+    TRY(db_ask(c, tx, &rows, get, V((int64_t)at->node)));
+    TRY(rows_next(c, rows, &any));
+    if (!any) return ERR_OK;
     at->segment = (uint64_t)col_int(rows, 0), at->offset = (uint64_t)col_int(rows, 1);
     rows_close(rows);
     return ERR_OK;
 }
+static err position_tx(Ctx *c, Tx *tx, void *arg) { return usage_position(c, tx, &fold_get, arg); }
 static err ledger_position(Ctx *c, JournalPos *out) {
     *out = (JournalPos){ journal_end(app_of(c)->journal).node, 0, 0 };
     return db_read(c, c->db, position_tx, out);

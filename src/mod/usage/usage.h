@@ -89,6 +89,9 @@ typedef struct UsageFolder {
     err (*position)(Ctx *c, JournalPos *out);
     err (*batch)(Ctx *c, const JournalBatch *b, JournalPos next);
 } UsageFolder;
+// at->node's row of a folder's table of positions: get has $1 node and gives segment and offset. No
+// row: zero, the oldest.
+err usage_position(Ctx *c, Tx *tx, const Sql *get, JournalPos *at);
 void usage_folder(const UsageFolder *f);                          // in a module's init
 enum { USAGE_OPEN = 1, USAGE_MARK, USAGE_SETTLE, USAGE_REFUSED }; // kinds of journal records
 bool usage_unpack(str bytes, RequestRecord *out); // text points into bytes; false: not one of ours
