@@ -79,12 +79,13 @@ static int64_t now_ms(void) {
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-// A test that aborts or hangs takes the others with it, but not without its name and the count.
+// A test that crashes or hangs takes the others with it, but not without its name and the count.
 static void on_signal(int sig) {
     char line[DIR_MAX];
     int n = snprintf(line, sizeof line, "FAIL %s: %s\n%d passed, %d failed\n",
                      current ? current->name : "?",
-                     sig == SIGALRM ? "over the time limit" : "aborted", passed_n, failed_n + 1);
+                     sig == SIGALRM ? "over the time limit" : sigabbrev_np(sig), passed_n,
+                     failed_n + 1);
     (void)!write(STDOUT_FILENO, line, (size_t)(n < DIR_MAX ? n : DIR_MAX - 1));
     signal(sig, SIG_DFL);
     raise(sig);
@@ -123,8 +124,11 @@ int test_main(int argc, char **argv) {
     bool list = argc > 1 && !strcmp(argv[1], "-l");
     char **patterns = argv + 1 + list;
     setvbuf(stdout, NULL, _IOLBF, 0);
-    signal(SIGABRT, on_signal);
-    signal(SIGALRM, on_signal);
+    static const int ends[] = { SIGABRT, SIGALRM, SIGSEGV, SIGBUS, SIGFPE, SIGILL };
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        void (*was)(int) = signal(ends[i], on_signal);
+        if (was != SIG_DFL) signal(ends[i], was); // a sanitizer says more
+    }
     for (const Test *t = first; t; t = t->next) {
         if (!wanted(t, patterns)) continue;
         if (list) puts(t->name);

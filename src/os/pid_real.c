@@ -36,18 +36,22 @@ int64_t real_pid_start_ticks(Os *os, int64_t pid) {
     return read_stat(pid, &s) ? s.start_ticks : 0;
 }
 
-// A SIGKILL that has not been taken yet is pending on every thread.
+// Whoever sent SIGKILL left it on the whole process until it is reaped, and a thread takes its own
+// copy off before PF_EXITING stands: the signals are read first, so that no moment is missed.
 bool real_pid_ending(Os *os, int64_t pid) {
     enum { EXITING = 4 };
     (void)os;
     Stat s;
     char path[64], text[4096];
-    if (!read_stat(pid, &s) || (s.flags & EXITING)) return true;
     snprintf(path, sizeof path, "/proc/%lld/status", (long long)pid);
-    if (real_read_small(path, text, sizeof text) <= 0) return true;
-    const char *at = strstr(text, "\nSigPnd:");
-    unsigned long long pending = at ? strtoull(at + strlen("\nSigPnd:"), NULL, 16) : 0;
-    return pending >> (SIGKILL - 1) & 1;
+    if (pid <= 0 || real_read_small(path, text, sizeof text) <= 0) return true;
+    unsigned long long pending = 0;
+    static const char *const masks[] = { "\nSigPnd:", "\nShdPnd:" };
+    for (int i = 0; i < 2; i++) {
+        const char *at = strstr(text, masks[i]);
+        if (at) pending |= strtoull(at + strlen(masks[i]), NULL, 16);
+    }
+    return pending >> (SIGKILL - 1) & 1 || !read_stat(pid, &s) || s.flags & EXITING;
 }
 
 // The pidfd first, then the check: what the pidfd means cannot change any more.

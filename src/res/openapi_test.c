@@ -239,9 +239,9 @@ TEST(openapi_operations_are_complete) {
             CHECK(json_get_str(op, "summary").n && json_get_str(op, "x-summary-zh").n);
             size_t in_path = 0, wanted = 0;
             yyjson_arr_foreach(json_get(op, "parameters"), p, params, other) {
-                str ref = json_get_str(other, "$ref");
-                if (ref.p) other = at(c, root, ref);
-                in_path += str_is(json_get_str(other, "in"), "path");
+                str ref = json_get_str(other, "$ref"); // `other` itself leads to the next one
+                yyjson_val *parameter = ref.p ? at(c, root, ref) : other;
+                in_path += str_is(json_get_str(parameter, "in"), "path");
             }
             str path = json_str(key);
             for (size_t b = 0; b < path.n; b++) wanted += path.p[b] == '{';
