@@ -38,21 +38,25 @@ libs = $(shell pkg-config --libs $(pkgs) 2>/dev/null) -lpthread -lm
 
 layers := base os net db blob job res llm
 mods := $(patsubst src/mod/%/,%,$(wildcard src/mod/*/))
-all_c := $(wildcard $(layers:%=src/%/*.c) src/mod/*/*.c test/*_test.c)
+all_c := $(wildcard $(layers:%=src/%/*.c) src/mod/*/*.c test/*_test.c bench/*_test.c)
 test_c := $(filter %_test.c,$(all_c))
 lib_c := $(filter-out %_test.c,$(all_c))
 lib_o := $(lib_c:%.c=$(B)/o/%.o)
 test_o := $(test_c:%.c=$(B)/o/%.o)
 third_o := $(B)/o/third/yyjson.o $(B)/o/third/api.o $(B)/o/third/http.o $(B)/o/third/llhttp.o
+bench_o := $(patsubst %.c,$(B)/o/%.o,$(filter-out %_test.c,$(wildcard bench/*.c)))
 fake_o := $(patsubst %.c,$(B)/o/%.o,$(wildcard test/fake/*.c))
 
 .PHONY: all help setup setup-check demo check test san tsan cover fuzz lint install bench mutants clean
-all: $(B)/lathe $(B)/lathe-test $(if $(fake_o),$(B)/fake-engine) ## build everything
+all: $(B)/lathe $(B)/lathe-test $(if $(fake_o),$(B)/fake-engine) $(B)/lathe-load ## build everything
 $(B)/lathe: $(B)/o/src/main.o $(B)/o/src/modules.o $(lib_o) $(third_o)
 	@echo "  link  $@"; $(CC) $(ldflags) -o $@ $^ $(libs)
-$(B)/lathe-test: $(B)/o/test/main.o $(B)/o/src/modules.o $(test_o) $(lib_o) $(third_o)
+$(B)/lathe-test: $(B)/o/test/main.o $(B)/o/src/modules.o $(test_o) $(lib_o) $(third_o) \
+                 $(B)/o/bench/hist.o $(B)/o/bench/arrival.o
 	@echo "  link  $@"; $(CC) $(ldflags) -o $@ $^ $(libs)
 $(B)/fake-engine: $(fake_o) $(filter $(B)/o/src/base/% $(B)/o/src/os/% $(B)/o/src/net/%,$(lib_o)) $(third_o)
+	@echo "  link  $@"; $(CC) $(ldflags) -o $@ $^ $(libs)
+$(B)/lathe-load: $(bench_o) $(filter $(B)/o/src/base/% $(B)/o/src/os/% $(B)/o/src/net/%,$(lib_o)) $(third_o)
 	@echo "  link  $@"; $(CC) $(ldflags) -o $@ $^ $(libs)
 
 # One layer's tests with only what it stands on: make test-os
@@ -81,7 +85,7 @@ $(B)/o/third/yyjson.o: $(B)/deps.mk
 	@mkdir -p $(@D); $(CC) -O2 -g $(third_san) -c -o $@ $(YYJSON_DIR)/yyjson.c
 $(B)/o/third/%.o: $(B)/deps.mk
 	@mkdir -p $(@D); $(CC) -O2 -g $(third_san) -I$(LLHTTP_DIR)/include -c -o $@ $(LLHTTP_DIR)/src/$*.c
--include $(lib_o:.o=.d) $(test_o:.o=.d) $(fake_o:.o=.d) $(B)/o/src/main.d $(B)/o/src/modules.d $(B)/o/test/main.d
+-include $(lib_o:.o=.d) $(test_o:.o=.d) $(fake_o:.o=.d) $(bench_o:.o=.d) $(B)/o/src/main.d $(B)/o/src/modules.d $(B)/o/test/main.d
 
 setup: ## install system packages, fetch pinned ones, build the inference engine (once)
 	@deps/fetch system build

@@ -9,11 +9,13 @@
 
 typedef struct Behaviour {             // may differ by model and change while it runs
     int64_t latency_ms, jitter_ms;     // to the first token; jitter: up to so much more
+    int64_t latency_p99_ms;            // above latency_ms: log-normal, with that as its median
     int64_t token_ms, token_jitter_ms; // between tokens
     int64_t tokens;                    // of an answer that ends by itself
     int64_t tokens_per_chunk;
     int64_t fail_ppm, cut_ppm; // of a million: 500 before the first byte; connection cut within
     int64_t big_bytes;         // added to the last token's text, unbilled
+    int64_t stamp;             // 1: each token of a stream says when it was due and was sent
 } Behaviour;
 
 enum { TEXT_MAX = 512 };

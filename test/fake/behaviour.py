@@ -127,6 +127,34 @@ def test_times():
             true(time.monotonic() - start >= 0.160, "80 ms and 8 gaps of 10 ms")
 
 
+def test_latencies_have_the_median_and_tail_that_were_asked_for():
+    def latencies(seed):
+        with fake("--latency-ms", "20", "--latency-p99-ms", "80", "--slots", "64", "--tokens", "1", "--seed", seed) as e:
+            got = []
+            threads = [in_background(lambda: got.extend(e.text()[1]["timings"]["prompt_ms"] for _ in range(25))) for _ in range(24)]
+            for t in threads:
+                t.join()
+            return sorted(got)
+    got = latencies("3")
+    same(len(got), 600)
+    true(17 <= got[300] <= 23, got[300])
+    true(sum(ms > 80.5 for ms in got) <= 18, got[-20:])  # 6 are expected
+    true(sum(ms > 60.5 for ms in got) >= 6, got[-20:])   # 20 are
+    same(latencies("3"), got)  # which request gets which depends on their order, all of them together do not
+
+
+def test_tokens_say_when_they_were_due_and_sent():
+    with fake("--stamp", "1", "--token-ms", "5", "--token-jitter-ms", "4", "--tokens", "20") as e:
+        before = time.monotonic_ns()
+        events = e.stream("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]})
+        stamps = [x["stamp"] for x in events if "stamp" in x]
+        same(len(stamps), len(contents(events)))
+        true(before < stamps[0][1] and stamps[-1][1] < time.monotonic_ns(), stamps)
+        true(all(due <= sent for due, sent in stamps), stamps)
+        gaps = [b[0] - a[0] for a, b in zip(stamps, stamps[1:])]
+        true(all(3_000_000 <= gap <= 7_000_000 for gap in gaps) and len(set(gaps)) > 5, gaps)
+
+
 def test_silence_gets_comments():
     with fake("--sse-ping-interval", "1", "--token-ms", "2500", "--tokens", "2") as e:
         c = e.connection()

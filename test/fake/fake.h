@@ -89,6 +89,7 @@ typedef struct Job {
     int64_t cut_at;      // tokens after which the connection is cut; -1: never
     int64_t start_ns;    // in a slot from then on
     int64_t due_ns;      // of the next event of a stream
+    int64_t chunk_ns;    // when the one being written was due
     int64_t sent_ns;     // the last one
     int64_t first_ms;    // to the first token
     uint64_t seed;

@@ -5,11 +5,13 @@
 // Owner: the exchange's arena holds the Job. Threads: the loop's.
 #include "fake.h"
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 enum { BODY_MAX = 64 << 20, PENDING_MAX = 1 << 20, MILLION = 1000000 };
 enum { DICE_FAIL, DICE_CUT, DICE_CUT_AT, DICE_LATENCY, DICE_TOKENS }; // which question is asked
+enum { DICE_ID = 1 << 20, DICE_NORMAL }; // tokens have the numbers below
 
 static uint64_t dice(const Job *j, uint64_t question) {
     return mix(mix((uint64_t)j->e->o.seed, (uint64_t)j->record->ordinal), question);
@@ -82,6 +84,22 @@ static int64_t spread(uint64_t random, int64_t most) {
     return most ? (int64_t)(random % (uint64_t)(most + 1)) : 0;
 }
 
+static double normal(const Job *j) { // Box and Muller, 1958
+    const double two_53 = 9007199254740992.0, turn = 6.283185307179586;
+    double u = ((double)(dice(j, DICE_NORMAL) >> 11) + 1) / two_53;
+    double v = (double)(dice(j, DICE_NORMAL + 1) >> 11) / two_53;
+    return sqrt(-2 * log(u)) * cos(turn * v);
+}
+
+static int64_t latency_ms(const Job *j) {
+    const double z99 = 2.3263478740408408; // 99 % of a normal distribution are below
+    int64_t median = j->b.latency_ms, p99 = j->b.latency_p99_ms, most = 3600000;
+    int64_t jitter = spread(dice(j, DICE_LATENCY), j->b.jitter_ms);
+    if (!median || p99 <= median) return median + jitter;
+    double ms = (double)median * exp(log((double)p99 / (double)median) / z99 * normal(j));
+    return (ms < (double)most ? llround(ms) : most) + jitter;
+}
+
 // From the token at `made` to the next.
 static int64_t gap_ns(const Job *j) {
     int64_t jitter = j->b.token_jitter_ms * 1000; // half of it either way
@@ -152,6 +170,7 @@ static void step(Job *j) {
     int64_t many = j->b.tokens_per_chunk ? j->b.tokens_per_chunk : 1;
     str piece;
     buf_clear(b);
+    j->chunk_ns = j->due_ns;
     while (many-- && j->made != j->cut_at && g->made < g->total && gen_next(g, &piece)) {
         j->due_ns += gap_ns(j);
         buf_add(b, piece);
@@ -253,7 +272,7 @@ static int64_t whole_ns(Job *j) { // from the first token to the last
 }
 
 static void start(Job *j) {
-    int64_t latency = j->b.latency_ms + spread(dice(j, DICE_LATENCY), j->b.jitter_ms);
+    int64_t latency = latency_ms(j);
     j->start_ns = loop_now_ns(j->e->loop);
     j->first_ms = latency;
     j->seed = (uint64_t)j->e->o.seed;
@@ -275,7 +294,7 @@ static void add_id(Job *j) {
     static const char digits[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
     int n = snprintf(j->id, sizeof j->id, "chatcmpl-");
     for (uint64_t i = 0; i < 32; i++)
-        j->id[n + (int)i] = digits[mix(dice(j, 1u << 20), i) % (sizeof digits - 1)];
+        j->id[n + (int)i] = digits[mix(dice(j, DICE_ID), i) % (sizeof digits - 1)];
 }
 
 static void on_body(void *arg, err e, str body) {

@@ -15,20 +15,26 @@ typedef struct NumberRow {
 #define B(name, field, max) \
     { name, offsetof(Behaviour, field), max }
 static const NumberRow behaviours[] = {
-    B("latency-ms", latency_ms, 3600000), B("jitter-ms", jitter_ms, 3600000),
-    B("token-ms", token_ms, 3600000),     B("token-jitter-ms", token_jitter_ms, 3600000),
-    B("tokens", tokens, 1000000),         B("tokens-per-chunk", tokens_per_chunk, 1000000),
-    B("fail-rate", fail_ppm, 1000000),    B("cut-rate", cut_ppm, 1000000),
+    B("latency-ms", latency_ms, 3600000),
+    B("jitter-ms", jitter_ms, 3600000),
+    B("latency-p99-ms", latency_p99_ms, 3600000),
+    B("token-ms", token_ms, 3600000),
+    B("token-jitter-ms", token_jitter_ms, 3600000),
+    B("tokens", tokens, 1000000),
+    B("tokens-per-chunk", tokens_per_chunk, 1000000),
+    B("fail-rate", fail_ppm, 1000000),
+    B("cut-rate", cut_ppm, 1000000),
     B("big-bytes", big_bytes, 16 << 20),
+    B("stamp", stamp, 1),
 };
 #define N(name, field, max) \
     { name, offsetof(Options, field), max }
 static const NumberRow numbers[] = {
     N("--port", port, 65535),
     N("--load-ms", load_ms, 3600000),
-    N("--slots", slots, 4096), // a number follows; alone it is llama-server's switch
-    N("--parallel", slots, 4096),
-    N("-np", slots, 4096),
+    N("--slots", slots, 16384), // a number follows; alone it is llama-server's switch
+    N("--parallel", slots, 16384),
+    N("-np", slots, 16384),
     N("--ctx-size", ctx_size, 1 << 30),
     N("-c", ctx_size, 1 << 30),
     N("--ubatch-size", batch, 1 << 30), // what an embedding may measure

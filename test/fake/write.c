@@ -130,6 +130,9 @@ static void chunk_open(Job *j, size_t choice) {
 static void chunk_close(Job *j, size_t choice) {
     buf_add(&j->e->text, j->tail);
     if (j->ask.timings) add_timings(j, choice);
+    if (j->b.stamp)
+        buf_printf(&j->e->text, ",\"stamp\":[%lld,%lld]", (long long)j->chunk_ns,
+                   (long long)os_mono_ns(j->e->os));
     buf_add(&j->e->text, S("}\n\n"));
 }
 
