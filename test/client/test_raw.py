@@ -232,3 +232,15 @@ def bad_members():
 def test_members_of_a_wrong_type_are_named(server, path, body, field, code):
     data = json.dumps(body).encode()
     shape(Reply(send(server, request(server, path, f"Content-Length: {len(data)}\r\n", data))), 400, code, field)
+
+
+def test_texts_that_no_database_holds_do_not_stop_the_ledger(server):
+    """A NUL is JSON's right, and no database's."""
+    chat, text, embed = ROUTES
+    for path, more in ((chat, {"user": "a\0b"}), (text, {"model": "gh\0st"}), (embed, {"model": "ghost", "user": "\0"})):
+        body = json.dumps(json.loads(ROUTES[path]) | more).encode()
+        assert b"\\u0000" in body
+        shape(Reply(send(server, request(server, path, f"Content-Length: {len(body)}\r\n", body))), 404, "model_not_found", "model", "not_found_error")
+    server.folded()
+    rows = server.rows("SELECT model, end_user FROM traces WHERE end_user LIKE '%?%' OR model LIKE '%?%' ORDER BY created_at")
+    assert [(r["model"], r["end_user"]) for r in rows] == [("ghost", "a?b"), ("gh?st", None), ("ghost", "?")], rows

@@ -52,6 +52,14 @@ err body_for_engine(Flow *f, struct evbuffer *out) {
 }
 
 // ---- figures
+// A count of tokens, within what can be one: sums of many stay far from the end of 64 bits.
+static bool read_tokens(yyjson_val *obj, const char *name, int64_t *out) {
+    static const int64_t most = 1LL << 40;
+    if (!json_get_i64(obj, name, out)) return false;
+    *out = *out < 0 ? 0 : *out > most ? most : *out;
+    return true;
+}
+
 // Each choice of a stream may bring a usage of its own: what was written adds up. The choices of
 // one prompt share it, so it counts once: with the first of them, or with the first usage that
 // stands apart.
@@ -60,9 +68,9 @@ static void read_usage(Flow *f, yyjson_val *root) {
     yyjson_val *usage = json_get(root, "usage"),
                *choice = yyjson_arr_get_first(json_get(root, "choices"));
     int64_t prompt, completion = 0, cached = 0, index = 0;
-    if (!json_get_i64(usage, "prompt_tokens", &prompt)) return;
-    json_get_i64(usage, "completion_tokens", &completion); // embeddings have none
-    json_get_i64(json_get(usage, "prompt_tokens_details"), "cached_tokens", &cached);
+    if (!read_tokens(usage, "prompt_tokens", &prompt)) return;
+    read_tokens(usage, "completion_tokens", &completion); // embeddings have none
+    read_tokens(json_get(usage, "prompt_tokens_details"), "cached_tokens", &cached);
     bool counts =
         choice && json_get_i64(choice, "index", &index) ? index % f->in.n == 0 : !a->usage_seen;
     a->usage_seen = true;
@@ -85,8 +93,8 @@ str flow_usage(Flow *f) {
 // llama-server's own count so far, with timings_per_token: exact where chunks are not tokens.
 static bool read_timings(Flow *f, yyjson_val *timings) {
     int64_t predicted, prompt = 0, cached = 0;
-    if (!json_get_i64(timings, "predicted_n", &predicted) || f->in.choices > 1) return false;
-    json_get_i64(timings, "prompt_n", &prompt), json_get_i64(timings, "cache_n", &cached);
+    if (!read_tokens(timings, "predicted_n", &predicted) || f->in.choices > 1) return false;
+    read_tokens(timings, "prompt_n", &prompt), read_tokens(timings, "cache_n", &cached);
     f->out.tokens = predicted;
     if (f->out.usage_seen) return true;
     f->r.prompt_tokens = prompt + cached, f->r.cached_tokens = cached;

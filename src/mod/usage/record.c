@@ -43,10 +43,12 @@ enum {
     CONTENT_CLIP = 256 << 10,
     CONTENT_ROWS = 2,
     MARK_ROWS = 4,
+    STATUS_MAX = 999,
     ROOM_OPEN = 8192,
     ROOM_SETTLE = 8192,
     RECORD_MAX = 2 * CONTENT_CLIP + 16384
 };
+static const int64_t NUMBER_MAX = 1LL << 53;
 static_assert(STAGE__COUNT == 5, "every stage has its row above");
 
 // ---- varints (LEB128 of the zigzag form)
@@ -69,7 +71,7 @@ static bool take_number(str *in, int64_t *out) {
     return false;
 }
 
-// An absent text is -1; a long one is cut at a character.
+// An absent text is -1; a long one is cut at a character. No database holds a NUL.
 static void put_text(Buf *out, str s, size_t most) {
     if (!s.p) {
         put_number(out, -1);
@@ -79,14 +81,23 @@ static void put_text(Buf *out, str s, size_t most) {
     while (n < s.n && n && ((uint8_t)s.p[n] & 0xc0) == 0x80) n--;
     put_number(out, (int64_t)n);
     buf_add(out, str_n(s.p, n));
+    char *end = out->p + out->n, *at = out->full || !n ? NULL : end - n;
+    while (at && (at = memchr(at, 0, (size_t)(end - at)))) *at = '?';
 }
+// What a database would refuse ends the text.
 static bool take_text(str *in, str *out) {
     int64_t n;
     if (!take_number(in, &n) || n < -1 || n > (int64_t)in->n) return false;
     *out = n < 0 ? (str){ 0 } : str_n(in->p, (size_t)n);
     if (n > 0) *in = str_n(in->p + n, in->n - (size_t)n);
+    ptrdiff_t nul = str_find_char(*out, 0), bad;
+    if (nul >= 0) *out = str_sub(*out, 0, (size_t)nul);
+    if ((bad = str_utf8_bad(*out)) >= 0) *out = str_sub(*out, 0, (size_t)bad);
     return true;
 }
+
+// Sums of a batch of such numbers fit into 64 bits.
+static int64_t within(int64_t n) { return n < -1 ? -1 : n > NUMBER_MAX ? NUMBER_MAX : n; }
 
 static void pack_rows_to(const RequestRecord *r, size_t n, Buf *out) {
     buf_add_char(out, RECORD_VERSION);
@@ -98,7 +109,7 @@ static void pack_rows_to(const RequestRecord *r, size_t n, Buf *out) {
                      i + CONTENT_ROWS >= countof(pack_rows) ? CONTENT_CLIP : TEXT_CLIP);
             break;
         case P_INT: put_number(out, *(const int *)at); break;
-        case P_I64: put_number(out, *(const int64_t *)at); break;
+        case P_I64: put_number(out, within(*(const int64_t *)at)); break;
         case P_BOOL: put_number(out, *(const bool *)at); break;
         }
     }
@@ -114,8 +125,9 @@ static bool take_row(const PackRow *row, str *in, RequestRecord *out) {
     int64_t n;
     if (row->type == P_STR) return take_text(in, at);
     if (!take_number(in, &n)) return false;
-    if (row->type == P_I64) *(int64_t *)at = n;
+    if (row->type == P_I64) *(int64_t *)at = within(n);
     else if (row->type == P_BOOL) *(bool *)at = n;
+    else if (n < 0 || n > INT32_MAX) return false;
     else *(int *)at = (int)n;
     return true;
 }
@@ -131,7 +143,8 @@ bool usage_unpack(str bytes, RequestRecord *out) {
     str *needed[] = { &out->org, &out->project, &out->model };
     for (size_t i = 0; i < countof(needed); i++)
         if (!needed[i]->p) *needed[i] = S("");
-    return out->attempt_id.n || out->request_id.n;
+    bool known = out->operation <= OP_EMBEDDING && out->outcome <= OUTCOME_INTERRUPTED;
+    return known && out->status <= STATUS_MAX && (out->attempt_id.n || out->request_id.n);
 }
 
 // ---- writers
