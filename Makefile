@@ -100,7 +100,7 @@ demo: setup ## from nothing to a governed answer: install, build, and walk the m
 	@$(MAKE) --no-print-directory $(at_once) $(B)/lathe
 	@test/demo $(B)
 check: setup-check ## everything that must hold; ends with `N passed, N failed`
-	@$(MAKE) --no-print-directory $(at_once) all
+	@$(MAKE) --no-print-directory $(at_once) all $(B)/replay
 	@test/check
 test: $(B)/lathe-test ## units only: make test T=pattern
 	@$(B)/lathe-test $(T)
@@ -117,18 +117,30 @@ cover: ## line coverage of the units by folder
 	@$(if $(shell test/postgres-run true 2>/dev/null && echo 1),test/postgres-run) $(B)/cover/lathe-test $(T) \
 	    > $(B)/cover/test.log 2>&1; tail -n 1 $(B)/cover/test.log
 	@tools/coverage $(B)/cover
-# With clang libFuzzer drives them; with another compiler they replay their corpora.
+# With clang libFuzzer drives them; with another compiler they replay their corpora, as `make check` does.
 fuzzers := $(patsubst fuzz/%_fuzz.c,%,$(wildcard fuzz/*_fuzz.c))
+fuzz_with = $(B)/o/fuzz/toy.o $(B)/o/src/modules.o $(lib_o) $(third_o)
 FUZZ_CC ?= $(shell command -v clang || echo $(CC))
 libfuzzer = $(shell echo 'int LLVMFuzzerTestOneInput(char *p, long n) { return p && n < 0; }' | \
     $(FUZZ_CC) -fsanitize=fuzzer -x c - -o /dev/null 2>/dev/null && echo fuzzer)
-fuzz: ## every parser against a fuzzer for FUZZ_SECONDS (20) each
+clang_c = -fdouble-square-bracket-attributes
+fuzz: ## every parser against a fuzzer: make fuzz [SECONDS=20] [F="http json"] [AT_ONCE=1]
 	@$(MAKE) --no-print-directory $(at_once) B=$(B)/fuzz CC=$(FUZZ_CC) SAN=address,undefined \
-	    OPT="-O1 -g $(if $(libfuzzer),-fsanitize=fuzzer-no-link -fdouble-square-bracket-attributes)" \
-	    fuzz_driver=$(libfuzzer) $(fuzzers:%=$(B)/fuzz/%)
-	@test/fuzz $(B)/fuzz $(fuzzers)
-$(fuzzers:%=$(B)/%): $(B)/%: $(B)/o/fuzz/%_fuzz.o $(if $(fuzz_driver),,$(B)/o/fuzz/replay.o) $(lib_o) $(third_o)
-	@echo "  link  $@"; $(CC) $(ldflags) $(if $(fuzz_driver),-fsanitize=fuzzer) -o $@ $^ $(libs)
+	    OPT="-O1 -g $(if $(libfuzzer),-fsanitize=fuzzer-no-link $(clang_c))" \
+	    $(if $(libfuzzer),$(fuzzers:%=$(B)/fuzz/%),$(B)/fuzz/replay)
+	@$(if $(libfuzzer),$(MAKE) --no-print-directory $(at_once) B=$(B)/fuzz/cover CC=$(FUZZ_CC) \
+	    OPT="-O1 -g -fprofile-instr-generate -fcoverage-mapping $(clang_c)" \
+	    ldflags=-fprofile-instr-generate $(B)/fuzz/cover/replay)
+	@SECONDS_EACH=$(or $(SECONDS),20) AT_ONCE=$(or $(AT_ONCE),1) test/fuzz $(B)/fuzz $(or $(F),$(fuzzers))
+$(fuzzers:%=$(B)/%): $(B)/%: $(B)/o/fuzz/%_fuzz.o $(fuzz_with)
+	@echo "  link  $@"; $(CC) $(ldflags) -fsanitize=fuzzer -o $@ $^ $(libs)
+replay_o = $(B)/o/replay/replay.o $(fuzzers:%=$(B)/o/replay/%_fuzz.o)
+$(B)/replay: $(replay_o) $(fuzz_with)
+	@echo "  link  $@"; $(CC) $(ldflags) -o $@ $^ $(libs)
+$(B)/o/replay/%.o: fuzz/%.c
+	@mkdir -p $(@D); echo "  cc    $< (replay)"
+	$(Q)$(CC) $(cflags) -Ifuzz -DFUZZ_REPLAY -MMD -MP -c -o $@ $<
+-include $(wildcard $(B)/o/replay/*.d $(B)/o/fuzz/*.d)
 lint: ## layers, lengths, banned calls, headers alone, words
 	@deps/fetch have cc pkg-config python3
 	@tools/check

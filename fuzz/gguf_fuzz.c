@@ -2,21 +2,20 @@
 // gguf_fuzz.c - libFuzzer's entry to the GGUF reader: any bytes give facts, or a refusal in them.
 // The corpus in fuzz/corpus/gguf is replayed by gguf_test.c as well.
 // Threads: one.
+// Covers: src/llm/gguf.c src/llm/gguf_read.c src/llm/gguf_memory.c
+#include "fuzz.h"
 #include "llm/gguf.h"
-#include <assert.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+FUZZ(gguf) {
     Ctx c;
     GgufFacts g, back;
     ctx_init(&c, arena_new(), os_real());
-    err e = gguf_facts_bytes(&c, str_n(data, size), &g);
+    err e = gguf_facts_bytes(&c, bytes, &g);
     if (e) {
         int64_t offset = -1;
         assert(e == ERR_INVALID && c.failure.why == &R_GGUF_BAD);
         assert(str_to_i64(failure_param(&c.failure, "offset"), &offset));
-        assert(offset >= 0 && (size_t)offset <= size);
+        assert(offset >= 0 && (size_t)offset <= bytes.n);
     } else {
         Buf b;
         yyjson_val *root;
@@ -29,5 +28,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         buf_done(&b);
     }
     arena_free(c.mem);
-    return 0;
 }

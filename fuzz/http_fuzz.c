@@ -3,14 +3,12 @@
 // comes out does not depend on how the bytes were cut into packets; paths stay inside their routes;
 // heads written from hostile text read back as one head.
 // The first byte chooses the side, the second the cuts. Threads: one.
+// Covers: src/net/parse.c src/net/target.c src/net/router.c src/net/range.c src/net/head.c
+#include "fuzz.h"
 #include "net/head.h"
 #include "net/parse.h"
 #include "net/range.h"
 #include "net/router.h"
-#include <assert.h>
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void stream(Exchange *x, const NetRoute *route) { (void)x, (void)route; }
 static const NetRoute rows[] = {
@@ -177,8 +175,10 @@ static void check_written(str bytes) {
     buf_done(&r.head);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    if (size < 2 || size > 200000) return 0;
+FUZZ(http) {
+    bool response = fuzz_choice(&bytes) & 1;
+    unsigned cuts = fuzz_choice(&bytes);
+    if (bytes.n > 200000) return;
     static Router *router;
     if (!router) {
         Ctx c;
@@ -187,13 +187,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         assert(!e);
         arena_free(c.mem);
     }
-    str bytes = str_n(data + 2, size - 2);
     Run whole, cut;
-    transcript(&whole, router, data[0] & 1, bytes, 0);
-    transcript(&cut, router, data[0] & 1, bytes, 1u + data[1]);
+    transcript(&whole, router, response, bytes, 0);
+    transcript(&cut, router, response, bytes, 1u + cuts);
     assert(whole.out.n == cut.out.n && !memcmp(whole.out.p, cut.out.p, cut.out.n));
     done(&whole);
     done(&cut);
     check_written(bytes);
-    return 0;
 }

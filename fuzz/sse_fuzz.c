@@ -2,10 +2,9 @@
 // sse_fuzz.c - libFuzzer's entry to server-sent events: any bytes, in any cuts, give the same
 // events, and what is read survives being written and read again. The first byte chooses the cuts.
 // Threads: one.
+// Covers: src/net/sse.c
+#include "fuzz.h"
 #include "net/sse.h"
-#include <assert.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { EVENT_MAX = 4096 };
 
@@ -40,17 +39,16 @@ static bool feed(str bytes, unsigned cut, Buf *out) {
     return good;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    if (!size || size > 100000) return 0;
-    str bytes = str_n(data + 1, size - 1);
+FUZZ(sse) {
+    unsigned cuts = fuzz_choice(&bytes);
+    if (bytes.n > 100000) return;
     Buf whole, cut, again;
     bool good = feed(bytes, 0, &whole);
-    assert(feed(bytes, 1u + data[0], &cut) == good);
+    assert(feed(bytes, 1u + cuts, &cut) == good);
     assert(str_eq(buf_str(&whole), buf_str(&cut)));
     bool good_again = feed(buf_str(&whole), 0, &again);
     assert(!good || (good_again && str_eq(buf_str(&whole), buf_str(&again))));
     buf_done(&whole);
     buf_done(&cut);
     buf_done(&again);
-    return 0;
 }

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// yaml_fuzz.c - any bytes as the documents of `lathe apply`: each is JSON, within json_parse's
+// limits, and reads as itself when it is given as YAML again, of which JSON is a part.
+// Covers: src/res/cli_apply.c
+// Threads: one.
+#include "fuzz.h"
+#include "os/os.h"
+#include "res/cli.h"
+
+// The nearly: YAML refuses characters that JSON holds, and keys over 1024 bytes.
+static void check_again(Ctx *c, str doc) {
+    str *docs;
+    size_t n;
+    if (cli_yaml(c, doc, &docs, &n)) return;
+    assert(n == 1 && str_eq(docs[0], doc));
+}
+
+FUZZ(yaml) {
+    Ctx c;
+    str *docs;
+    size_t n;
+    yyjson_val *root;
+    ctx_init(&c, arena_new(), os_real());
+    err e = cli_yaml(&c, bytes, &docs, &n);
+    if (e) fuzz_refused(&c, e, ERR_INVALID);
+    for (size_t i = 0; !e && i < n; i++) {
+        err bad = json_parse(&c, docs[i], &root);
+        assert(!bad || c.failure.why == &R_JSON_TWICE || c.failure.why == &R_JSON_UTF8);
+        if (!bad) check_again(&c, docs[i]);
+    }
+    arena_free(c.mem);
+}
