@@ -11,7 +11,7 @@
 
 enum { ATTEMPTS_MAX = 5, CRASHES_MAX = 20, KINDS_MAX = 256, RESULT_MAX = 64 << 10 };
 enum { BACKOFF_MS = 1000, BACKOFF_MAX_MS = 5 * 60 * 1000 };
-enum { LEASE_TTL_MS = 15000, BEAT_MS = 5000, TICK_MS = 500, POLL_MS = 1000, SEEN_MS = 5000 };
+enum { TICK_MS = 500, POLL_MS = 1000, SEEN_MS = 5000 };
 
 // A row as it is in SQL.
 typedef struct JobRow {

@@ -205,8 +205,8 @@ err jobs_open(Ctx *c, const JobsConfig *config, Jobs **out) {
     s->holder = arena_printf(s->mem, STR_FMT ":" STR_FMT, STR_ARG(s->node), STR_ARG(life));
     s->log_dir = arena_z(s->mem, config->log_dir);
     s->workers = config->workers;
-    s->ttl_ms = LEASE_TTL_MS;
-    s->beat_ms = BEAT_MS;
+    s->ttl_ms = lease_ttl_ms(s->db);
+    s->beat_ms = lease_renew_ms(s->db);
     conds_init(s);
     register_jobs(s);
     *out = s;

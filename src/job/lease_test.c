@@ -27,6 +27,37 @@ JOB_TEST(job_lease_is_one_holders_and_its_epoch_grows_with_each) {
     CHECK_INT(b.epoch, 3); // also when the same holder comes back
 }
 
+JOB_TEST(job_lease_that_ran_out_is_left_to_its_holder_by_who_was_away) {
+    Ctx *c = f->c;
+    Lease a, b;
+    CHECK_OK(c, lease_take_free(c, f->db, S("o"), S("a"), 60000, &a)); // nobody's yet
+    CHECK_OK(c, job_fix_exec(f, "UPDATE lease SET until_ms = 1"));
+    CHECK_ERR(lease_take_free(c, f->db, S("o"), S("b"), 60000, &b), ERR_CONFLICT);
+    CHECK(c->failure.why == &R_LEASE_HELD && !c->failure.retry_after_ms);
+    CHECK_OK(c, lease_take_free(c, f->db, S("o"), S("a"), 60000, &b));
+    CHECK_INT(b.epoch, a.epoch);
+    CHECK_OK(c, lease_drop(c, f->db, &b));
+    CHECK_OK(c, lease_take_free(c, f->db, S("o"), S("b"), 60000, &b)); // let go
+    CHECK_INT(b.epoch, 2);
+}
+
+JOB_TEST(job_leases_are_renewed_together_but_for_those_that_are_lost) {
+    Ctx *c = f->c;
+    Lease one, two, theirs;
+    bool ours[2];
+    CHECK_OK(c, lease_take(c, f->db, S("1"), S("a"), 60000, &one));
+    CHECK_OK(c, lease_take(c, f->db, S("2"), S("a"), 60000, &two));
+    CHECK_OK(c, job_fix_exec(f, "UPDATE lease SET until_ms = 1"));
+    CHECK_OK(c, lease_take(c, f->db, S("2"), S("b"), 60000, &theirs));
+    const Lease *const held[] = { &one, &two };
+    CHECK_OK(c, lease_renew(c, f->db, held, 2, 90000, ours));
+    CHECK(ours[0] && !ours[1]);
+    CHECK_ERR(lease_take(c, f->db, S("1"), S("b"), 60000, &theirs), ERR_CONFLICT);
+    CHECK(c->failure.retry_after_ms > 60000);
+    CHECK_INT(job_fix_int(f, "SELECT epoch FROM lease WHERE object = '1'"), one.epoch);
+    CHECK_OK(c, lease_renew(c, f->db, held, 0, 90000, ours));
+}
+
 static SQL(log_add, "INSERT INTO written (seq, epoch) SELECT COALESCE(MAX(seq), 0) + 1, $1"
                     " FROM written");
 

@@ -14,7 +14,6 @@
 enum {
     MOVED_MAX = 256,    // events numbered in one transaction, or read at once
     TRIMMED_MAX = 5000, // removed in one transaction
-    LEASE_MS = 15000,   // renewed at a third of it
     LEASE_RETRY_MS = 1000,
     FOLLOW_MS = 200,
     TRIM_MS = 60000,
@@ -171,9 +170,9 @@ static err take_lease(Ctx *c, Events *e) {
     if (now < e->lease_at_ns) return ERR_OK;
     // The node, not this life of it: its folder is locked, so the last life is over.
     Lease l = { S("event-relay"), e->app->node, 0, 0 };
-    err x = lease_take(c, c->db, l.object, l.holder, LEASE_MS, &l);
+    err x = lease_take(c, c->db, l.object, l.holder, lease_ttl_ms(c->db), &l);
     e->held = x == ERR_OK;
-    e->lease_at_ns = now + (e->held ? LEASE_MS / 3 : LEASE_RETRY_MS) * MS;
+    e->lease_at_ns = now + (e->held ? lease_renew_ms(c->db) : LEASE_RETRY_MS) * MS;
     if (e->held) e->lease = (Lease){ S("event-relay"), e->app->node, l.epoch, l.until_ms };
     return x == ERR_CONFLICT ? ERR_OK : x;
 }

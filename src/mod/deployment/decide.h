@@ -12,6 +12,7 @@ typedef enum { PROBE_NONE, PROBE_LOADING, PROBE_READY, PROBE_FAILED, PROBE_BROKE
 typedef struct Look { // what is seen of it now
     bool launched, there, ended;
     bool ended_before; // while no reconciler watched: nobody's fault
+    str left;          // the node that it ran on, when that is not this one: it lost the lease
     str end_reason;    // with the last lines of its log
     int64_t pid, memory_bytes, started_ms;
     ProbeState probe;

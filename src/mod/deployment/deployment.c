@@ -43,8 +43,9 @@ static err turn(Ctx *c, void *arg) {
     static bool busy = true;
     (void)arg;
     if (!atomic_exchange(&woken, false) && !busy && skips++ < SKIPS_MAX) return ERR_OK;
-    Pace pace = { 0 };
+    Pace pace = { .look_ms = LOOK_MS };
     err e = reconcile(c, &pace);
+    worker_pace(pace.look_ms);
     skips = 0, busy = e || pace.busy;
     if (pace.again) wake();
     return e;
@@ -66,10 +67,9 @@ static err init(Ctx *c) {
 
 static err start(Ctx *c) {
     App *app = app_of(c);
-    enum { EVERY_MS = 1000 };
     probes_open(app, wake);
     flight_watch(wake);
-    reconciler = worker_start(app, "deployment", EVERY_MS, turn, NULL);
+    reconciler = worker_start(app, "deployment", LOOK_MS, turn, NULL);
     executor_on_change(app->executor, child_changed, NULL);
     // What the rows say of replicas is looked at before the first request is sent to one.
     err e = deployment_sync(c);

@@ -124,8 +124,10 @@ err deployment_sync(Ctx *c);
 void deployment_rest(void);
 
 // ---- reconcile.c
+enum { LOOK_MS = 1000 };
 typedef struct Pace {
     bool again, busy; // something was set going: look at once; not all is as wished: look soon
+    int64_t look_ms;  // at the latest
 } Pace;
 err reconcile(Ctx *c, Pace *out);
 void reconcile_close(App *app);

@@ -367,6 +367,18 @@ TEST(deployment_replica_whose_process_nobody_knows_starts_at_once) {
     CHECK_INT(new.state, AT_STARTING); // still to be submitted
 }
 
+TEST(deployment_replica_whose_node_is_gone_starts_at_once_and_says_so) {
+    for (ReplicaState was = AT_STARTING; was <= AT_HUNG; was++) {
+        ReplicaRow r = { .state = was, .ready_at = 5, .pid = 7, .since = 3 };
+        see(&r, (Look){ .launched = true, .left = S("node_1") }, 1000);
+        CHECK_INT(r.state, AT_WAITING);
+        CHECK_INT(r.restarts + r.failures + r.next_at + r.pid, 0); // nobody's fault
+        CHECK(str_find(r.reason, S("node_1")) > 0);
+    }
+    ReplicaRow unwanted = { .state = AT_DRAINING };
+    see(&unwanted, (Look){ .launched = true, .left = S("node_1") }, 1000);
+    CHECK_INT(unwanted.state, AT_GONE);
+}
 TEST(deployment_replica_found_running_is_taken_in_without_a_start) {
     ReplicaRow r = { .state = AT_WAITING };
     see(&r, alive(PROBE_NONE), 100);

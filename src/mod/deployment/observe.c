@@ -79,10 +79,18 @@ static str end_reason(Ctx *c, const ReplicaRow *r, const ChildView *v) {
                         *tail ? "; its log ends with: " : "", tail);
 }
 
+// What ran on a node that let its lease go is replaced here; only attached servers move as they are.
+static str left_node(Ctx *c, ReplicaRow *r) {
+    str was = r->node, here = app_of(c)->node;
+    r->node = here;
+    return r->attached || r->state == AT_WAITING || str_eq(was, here) ? S("") : was;
+}
+
 static void look_at(Ctx *c, One *o, ReplicaRow *r, Seen *s) {
     const ChildView *v = s->child = child_of(o->t, r->id);
     Look *l = &s->look;
     *l = (Look){ .launched = !r->attached, .there = v, .ended = v && has_ended(v) };
+    l->left = left_node(c, r);
     l->in_flight = flight_count(r->id, r->state == AT_DRAINING);
     l->ended_before = l->ended && v->adopted && v->ended_ms < o->t->opened_ms;
     if (l->ended) l->end_reason = end_reason(c, r, v);

@@ -10,7 +10,6 @@
 #include <assert.h>
 
 // ---- leases: kept while this process lives, renewed well before they end
-enum { LEASE_MS = 20000, RENEW_MS = 7000 };
 typedef struct Held {
     Lease lease; // its texts are the heap's
     int64_t taken_ns;
@@ -18,8 +17,9 @@ typedef struct Held {
 static struct {
     Map leases;
     char *holder; // NULL: closed
-    int64_t opened_ms;
-    bool unsynced; // the request path may not know yet of what was written
+    int64_t opened_ms,
+        answered_ns; // answered: since when the database has, each turn; 0: it does not
+    bool unsynced;   // the request path may not know yet of what was written
 } mine;
 
 static void open_leases(Ctx *c) {
@@ -40,18 +40,28 @@ static err take_over(Ctx *c, str object, Lease *out) {
     Lease old;
     TRY(lease_take(c, c->db, object, holder, 1, &old));
     TRY(lease_drop(c, c->db, &old));
-    return lease_take(c, c->db, object, str_z(mine.holder), LEASE_MS, out);
+    return lease_take(c, c->db, object, str_z(mine.holder), lease_ttl_ms(c->db), out);
+}
+
+// After an outage all leases have run out, and who is back first must not take what others run: it
+// watches for as long as a lease lasts whether they renew theirs.
+static bool watched_long(Ctx *c) {
+    if (db_kind(c->db) == DB_SQLITE) return true;
+    int64_t ns = mine.answered_ns ? os_mono_ns(c->os) - mine.answered_ns : 0;
+    return ns >= lease_ttl_ms(c->db) * 1000000;
 }
 
 static err lease_ours(Ctx *c, str id, Lease *out) {
     str object = arena_printf(c->mem, "deployment/" STR_FMT, STR_ARG(id));
     Held *h = map_get(&mine.leases, object);
-    int64_t now_ns = os_mono_ns(c->os);
-    if (h && now_ns - h->taken_ns < (int64_t)RENEW_MS * 1000000) {
+    int64_t now_ns = os_mono_ns(c->os), ttl_ms = lease_ttl_ms(c->db);
+    if (h && now_ns - h->taken_ns < lease_renew_ms(c->db) * 1000000) {
         *out = h->lease;
         return ERR_OK;
     }
-    err e = lease_take(c, c->db, object, str_z(mine.holder), LEASE_MS, out);
+    err e = h || watched_long(c)
+                ? lease_take(c, c->db, object, str_z(mine.holder), ttl_ms, out)
+                : lease_take_free(c, c->db, object, str_z(mine.holder), ttl_ms, out);
     if (e == ERR_CONFLICT) e = take_over(c, object, out);
     if (e) return e;
     if (!h) {
@@ -70,7 +80,25 @@ static Held *held_of(Ctx *c, str id) {
 // A write was refused: ask before the next one.
 static void lease_doubt(Ctx *c, str id) {
     Held *h = held_of(c, id);
-    if (h) h->taken_ns = os_mono_ns(c->os) - (int64_t)RENEW_MS * 1000000;
+    if (h) h->taken_ns = os_mono_ns(c->os) - lease_renew_ms(c->db) * 1000000;
+}
+
+// All that are due, at once; one that was lost is asked for when its deployment's turn comes.
+static err leases_renew(Ctx *c) {
+    MapEntry *e;
+    size_t n = 0;
+    int64_t now_ns = os_mono_ns(c->os), due_ns = now_ns - lease_renew_ms(c->db) * 1000000;
+    Held **held = new (c->mem, Held *, mine.leases.live + 1);
+    const Lease **leases = new (c->mem, const Lease *, mine.leases.live + 1);
+    bool *ours = new (c->mem, bool, mine.leases.live + 1);
+    for (size_t i = 0; map_each(&mine.leases, &i, &e);) {
+        Held *h = e->value;
+        if (h->taken_ns <= due_ns) held[n] = h, leases[n++] = &h->lease;
+    }
+    TRY(lease_renew(c, c->db, leases, n, lease_ttl_ms(c->db), ours));
+    for (size_t i = 0; i < n; i++)
+        if (ours[i]) held[i]->taken_ns = now_ns;
+    return ERR_OK;
 }
 
 static void lease_let_go(Ctx *c, str object) {
@@ -222,6 +250,7 @@ static ReplicaRow *new_row(Ctx *c, One *o, int64_t number) {
 
 static void start_row(Ctx *c, One *o, ReplicaRow *r) {
     const Deployment *d = &o->d;
+    bool moved = o->seen[r - o->rows].look.left.n;
     Url url;
     r->context = d->serving.context, r->slots = d->slots, r->node = app_of(c)->node;
     r->memory_needed = d->memory_needed, r->memory_bytes = r->progress = r->next_at = 0;
@@ -230,7 +259,7 @@ static void start_row(Ctx *c, One *o, ReplicaRow *r) {
     r->serves = d->serves, r->model = d->serving.model, r->version = d->serving.version;
     r->digest = d->serving.digest, r->upstream = upstream_of(d),
     r->engine = str_z(engine_of(d)->name);
-    if (!r->window_exits) r->reason = (str){ 0 }; // else it says why it is started again
+    if (!r->window_exits && !moved) r->reason = (str){ 0 }; // else it says why it is started again
     if (r->attached && !endpoint_parse(c, d->endpoint.url, &url)) {
         r->host = arena_str(c->mem, url.host_header),
         r->base_path = arena_str(c->mem, url.base_path);
@@ -378,12 +407,18 @@ static bool at_rest(const One *o) {
     return true;
 }
 
+// What ran here ends. Should the other die, its lease's end is the moment to look.
+static void left_to_another(Ctx *c, Turn *t, str id) {
+    int64_t left_ms = c->failure.retry_after_ms + 1;
+    map_del(&t->known, id);
+    if (left_ms > 1 && left_ms < t->look_ms) t->look_ms = left_ms;
+}
+
 static err reconcile_one(Ctx *c, Turn *t, const Deployment *d) {
     One *o = new (c->mem, One, 1);
     open_one(c, t, d, o);
     err e = lease_ours(c, d->head.id, &o->lease);
-    if (e == ERR_CONFLICT)
-        map_del(&t->known, d->head.id); // another node looks after it: end what ran here
+    if (e == ERR_CONFLICT) left_to_another(c, t, d->head.id);
     if (e) return e == ERR_CONFLICT ? ERR_OK : e;
     one_observe(c, o);
     one_settle(o);
@@ -435,6 +470,7 @@ static err open_turn(Ctx *c, Turn *t) {
 }
 
 static err run_turn(Ctx *c, Turn *t) {
+    TRY(leases_renew(c));
     TRY(open_turn(c, t));
     err first = ERR_OK;
     for (size_t i = 0; i < t->n && !ctx_cancelled(c); i++) {
@@ -455,10 +491,13 @@ static err run_turn(Ctx *c, Turn *t) {
 
 err reconcile(Ctx *c, Pace *out) {
     open_leases(c);
-    Turn t = { .opened_ms = mine.opened_ms };
+    Turn t = { .opened_ms = mine.opened_ms, .look_ms = LOOK_MS };
     map_init(&t.known, 1), map_init(&t.probed, 2);
     err e = run_turn(c, &t);
+    if (e == ERR_UNAVAILABLE) mine.answered_ns = 0;
+    else if (!mine.answered_ns) mine.answered_ns = os_mono_ns(c->os);
     map_done(&t.known), map_done(&t.probed);
-    *out = (Pace){ .again = t.again && !e, .busy = t.busy };
+    bool shared = t.n && db_kind(c->db) == DB_POSTGRES; // leases are renewed and watched
+    *out = (Pace){ .again = t.again && !e, .busy = t.busy || shared, .look_ms = t.look_ms };
     return e;
 }

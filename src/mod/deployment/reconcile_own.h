@@ -14,7 +14,8 @@ typedef struct Turn {
     size_t children_n;
     Map known, probed; // deployments by id; replicas that keep their probe
     Memory memory;
-    bool again, busy;  // as Pace
+    bool again, busy; // as Pace
+    int64_t look_ms;
     int64_t opened_ms; // when this process began to look after deployments
 } Turn;
 

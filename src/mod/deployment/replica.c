@@ -106,6 +106,11 @@ static void step_gone(Arena *mem, ReplicaRow *r, const Look *l, const Policy *p,
     bool unwanted = r->state == AT_DRAINING || r->state == AT_ENDING;
     if (unwanted) {
         replica_to(r, AT_GONE, now_ms);
+    } else if (l->left.n) {
+        r->reason = arena_printf(mem, "its node " STR_FMT " is gone; it is started on this one",
+                                 STR_ARG(l->left));
+        r->pid = r->progress = r->memory_bytes = r->ready_at = r->next_at = 0;
+        replica_to(r, AT_WAITING, now_ms);
     } else if (l->ended && !l->ended_before) {
         replica_exit(mem, r, l->end_reason, p, now_ms);
     } else if (l->ended || r->state != AT_STARTING) { // it or the machine ended while we were away
