@@ -85,7 +85,8 @@ class PostgresSchema:
 
     def __init__(self):
         self.server, self.name = os.environ["LATHE_TEST_POSTGRES"], f"t{os.getpid()}_{next(_schemas)}"
-        self.env = {"LATHE_DB_URL": f"{self.server}&options=-csearch_path%3D{self.name}"}
+        self.direct = f"{self.server}&options=-csearch_path%3D{self.name}"
+        self.env = {"LATHE_DB_URL": self.direct}
         self.run(f"CREATE SCHEMA {self.name}")
 
     def _program(self, *words, text=None):
@@ -96,12 +97,12 @@ class PostgresSchema:
     def rows(self, sql, *values):
         for v in values:
             sql = sql.replace("?", str(v) if isinstance(v, int) else "'" + v.replace("'", "''") + "'", 1)
-        out = self._program("psql", "-qAtX", "-v", "ON_ERROR_STOP=1", self.env["LATHE_DB_URL"],
+        out = self._program("psql", "-qAtX", "-v", "ON_ERROR_STOP=1", self.direct,
                             text=f"SELECT COALESCE(json_agg(t), '[]') FROM ({sql}) t")
         return json.loads(out)
 
     def run(self, script):
-        self._program("psql", "-qX", "-v", "ON_ERROR_STOP=1", self.env["LATHE_DB_URL"], text=script)
+        self._program("psql", "-qX", "-v", "ON_ERROR_STOP=1", self.direct, text=script)
 
     def save(self):
         return self.text().decode()
@@ -125,11 +126,11 @@ def database_for(data):
 class Server:
     """One `lathe serve`, with the administrator's key."""
 
-    def __init__(self, data, env=None):
+    def __init__(self, data, env=None, database=None):
         self.data = pathlib.Path(data)
-        self.database = database_for(self.data)
+        self.database = database or database_for(self.data)
         self.env = {**os.environ, "HOME": str(self.data.parent), **self.database.env, **(env or {})}  # it leaves its address there
-        self.process = None
+        self.process = self.admin_key = None  # the key: of the node that began the database
 
     def start(self, *flags):
         (self.data / "url").unlink(missing_ok=True)
@@ -139,7 +140,7 @@ class Server:
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, env=self.env,
                 start_new_session=True)
         self.url = wait_for("the server", 20, self._url)
-        self.key = (self.data / "admin.key").read_text().strip()
+        self.key = self.admin_key or (self.data / "admin.key").read_text().strip()
         return self
 
     def _url(self):

@@ -25,8 +25,8 @@ def small_model(folder):
     return path
 
 
-def begin(top, program, model, settings):
-    s = Server(pathlib.Path(top) / "data")
+def begin(top, program, model, settings, database=None):
+    s = Server(pathlib.Path(top) / "data", database=database)
     s.data.mkdir()
     s.flags = [word for name, value in settings.items() for word in (f"--{name}", value)]
     if program:

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two and three `lathe serve` on one PostgreSQL, one of them killed at random under load: who takes over, how soon, and that all settles."""
+
+import contextlib
+import http.server
+import pathlib
+import tempfile
+import threading
+import time
+
+import pytest
+
+from conftest import small_model
+from harness import Background, chat, rounds, some, wait_for
+from postgres import Engine, Nodes, clusters, within
+
+TAKEOVER_S = 5
+
+
+@pytest.fixture
+def nodes():
+    """nodes(n): so many on a database of their own. Everything ends with the test."""
+    begun, engine = [], Engine(token_ms=8, token_jitter_ms=6)
+    with tempfile.TemporaryDirectory(prefix="lathe-nodes-") as top, clusters() as cluster:
+        def make(n, **settings):
+            made = Nodes(top, cluster("main").make().start().database(), n, **settings)
+            begun.append(made)
+            made.attach("far", engine)
+            return made
+        try:
+            yield make
+            for made in begun:
+                made.end()
+        finally:
+            for s in begun[0].all if begun else []:
+                if s.process.poll() is None:
+                    s.kill()
+            engine.end()
+
+
+class Watch:
+    """Looks at the leases all the time: an epoch has one holder, and none goes back."""
+
+    def __init__(self, database):
+        self.database, self.holders, self.latest, self.failed = database, {}, {}, None
+        self.background = Background(1, self._look)
+
+    def _look(self, worker, turn):
+        for r in self.database.rows("SELECT object, holder, epoch FROM lease WHERE holder <> ''"):
+            key = (r["object"], r["epoch"])
+            assert self.holders.setdefault(key, r["holder"]) == r["holder"], (key, self.holders[key], r)
+            assert self.latest.get(r["object"], 0) <= r["epoch"], r
+            self.latest[r["object"]] = r["epoch"]
+        time.sleep(0.1)
+
+
+def down(server):
+    server.up = False
+    server.kill()
+
+
+def again(server):
+    server.start(*server.flags)
+    server.up, server.lives = True, server.lives + 1
+
+
+class Load:
+    """Chats and creations on every node; what a dead node does not answer is nobody's fault."""
+
+    def __init__(self, nodes, name):
+        self.nodes, self.name, self.lock, self.all, self.made = nodes, name, threading.Lock(), [], []
+        self.background = Background(4 * len(nodes), self._one)
+
+    def _one(self, worker, turn):
+        node = self.nodes[worker % len(self.nodes)]
+        life = node.lives
+        try:
+            if worker < len(self.nodes):
+                a = node.call("POST", "/lathe/v1/service_accounts", {"name": f"{self.name}-{worker}-{turn}", "roles": ["viewer"]})
+                assert a.status == 201, a.body
+                self.made.append(a.json["id"])
+                time.sleep(0.02)
+                return
+            x = chat(node, "far", f"{self.name}-{worker}-{turn}", turn % 3 != 0, 30, ignore_eos=True)
+            with self.lock:
+                self.all.append((node, x))
+            x.read()
+        except OSError:
+            if node.up and node.lives == life:
+                raise
+            time.sleep(0.05)
+
+
+def node_name(server):
+    return (server.data / "node").read_text().strip()
+
+
+def owner(database, object_like="deployment/%"):
+    """The node that holds the lease, and its epoch."""
+    rows = database.rows("SELECT holder, epoch FROM lease WHERE object LIKE ? AND holder <> '' ORDER BY object LIMIT 1", object_like)
+    return (rows[0]["holder"].split(":")[0], rows[0]["epoch"]) if rows else (None, 0)
+
+
+def status_of(server, name):
+    return server.call("GET", f"/lathe/v1/deployments/{name}").json
+
+
+def settled(server, replicas):
+    d = status_of(server, "chat")
+    good = d["state"] == "ready" and len(d["replicas_status"]) == replicas
+    return d if good else None
+
+
+def engines_of(made):
+    """Engine processes of ours, by the node whose folder their socket lies in."""
+    n = {}
+    for p in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            words = (p / "cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if "--host" not in words or "fake-engine" not in words[0]:
+            continue
+        for s in made.all:
+            if words[words.index("--host") + 1].startswith(str(s.data) + "/"):
+                n[node_name(s)] = n.get(node_name(s), 0) + 1
+    return n
+
+
+def check_events(database):
+    """Numbered without a gap, and nothing waits to be."""
+    wait_for("the outbox", 10, lambda: database.rows("SELECT count(*) n FROM outbox")[0]["n"] == 0 or None)
+    r = database.rows("SELECT count(*) n, min(number) lo, max(number) hi, (SELECT last FROM event_position) last FROM event")[0]
+    assert r["n"] == r["hi"] - r["lo"] + 1 and r["hi"] == r["last"], r
+    return r["n"]
+
+
+def check_usage(nodes, load):
+    """To the token, on both sides; the totals are the sum of what all nodes' clients got."""
+    for s in nodes:
+        s.folded()
+    database = nodes[0].database
+    wait_for("all that is open", 20, lambda: database.rows("SELECT count(*) n FROM usage_open")[0]["n"] == 0 or None)
+    rows = {}
+    for r in database.rows("SELECT * FROM usage WHERE end_user LIKE ?", load.name + "-%"):
+        assert r["request_id"] not in rows, r
+        rows[r["request_id"]] = r
+    cut = 0
+    for node, x in load.all:
+        if x.ok:
+            r = rows.pop(x.request_id)
+            assert r["outcome"] == "ok" and r["completion_tokens"] == x.usage["completion_tokens"], (r, x.usage)
+        elif x.request_id in rows:
+            r = rows.pop(x.request_id)
+            assert r["outcome"] in ("interrupted", "ok") and x.tokens <= r["completion_tokens"] <= 30, (r, x.tokens)
+            cut += 1
+    # Those that had not even a head.
+    assert all(r["outcome"] in ("interrupted", "ok") for r in rows.values()), rows
+    return cut + len(rows)
+
+
+def takeover(database, survivors, dead, before):
+    """From the kill to the first status that is written under the next epoch."""
+    def look():
+        holder, epoch = owner(database)
+        if epoch <= before or holder == dead:
+            return None
+        return any(status_of(s, "chat")["node"] == holder for s in survivors[:1]) or None
+    return within(3 * TAKEOVER_S, "the takeover", look)
+
+
+def kill_one(made, database, victim, replicas):
+    survivors = [s for s in made.all if s is not victim]
+    before = owner(database)
+    relay = owner(database, "event-relay")
+    down(victim)
+    start = time.monotonic()
+    took = {}
+    if before[0] == node_name(victim):
+        took["deployment"] = takeover(database, survivors, before[0], before[1])
+    if relay[0] == node_name(victim):
+        within(3 * TAKEOVER_S, "the relay", lambda: owner(database, "event-relay")[1] > relay[1] or None)
+        took["events"] = time.monotonic() - start
+    assert all(t < TAKEOVER_S for t in took.values()), took
+    d = wait_for("replicas of a node that lives", 30, lambda: settled(survivors[0], replicas))
+    alive = {node_name(s) for s in survivors}
+    assert {r["node"] for r in d["replicas_status"]} <= alive, d
+    return took
+
+
+@pytest.mark.parametrize("n_nodes", [2] if rounds(1) < 5 else [2, 3])
+def test_one_is_killed(nodes, n_nodes):
+    made, dice, replicas, owners_killed = nodes(n_nodes), some(n_nodes), 2, 0
+    database = made.all[0].database
+    made.all[0].deploy("chat", model="smol", context=512, slots=4, replicas=replicas)
+    watch, first = Watch(database), owner(database)[1]
+    with watch.background:
+        for n in range(rounds(3)):
+            load = Load(made.all, f"r{n}")
+            # The owner more often than not: it is the one that matters.
+            holder = next(s for s in made.all if node_name(s) == owner(database)[0])
+            victim = holder if n % 3 != 2 else dice.choice(made.all)
+            with load.background:
+                wait_for("answers", 20, lambda: True if sum(x.ok for _, x in load.all) > 10 * (n + 1) else None)
+                took = kill_one(made, database, victim, replicas)
+                owners_killed += victim is holder
+                again(victim)
+            for s in made.all:
+                wait_for("both in agreement", 30, lambda s=s: settled(s, replicas))
+            alone = owner(database)[0]
+            wait_for("engines of one node", 20, lambda: True if engines_of(made) == {alone: replicas} else None)
+            cut = check_usage(made.all, load)
+            for made_id in load.made:
+                assert made.all[n % n_nodes].call("GET", "/lathe/v1/service_accounts/" + made_id).status == 200
+            print(f"round {n}: {took} {len(load.all)} requests, {cut} cut, {len(load.made)} resources, {check_events(database)} events")
+    assert owner(database)[1] == first + owners_killed  # nothing but a death moves a lease
+
+
+def works(server, key):
+    return chat_with(server, key).status == 200
+
+
+def chat_with(server, key):
+    body = {"model": "far", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+    return server.call("POST", "/v1/chat/completions", body, key=key)
+
+
+def test_a_key_is_every_nodes_within_a_second(nodes):
+    made = nodes(2)
+    a, b = made.all
+    account = a.make("service_accounts", name="bot", roles=["application"])
+    for n, (here, there) in enumerate([(a, b), (b, a)]):
+        key = here.make("api_keys", name=f"k{n}", service_account=account["id"])
+        assert works(here, key["key"])
+        assert within(1, "the new key on the other node", lambda: works(there, key["key"]) or None) < 1
+        assert here.call("DELETE", "/lathe/v1/api_keys/" + key["id"]).status in (200, 202, 204)
+        assert chat_with(here, key["key"]).status == 401
+        assert within(1, "its end on the other node", lambda: True if chat_with(there, key["key"]).status == 401 else None) < 1
+
+
+class SlowFile(http.server.BaseHTTPRequestHandler):
+    """A file that takes its time: in 20 pieces."""
+
+    def do_GET(self):
+        data = self.server.data
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        piece = len(data) // 20 + 1
+        with contextlib.suppress(OSError):
+            for at in range(0, len(data), piece):
+                self.wfile.write(data[at:at + piece])
+                self.wfile.flush()
+                time.sleep(0.1)
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.fixture
+def slow_file():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), SlowFile) as server, tempfile.TemporaryDirectory() as folder:
+        server.data = small_model(folder).read_bytes()
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/small.gguf"
+        server.shutdown()
+
+
+def test_jobs_of_a_dead_node_run_once_to_their_end(nodes, slow_file):
+    made = nodes(2, model__allow_private_urls="true")
+    database = made.all[0].database
+    jobs = []
+    for n in range(6):
+        s = made.all[n % 2]
+        s.make("models", name=f"m{n}")
+        a = s.call("POST", f"/lathe/v1/models/m{n}/import", {"url": slow_file})
+        assert a.status == 202, a.body
+        jobs.append(a.json["job"])
+
+    def running():
+        rows = database.rows("SELECT id, node, epoch FROM job WHERE state = 'running'")
+        return rows if len({r["node"] for r in rows}) == 2 else None
+    rows = wait_for("jobs on both nodes", 10, running)
+    victim, survivor = made.all
+    down(victim)
+    mine = [r for r in rows if r["node"] == node_name(victim)]
+
+    def taken():
+        now = {r["id"]: r for r in database.rows("SELECT id, node, epoch, state FROM job")}
+        return all(now[r["id"]]["epoch"] > r["epoch"] or now[r["id"]]["state"] == "done" for r in mine) or None
+    took = within(3 * TAKEOVER_S, "the jobs' next attempts", taken)
+    assert took < TAKEOVER_S, took
+
+    def done():
+        rows = database.rows("SELECT id, state, attempt, crashes, node FROM job")
+        assert not [r for r in rows if r["state"] in ("failed", "cancelled")], rows
+        return rows if all(r["state"] == "done" for r in rows) else None
+    rows = {r["id"]: r for r in wait_for("all jobs", 30, done)}
+    assert set(jobs) <= set(rows)
+    versions = database.rows("SELECT model, count(*) n FROM model_versions GROUP BY model")
+    assert len(versions) == 7 and all(v["n"] == 1 for v in versions), versions
+    print(f"{len(mine)} jobs of the dead node taken over after {took:.1f} s; attempts", sorted(r["attempt"] for r in rows.values()))
+    again(victim)
