@@ -5,6 +5,7 @@
 #include "res/collect.h"
 #include "blob/blob.h"
 #include <assert.h>
+#include <stdlib.h>
 
 static err run(Ctx *c, Job *j);
 const JobKind collect_kind = {
@@ -118,9 +119,140 @@ static err look_everywhere(Ctx *c, Tx *tx, Look *l) {
     return ERR_OK;
 }
 
+// ---- all that is named
+
+typedef struct Live {
+    str *at;
+    size_t n, room;
+} Live;
+
+static void live_add(Ctx *c, Live *l, str digest) {
+    if (l->n == l->room) {
+        size_t room = l->room ? 2 * l->room : 256;
+        str *grown = new (c->mem, str, room);
+        if (l->n) memcpy(grown, l->at, l->n * sizeof *grown);
+        l->at = grown, l->room = room;
+    }
+    l->at[l->n++] = digest;
+}
+
+// Nested values are JSON: whatever in it looks like a digest and is an object.
+static void live_in_text(Ctx *c, Live *l, str text) {
+    size_t run = 0;
+    for (size_t i = 0; i <= text.n; i++) {
+        bool hex = i < text.n && strchr("0123456789abcdef", text.p[i]) && text.p[i];
+        if (!hex && run == BLOB_DIGEST_HEX) {
+            str digest = str_n(text.p + i - run, run);
+            if (blob_has(c, program->blobs, digest)) live_add(c, l, digest);
+        }
+        run = hex ? run + 1 : 0;
+    }
+}
+
+static err live_of(Ctx *c, Tx *tx, const Resource *r, const Field *f, Live *l) {
+    Sql *sql = new (c->mem, Sql, 1);
+    *sql = (Sql){ "blob_live",
+                  arena_printf(c->mem, "SELECT DISTINCT \"%s\" FROM %s WHERE \"%s\" IS NOT NULL",
+                               f->name, r->plural, f->name)
+                      .p,
+                  NULL };
+    Rows *rows;
+    bool more;
+    TRY(db_query(c, tx, sql, NULL, 0, &rows));
+    for (;;) {
+        TRY(rows_next(c, rows, &more));
+        if (!more) return ERR_OK;
+        str text = col_str(rows, 0);
+        if (f->type != T_BLOB) live_in_text(c, l, text);
+        else if (sha256_hex_valid(text)) live_add(c, l, text);
+    }
+}
+
+static int by_digest(const void *a, const void *b) {
+    return str_cmp(*(const str *)a, *(const str *)b);
+}
+
+err collect_live(Ctx *c, Tx *tx, str **out, size_t *out_n) {
+    Live l = { .at = new (c->mem, str, 1) };
+    for (const Module *const *m = program->modules; *m; m++)
+        for (const Resource *const *r = (*m)->resources; r && *r; r++)
+            for (const Field *f = (*r)->fields; f && f->name; f++)
+                if (is_or_holds_blob(f)) TRY(live_of(c, tx, *r, f, &l));
+    qsort(l.at, l.n, sizeof *l.at, by_digest);
+    size_t kept = 0;
+    for (size_t i = 0; i < l.n; i++)
+        if (!kept || !str_eq(l.at[kept - 1], l.at[i])) l.at[kept++] = l.at[i];
+    *out = l.at, *out_n = kept;
+    return ERR_OK;
+}
+
+enum { USERS_MAX = 100 };
+typedef struct Users {
+    str digest;
+    CollectUser *at;
+    size_t n;
+} Users;
+
+static const Sql *users_sql(Ctx *c, const Resource *r, const Field *f) {
+    const char *name = r->flags & RES_UNNAMED ? "NULL" : "name",
+               *org = r->scope == SCOPE_SYSTEM ? "NULL" : "org",
+               *project = r->scope == SCOPE_PROJECT ? "project" : "NULL";
+    Sql *sql = new (c->mem, Sql, 1);
+    str text = arena_printf(
+        c->mem, "SELECT id, %s, %s, %s FROM %s WHERE \"%s\" %s $1 ORDER BY id LIMIT %d", name, org,
+        project, r->plural, f->name, f->type == T_BLOB ? "=" : "LIKE", USERS_MAX);
+    *sql = (Sql){ "blob_users", text.p, NULL };
+    return sql;
+}
+
+static err users_of(Ctx *c, Tx *tx, const Resource *r, const Field *f, Users *to) {
+    str like = arena_printf(c->mem, "%%" STR_FMT "%%", STR_ARG(to->digest));
+    Rows *rows;
+    bool more;
+    TRY(db_ask(c, tx, &rows, users_sql(c, r, f), V(f->type == T_BLOB ? to->digest : like)));
+    while (to->n < USERS_MAX) {
+        TRY(rows_next(c, rows, &more));
+        if (!more) return ERR_OK;
+        to->at[to->n++] = (CollectUser){ r, col_str(rows, 0), col_str(rows, 1), col_str(rows, 2),
+                                         col_str(rows, 3) };
+    }
+    rows_close(rows);
+    return ERR_OK;
+}
+
+err collect_users(Ctx *c, Tx *tx, str digest, CollectUser **out, size_t *out_n) {
+    Users u = { digest, new (c->mem, CollectUser, USERS_MAX), 0 };
+    for (const Module *const *m = program->modules; *m; m++)
+        for (const Resource *const *r = (*m)->resources; r && *r; r++)
+            for (const Field *f = (*r)->fields; f && f->name; f++)
+                if (is_or_holds_blob(f)) TRY(users_of(c, tx, *r, f, &u));
+    *out = u.at, *out_n = u.n;
+    return ERR_OK;
+}
+
+// ---- a backup keeps what it copies
+
+#define HOLD "blob.hold"
+
+err collect_hold(Ctx *c, str holder, Lease *out) {
+    return lease_take(c, c->db, S(HOLD), holder, COLLECT_HOLD_MS, out);
+}
+
+static err not_held(Ctx *c, Tx *tx) {
+    static SQL(blob_hold, "SELECT until_ms FROM lease WHERE object = '" HOLD "'");
+    Rows *rows;
+    bool more, held;
+    TRY(db_query(c, tx, &blob_hold, NULL, 0, &rows));
+    TRY(rows_next(c, rows, &more));
+    held = more && col_int(rows, 0) > tx_now_ms(tx);
+    rows_close(rows);
+    return held ? fail(c, ERR_UNAVAILABLE, R_BLOB_HELD) : ERR_OK;
+}
+
 static err condemn_tx(Ctx *c, Tx *tx, void *arg) {
     Look *l = arg;
     l->live = false;
+    TRY(not_held(c, tx));
     TRY(look_everywhere(c, tx, l));
     return l->live ? ERR_OK : object_condemn(c, tx, l->digest);
 }

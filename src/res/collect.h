@@ -18,6 +18,18 @@ err collect_row(Ctx *c, Tx *tx, const Resource *r, const void *row);
 // it is just being removed; try again.
 err object_claim(Ctx *c, Tx *tx, str digest);
 
+// What refers to objects: all of them, each once; and what names one of them.
+err collect_live(Ctx *c, Tx *tx, str **out, size_t *out_n); // sorted, in c->mem
+typedef struct CollectUser {
+    const Resource *r;
+    str id, name, org, project; // absent where the resource has none
+} CollectUser;
+err collect_users(Ctx *c, Tx *tx, str digest, CollectUser **out, size_t *out_n); // at most 100
+// While it is held no object is removed, on any node: a backup copies what its snapshot names. A
+// lease, to be taken again before it runs out.
+enum { COLLECT_HOLD_MS = 120000 };
+err collect_hold(Ctx *c, str holder, Lease *out);
+
 extern const Module blob_module; // its table, setting and job kind
 extern const JobKind collect_kind;
 extern const Setting collect_settings[];
@@ -25,7 +37,9 @@ extern const Migration collect_migrations[];
 enum { COLLECT_MIGRATIONS = 1 };
 #define COLLECT_REASONS(X)                                                                      \
     X(BLOB_LEAVING, "blob_leaving", "object {digest} is just being removed; it is tried again", \
-      "对象 {digest} 正在被移除，稍后重试")
+      "对象 {digest} 正在被移除，稍后重试")                                                     \
+    X(BLOB_HELD, "blob_held", "a backup is being taken: nothing is removed until it has ended", \
+      "正在备份，结束之前不移除任何对象")
 REASONS_DECLARE(COLLECT_REASONS)
 
 // For tests: the two steps of a removal.

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A backup of a server that is being written to, restored elsewhere: what was acknowledged before the moment is there, and the new
+server shares nothing with the old one."""
+
+import contextlib
+import datetime
+import json
+import os
+import pathlib
+import shutil
+import sqlite3
+import subprocess
+import threading
+
+import pytest
+from harness import LATHE, ROOT, Background, FakeEngines, Server, chat, wait_for
+
+SQLITE_ONLY = pytest.mark.skipif(os.environ.get("LATHE_TEST_DATABASE") == "postgres", reason="PostgreSQL is backed up by its own tools")
+QUICK = ("--deployment.probe_every", "200ms", "--deployment.backoff_first", "500ms")
+
+
+def lathe(*words, ok=True, env=None):
+    r = subprocess.run([LATHE, *map(str, words)], capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **(env or {})})
+    assert (r.returncode == 0) == ok, (r.returncode, r.stdout, r.stderr)
+    return r
+
+
+def said(r):
+    return json.loads(r.stdout)
+
+
+def start(top, name, engines, key=None):
+    s = Server(top / name)
+    s.data.mkdir(exist_ok=True)
+    if key:
+        (s.data / "admin.key").write_text(key)
+    return s.start("--deployment.llama_server", str(engines.program), *QUICK)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A server with a model, a deployment, a key and a trace of work; writers that never rest are begun by the tests."""
+    top = tmp_path_factory.mktemp("backup")
+    engines = FakeEngines(top)
+    s = start(top, "old", engines)
+    s.top, s.engines, s.restored = top, engines, []
+    s.cli("model", "import", "smol", "--file", str(ROOT / "fuzz" / "corpus" / "gguf" / "ok-llama"), "--wait")
+    s.deploy("chat", model="smol", task="chat", slots=4, context=256)
+    s.use_app()
+    yield s
+    for r in s.restored:
+        r.end()
+    s.end()
+
+
+class Writers:
+    """What the server acknowledged, by the time that the answer was here."""
+
+    def __init__(self, server):
+        self.server, self.lock, self.accounts, self.requests = server, threading.Lock(), [], []
+
+    def one(self, worker, turn):
+        if worker:
+            x = chat(self.server, "chat", f"{worker}-{turn}", turn % 2, max_tokens=3, key=None).read()
+            assert x.ok, (x.status, x.error, x.body)
+            with self.lock:
+                self.requests.append((x.request_id, x.usage["prompt_tokens"], x.usage["completion_tokens"]))
+        else:
+            a = self.server.call("POST", "/lathe/v1/service_accounts", {"name": f"w-{turn}", "roles": ["viewer"]})
+            assert a.status == 201, a.body
+            with self.lock:
+                self.accounts.append(a.json["id"])
+
+    def so_far(self):
+        with self.lock:
+            return list(self.accounts), list(self.requests)
+
+
+def names(rows):
+    return {r["id"] for r in rows}
+
+
+@SQLITE_ONLY
+def test_a_backup_under_load_restored_elsewhere_holds_what_was_acknowledged(world):
+    s, folder = world, world.top / "backups"
+    w = Writers(s)
+    with Background(4, w.one):
+        wait_for("some work", 30, lambda: len(w.so_far()[1]) > 20 or None)
+        s.cli("backup", str(folder), "--wait")
+        seen = len(w.so_far()[1])
+        digest = s.rows("SELECT digest FROM model_versions")[0]["digest"]
+        object_ = (folder / "blob" / digest[:2] / digest[2:]).stat()
+        wait_for("more work", 30, lambda: len(w.so_far()[1]) > seen + 20 or None)
+        accounts, requests = w.so_far()                                  # all this was answered before the backup began
+        second = json.loads(s.cli("backup", str(folder), "--wait", "-o", "json").stdout)
+    assert second["copied_bytes"] < second["bytes"] and second["objects"] == 1 and second["missing"] == 0
+    assert (folder / "blob" / digest[:2] / digest[2:]).stat() == object_      # what is there is not copied again
+    whole = said(lathe("backup", "verify", folder, "-o", "json"))
+    assert whole["state"] == "whole" and whole["point"] == second["point"]
+    assert [p["whole"] for p in said(lathe("backup", "list", folder, "-o", "json"))["data"]] == [True, True]
+
+    key = s.data / "master.key"
+    to = s.top / "new"
+    for words, why in ((("--data", to), "no key is at hand"), (("--data", s.data, "--master_key_file", key), "in use"),
+                       (("--data", to, "--master_key_file", s.data / "admin.key"), "does not hold it")):
+        r = lathe("restore", folder, *words, ok=False)
+        assert why in r.stderr and not to.exists(), r.stderr
+    r = lathe("restore", folder, "--data", to, ok=False, env={"LATHE_MASTER_KEY": "0" * 64})
+    assert "another one" in r.stderr and not to.exists()
+    r = lathe("restore", folder, "--data", to, "--master_key_file", key, "--dry-run")
+    assert "another node" in r.stderr and not to.exists()
+    lathe("restore", folder, "--data", to, "--master_key_file", key)
+
+    pid = s.deployment("chat")["replicas_status"][0]["pid"]
+    n = start(s.top, "new", s.engines, s.key)
+    s.restored.append(n)
+    n.app_key = s.app_key
+    assert set(accounts) <= names(n.rows("SELECT id FROM service_accounts"))
+    n.folded()
+    used = {r["request_id"]: r for r in n.rows("SELECT * FROM usage")}
+    for request, prompt, completion in requests:
+        r = used[request]
+        assert (r["outcome"], r["prompt_tokens"], r["completion_tokens"]) == ("ok", prompt, completion), r
+    s.folded()
+    old = {r["request_id"]: (r["prompt_tokens"], r["completion_tokens"], r["cost"]) for r in s.rows("SELECT * FROM usage")}
+    for r in used.values():                                               # nothing that the old one does not know, but for what was open
+        assert r["outcome"] == "interrupted" or old[r["request_id"]] == (r["prompt_tokens"], r["completion_tokens"], r["cost"]), r
+    total = n.rows("SELECT SUM(requests) n, SUM(completion_tokens) t FROM usage_day")[0]
+    assert total["n"] == len(used) and total["t"] == sum(r["completion_tokens"] for r in used.values())
+    assert len(n.rows("SELECT id FROM traces")) == len(used)              # once each, with the replay of the journal
+    audits = n.rows("SELECT request_id FROM inference_audits")
+    assert len(audits) == len(used)
+    assert json.loads(n.cli("audit", "verify", "-o", "json").stdout)["ok"] is True
+
+    assert n.ready("chat", 60)["replicas_status"][0]["pid"] != pid        # replicas start anew
+    assert chat(n, "chat", max_tokens=3).read().ok                        # and the key works
+    assert s.deployment("chat")["replicas_status"][0]["pid"] == pid and chat(s, "chat", max_tokens=3).read().ok
+    assert (n.data / "node").read_text() != (s.data / "node").read_text()
+    before = {r["object"]: r["epoch"] for r in s.rows("SELECT object, epoch FROM lease")}
+    for r in n.rows("SELECT object, epoch FROM lease"):
+        assert r["epoch"] > before.get(r["object"], 0)                    # who held a lease of the old one can write nothing here
+    assert n.rows("SELECT state FROM job WHERE kind = 'backup.take' AND state IN ('running', 'waiting')") == []
+    assert [r["verb"] for r in n.rows("SELECT verb FROM system_audit_entries WHERE kind = 'backup'")][-1] == "restore"
+    assert n.cli("model", "list").stdout.count("smol") == 1
+
+
+@SQLITE_ONLY
+def test_to_a_point_in_time(world):
+    s, folder = world, world.top / "points"
+    marks = []
+    for i in range(3):
+        s.make("service_accounts", name=f"point-{i}", roles=["viewer"])
+        s.cli("backup", str(folder), "--wait")
+        marks.append(datetime.datetime.now(datetime.timezone.utc).isoformat())
+        wait_for("another millisecond", 5, lambda: True if datetime.datetime.now(datetime.timezone.utc).isoformat() > marks[-1] else None)
+    key = s.data / "master.key"
+    for i, at in enumerate(marks):
+        to = s.top / f"point-{i}"
+        r = lathe("restore", folder, "--data", to, "--at", at.replace("+00:00", "Z"), "--master_key_file", key)
+        assert "newest one not after it" in r.stderr
+        with contextlib.closing(sqlite3.connect(to / "lathe.db")) as db:
+            there = {n for (n,) in db.execute("SELECT name FROM service_accounts WHERE name LIKE 'point-%'")}
+        assert there == {f"point-{k}" for k in range(i + 1)}
+        shutil.rmtree(to)
+    r = lathe("restore", folder, "--data", s.top / "none", "--at", "2020-01-01T00:00:00Z", "--master_key_file", key, ok=False)
+    assert "no backup taken at or before" in r.stderr and not (s.top / "none").exists()
+
+
+@SQLITE_ONLY
+def test_each_damaged_part_is_found_and_nothing_is_restored(world):
+    s, folder, to = world, world.top / "damaged", world.top / "never"
+    s.cli("backup", str(folder), "--wait")
+    key = s.data / "master.key"
+    files = [p for p in folder.rglob("*") if p.is_file() and p.parent.parent.name == "blob"] + list(folder.glob("point/*"))
+    assert len(files) > 10
+    for path in files[:: max(1, len(files) // 12)] + files[-1:]:
+        whole = path.read_bytes()
+        for broken in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[:-1], None):
+            path.unlink() if broken is None else path.write_bytes(broken)
+            lathe("backup", "verify", folder, ok=False)
+            lathe("restore", folder, "--data", to, "--master_key_file", key, ok=False)
+            assert not to.exists() and not pathlib.Path(f"{to}.restoring").exists()
+            path.write_bytes(whole)
+    lathe("backup", "verify", folder)
+
+
+@SQLITE_ONLY
+def test_where_a_backup_may_go(world):
+    s = world
+    for folder, status in (("relative", 400), (str(s.data / "in"), 400), (str(s.data.parent), 400), ("/", 400)):
+        assert s.call("POST", "/lathe/v1/backups", {"folder": folder}).status == status, folder
+    other = s.top / "other"
+    other.mkdir()
+    (other / "letter").write_text("mine")
+    job = s.call("POST", "/lathe/v1/backups", {"folder": str(other)}).json["job"]
+    end = wait_for("its end", 20, lambda: (lambda j: j if j["state"] in ("failed", "done") else None)(s.call("GET", f"/lathe/v1/jobs/{job}").json))
+    assert end["state"] == "failed" and "other files" in end["error_text"] and list(other.iterdir()) == [other / "letter"]
+    assert s.call("POST", "/lathe/v1/backups", {"folder": str(other)}, key=s.app_key).status == 403
+
+
+@SQLITE_ONLY
+def test_by_itself_and_kept_for_a_time(tmp_path):
+    folder = tmp_path / "backups"
+    s = Server(tmp_path / "data")
+    s.data.mkdir()
+    s.start("--backup.folder", str(folder), "--backup.every", "300ms")
+    try:
+        ids = wait_for("three backups", 30, lambda: (lambda d: d if len(d) > 2 else None)(
+            s.call("GET", "/lathe/v1/backups").json["data"] if (folder / "lathe-backup").exists() else []))
+        assert ids == sorted(ids, key=lambda p: p["id"], reverse=True) and all(p["whole"] for p in ids)
+    finally:
+        assert s.stop() == 0, s.said()
+
+
+@pytest.mark.skipif(os.environ.get("LATHE_TEST_DATABASE") != "postgres", reason="says what PostgreSQL's own tools are for")
+def test_postgres_is_backed_up_by_its_own_tools(tmp_path):
+    s = Server(tmp_path / "data")
+    s.data.mkdir()
+    s.start()
+    try:
+        a = s.call("POST", "/lathe/v1/backups", {"folder": str(tmp_path / "backups")})
+        assert a.status == 400 and "pg_dump" in a.json["error"]["message"]
+    finally:
+        assert s.stop() == 0, s.said()
