@@ -13,11 +13,28 @@
 enum { INTERIM_MAX = 16 }; // answers before the answer (1xx)
 
 const char *call_end_name(CallEnd e) {
-    static const char *const names[] = { "ok",           "connect",         "refused",
-                                         "reset",        "timeout_connect", "timeout_first",
-                                         "timeout_idle", "protocol",        "too_large" };
-    assert(e <= CALL_TOOLARGE);
+    static const char *const names[] = { "ok",
+                                         "connect",
+                                         "refused",
+                                         "reset",
+                                         "timeout_connect",
+                                         "timeout_first",
+                                         "timeout_idle",
+                                         "protocol",
+                                         "too_large",
+                                         "tls_failed",
+                                         "certificate_expired",
+                                         "certificate_of_another_host",
+                                         "certificate_authority_unknown",
+                                         "certificate_not_good",
+                                         "tls_refused" };
+    assert(e <= CALL_TLS_REFUSED);
     return names[e];
+}
+
+bool call_end_unsent(CallEnd e) {
+    return e == CALL_CONNECT || e == CALL_REFUSED || e == CALL_TIMEOUT_CONNECT
+           || (e >= CALL_TLS_BROKEN && e < CALL_TLS_REFUSED);
 }
 
 str call_header(const CallHead *h, const char *name) {
@@ -58,6 +75,7 @@ static void call_free(Call *c) {
     evbuffer_free(c->chunk);
     buf_done(&c->head);
     buf_done(&c->answer);
+    mem_free(c->host);
     mem_free(c);
 }
 
@@ -81,6 +99,7 @@ static void call_recycle(Call *c) {
     evbuffer_drain(c->chunk, chunk_size(c));
     keep_small(&c->head);
     keep_small(&c->answer);
+    c->host = mem_free(c->host);
     c->phase = CALL_IS_OVER;
     c->next = cl->spares;
     cl->spares = c;
@@ -133,8 +152,8 @@ static void await_head(Call *c) {
 
 static void send_request(Call *c) {
     Client *cl = c->client;
-    c->link = c->repeated ? NULL : link_take(cl, &c->to);
-    if (!c->link) c->link = link_open(cl, &c->to, c->connect_ms);
+    c->link = c->repeated ? NULL : link_take(c);
+    if (!c->link) c->link = link_open(c);
     c->link->call = c;
     await_head(c);
     c->phase = CALL_WAITS_HEAD;
@@ -149,6 +168,15 @@ static str host_of(const CallSpec *spec) {
     if (spec->host.p) return spec->host;
     str to = str_z(spec->to.text);
     return str_starts(to, S("unix:")) ? S("localhost") : to;
+}
+
+// "example.org:8443", "[::1]:443": the name alone.
+static str name_of(const CallSpec *spec) {
+    str host = spec->tls_host.p ? spec->tls_host : host_of(spec);
+    if (spec->tls_host.p) return host;
+    bool six = str_starts(host, S("["));
+    ptrdiff_t end = str_find_char(host, six ? ']' : ':');
+    return end < 0 ? host : str_sub(host, six, (size_t)end - six);
 }
 
 static void write_head(Call *c, const CallSpec *spec) {
@@ -173,6 +201,8 @@ Call *call_start(Client *cl, const CallSpec *spec, const CallEvents *ev, void *a
     c->ev = *ev;
     c->arg = arg;
     c->to = spec->to;
+    c->trust = spec->tls;
+    if (c->trust) c->host = mem_strdup(name_of(spec));
     c->method = spec->method;
     bool idempotent = spec->method != HTTP_POST && spec->method != HTTP_PATCH;
     c->repeatable = spec->repeatable || idempotent;
@@ -198,6 +228,13 @@ static bool may_repeat(const Call *c) {
 }
 
 static CallEnd end_of(const Link *l) {
+    static const CallEnd of_tls[] = {
+        [TLS_BROKEN] = CALL_TLS_BROKEN,         [TLS_REFUSED] = CALL_TLS_REFUSED,
+        [TLS_EXPIRED] = CALL_TLS_EXPIRED,       [TLS_WRONG_HOST] = CALL_TLS_WRONG_HOST,
+        [TLS_UNKNOWN_CA] = CALL_TLS_UNKNOWN_CA, [TLS_CERT] = CALL_TLS_CERT,
+    };
+    TlsWhy why = l->tls ? tls_why(l->tls) : TLS_GOOD;
+    if (why && !(l->opened && why == TLS_BROKEN)) return of_tls[why];
     if (l->opened) return CALL_RESET;
     if (l->why == STREAM_TIMEOUT) return CALL_TIMEOUT_CONNECT;
     return l->why == STREAM_REFUSED ? CALL_REFUSED : CALL_CONNECT;

@@ -7,7 +7,7 @@
 #ifndef LATHE_NET_CLIENT_H
 #define LATHE_NET_CLIENT_H
 #include "net/request.h"
-#include "os/stream.h"
+#include "net/tls.h"
 
 typedef struct Client Client;
 // Idle connections kept for each address, and for how long (0: none are kept).
@@ -18,6 +18,8 @@ void client_forget(Client *cl, const Addr *to); // closes idle connections to a 
 
 typedef struct CallSpec { // read within call_start only
     Addr to;
+    TlsClient *tls; // whom to trust; outlives the client; NULL: plain
+    str tls_host;   // whose certificate is wanted; absent: that of `host` without its port
     HttpMethod method;
     str target; // origin form: "/v1/models?limit=2"
     str host;   // absent: from `to`, or "localhost" for a unix socket
@@ -52,9 +54,17 @@ typedef enum {
     CALL_TIMEOUT_FIRST,   // first_byte_ms after the connection was up, no byte of an answer
     CALL_TIMEOUT_IDLE,    // no byte for idle_ms, either way, while we were ready for one
     CALL_PROTOCOL,        // the answer is not HTTP
-    CALL_TOOLARGE         // the head of the answer is over the limits of request.h
+    CALL_TOOLARGE,        // the head of the answer is over the limits of request.h
+    // Of tls.h's TlsWhy; but for the last, nothing of the request was sent.
+    CALL_TLS_BROKEN,
+    CALL_TLS_EXPIRED,
+    CALL_TLS_WRONG_HOST,
+    CALL_TLS_UNKNOWN_CA,
+    CALL_TLS_CERT,
+    CALL_TLS_REFUSED // by the server: it wants a certificate of ours, or another version
 } CallEnd;
 const char *call_end_name(CallEnd e); // lower case: "timeout_first"
+bool call_end_unsent(CallEnd e); // there was no connection to send a request on
 
 typedef struct CallEvents { // any may be NULL; none comes from within call_start
     void (*head)(void *arg, const CallHead *h); // also for 4xx and 5xx; 1xx are skipped

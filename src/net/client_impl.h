@@ -19,8 +19,11 @@ typedef struct Link Link;
 struct Link {
     Client *client;
     Stream *stream;
+    Tls *tls;   // the stream's; NULL: plain
     Call *call; // NULL: idle
     Addr to;
+    TlsClient *trust;
+    char *host; // of the certificate
     Link *before, *after; // in the client's list of busy ones, or in a bucket
     Parser parser;
     int64_t idle_from_ns;
@@ -39,6 +42,8 @@ struct Call {
     CallPhase phase;
     HttpMethod method;
     Addr to;
+    TlsClient *trust;
+    char *host; // of the certificate; NULL when plain
     bool repeatable, repeated, streams;
     bool wrote;     // call_write was used: nothing is left to repeat
     bool body_over; // call_write_end, or a body that is known
@@ -69,8 +74,8 @@ struct Client {
 };
 
 // client_pool.c
-Link *link_take(Client *cl, const Addr *to); // an idle one, or NULL
-Link *link_open(Client *cl, const Addr *to, int64_t connect_ms);
+Link *link_take(const Call *call); // an idle one to the same place under the same trust, or NULL
+Link *link_open(const Call *call);
 void link_keep(Link *link); // back to the pool, or closed when there are enough
 void link_close(Link *link);
 void link_close_idle(Client *cl, const Addr *to); // to NULL: all

@@ -10,6 +10,9 @@ static Link **bucket(Client *cl, const Addr *to) {
 }
 
 static bool same(const Addr *a, const Addr *b) { return strcmp(a->text, b->text) == 0; }
+static bool fits(const Link *l, const Addr *to, const TlsClient *trust, const char *host) {
+    return same(&l->to, to) && l->trust == trust && (!trust || strcmp(l->host, host) == 0);
+}
 
 static void list_add(Link **list, Link *link) {
     link->before = NULL;
@@ -27,6 +30,7 @@ static void list_del(Link **list, Link *link) {
 void link_close(Link *link) {
     list_del(link->call ? &link->client->busy : bucket(link->client, &link->to), link);
     stream_free(link->stream);
+    mem_free(link->host);
     mem_free(link);
 }
 
@@ -70,31 +74,36 @@ static const StreamEvents events = { on_opened, on_data, on_drained, on_ended };
 
 // ---- taking and keeping
 
-Link *link_take(Client *cl, const Addr *to) {
-    Link **list = bucket(cl, to), *at = *list;
-    while (at && !same(&at->to, to)) at = at->after;
+Link *link_take(const Call *call) {
+    Client *cl = call->client;
+    Link **list = bucket(cl, &call->to), *at = *list;
+    while (at && !fits(at, &call->to, call->trust, call->host)) at = at->after;
     if (!at) return NULL;
     list_del(list, at);
     list_add(&cl->busy, at);
     return at;
 }
 
-Link *link_open(Client *cl, const Addr *to, int64_t connect_ms) {
+Link *link_open(const Call *call) {
+    Client *cl = call->client;
     Link *link = mem_new(sizeof *link);
     link->client = cl;
-    link->to = *to;
+    link->to = call->to;
+    link->trust = call->trust;
+    if (call->host) link->host = mem_strdup(str_z(call->host));
     parser_init(&link->parser, true);
     list_add(&cl->busy, link);
-    link->stream = stream_connect(cl->loop, to, connect_ms, &events, link);
+    link->stream = stream_connect(cl->loop, &call->to, call->connect_ms, &events, link);
     stream_marks(link->stream, CALL_ROOM, CALL_OUT_LOW);
+    if (call->trust) link->tls = tls_connect(call->trust, link->stream, str_z(link->host));
     return link;
 }
 
-static void close_oldest(Client *cl, const Addr *to) {
+static void close_oldest(Client *cl, const Link *like) {
     size_t n = 0;
     Link *oldest = NULL;
-    for (Link *at = *bucket(cl, to); at; at = at->after)
-        if (same(&at->to, to)) n++, oldest = at;
+    for (Link *at = *bucket(cl, &like->to); at; at = at->after)
+        if (fits(at, &like->to, like->trust, like->host)) n++, oldest = at;
     if (n > cl->idle_max) link_close(oldest);
 }
 
@@ -105,7 +114,7 @@ void link_keep(Link *link) {
     link->used = true;
     link->idle_from_ns = loop_now_ns(cl->loop);
     list_add(bucket(cl, &link->to), link);
-    close_oldest(cl, &link->to);
+    close_oldest(cl, link);
     if (!timer_running(cl->sweep)) timer_start(cl->sweep, cl->idle_ms);
 }
 

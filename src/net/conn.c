@@ -89,6 +89,37 @@ void conn_settle(Conn *k) {
     else timer_start(k->timer, at > now ? (at - now + 999999) / 1000000 : 0);
 }
 
+// ---- greetings: TLS that is not up yet. Who sends many and finishes none pushes out his own: the
+// oldest goes, and an honest one takes a few round trips.
+
+static void greet_over(Conn *k) {
+    Lane *lane = k->lane;
+    if (!k->greets) return;
+    k->greets = false;
+    if (k->greet_before) k->greet_before->greet_after = k->greet_after;
+    else lane->greets_first = k->greet_after;
+    if (k->greet_after) k->greet_after->greet_before = k->greet_before;
+    else lane->greets_last = k->greet_before;
+    lane->greets_n--;
+    atomic_fetch_sub_explicit(&lane->server->greetings, 1, memory_order_relaxed);
+}
+
+static void greet_begin(Conn *k) {
+    Lane *lane = k->lane;
+    Server *s = lane->server;
+    if (lane->greets_n >= s->config.greetings_max) {
+        atomic_fetch_add_explicit(&s->greetings_dropped, 1, memory_order_relaxed);
+        conn_close(lane->greets_first);
+    }
+    k->greets = true;
+    k->greet_before = lane->greets_last;
+    if (k->greet_before) k->greet_before->greet_after = k;
+    else lane->greets_first = k;
+    lane->greets_last = k;
+    lane->greets_n++;
+    atomic_fetch_add_explicit(&s->greetings, 1, memory_order_relaxed);
+}
+
 // ---- life
 
 void conn_state(Conn *k, ConnState s) {
@@ -100,6 +131,7 @@ static void conn_free(Conn *k) {
     Lane *lane = k->lane;
     Exchange *x = k->x;
     assert(!k->running);
+    greet_over(k);
     if (k->before) k->before->after = k->after;
     else lane->conns = k->after;
     if (k->after) k->after->before = k->before;
@@ -108,7 +140,10 @@ static void conn_free(Conn *k) {
     Server *server = lane->server;
     atomic_fetch_sub_explicit(&server->in_flight, k->charged, memory_order_relaxed);
     atomic_fetch_sub_explicit(&server->connections, 1, memory_order_relaxed);
-    stream_free(k->stream);
+    // Between requests the end is said (RFC 9112 §9.8); one in the midst of an answer must not look
+    // like an end.
+    if (k->stream && k->tls && k->state == CONN_IDLE && tls_ready(k->tls)) stream_shut(k->stream);
+    else stream_free(k->stream);
     timer_free(k->timer);
     mem_free(k);
     lane_check_drained(lane);
@@ -269,8 +304,10 @@ static void on_time(void *arg) {
     else conn_settle(k);
 }
 
-void conn_accept(Lane *lane, Stream *s) {
-    static const StreamEvents events = { NULL, on_data, on_drained, on_ended };
+static void on_opened(void *k) { greet_over(k); }
+
+void conn_accept(Lane *lane, Stream *s, TlsServer *tls) {
+    static const StreamEvents events = { on_opened, on_data, on_drained, on_ended };
     Conn *k = mem_new(sizeof *k);
     k->lane = lane;
     k->stream = s;
@@ -283,5 +320,7 @@ void conn_accept(Lane *lane, Stream *s) {
     conn_state(k, CONN_IDLE);
     stream_events(s, &events, k);
     stream_marks(s, CHUNK_ROOM, OUT_LOW);
+    if (tls) k->tls = tls_accept(tls, s);
+    if (tls) greet_begin(k);
     conn_run(k);
 }

@@ -26,7 +26,8 @@ typedef struct Lane {
     Server *server;
     Loop *loop;
     Conn *conns; // list
-    size_t conns_n;
+    size_t conns_n, greets_n;
+    Conn *greets_first, *greets_last; // those whose TLS is not up yet, the oldest first
     Exchange *spares[SPARES_MAX]; // ready for reuse, with their arenas
     size_t spares_n;
     Buf scratch; // see lane_scratch
@@ -53,8 +54,10 @@ typedef struct Pace { // a window in which at least so many bytes must move
 struct Conn {
     Lane *lane;
     Stream *stream;
+    Tls *tls; // the stream's; NULL: none
     Exchange *x;
     Conn *before, *after;
+    Conn *greet_before, *greet_after;
     Parser parser;
     Timer *timer;
     ConnState state;
@@ -67,6 +70,7 @@ struct Conn {
     bool kicked;                 // conn_run is wanted in the next turn
     bool served;                 // had a request before
     bool half;                   // the client will send no more
+    bool greets;                 // in the lane's list of those
 };
 
 typedef enum { WANT_NOTHING, WANT_EVENTS, WANT_ALL, WANT_SERVE } BodyWant;
@@ -136,8 +140,9 @@ struct Server {
     size_t lanes_n;
     Listener *listeners[8];
     size_t listeners_n;
-    atomic_size_t connections, active;
-    atomic_int_least64_t requests, in_flight;
+    TlsServer *tls; // of its TLS listeners
+    atomic_size_t connections, active, greetings;
+    atomic_int_least64_t requests, in_flight, greetings_dropped;
     atomic_size_t lanes_left; // to drain
     Timer *drain_timer;
     int64_t drain_ms;
@@ -146,7 +151,7 @@ struct Server {
 };
 
 // conn.c
-void conn_accept(Lane *lane, Stream *s);
+void conn_accept(Lane *lane, Stream *s, TlsServer *tls); // tls NULL: plain
 void conn_run(Conn *k);    // not within itself
 void conn_kick(Conn *k);   // conn_run in the next turn
 void conn_settle(Conn *k); // after output was added or a state changed: memory, paces, timer

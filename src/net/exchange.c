@@ -17,6 +17,10 @@ static void request_blank(Exchange *x) {
     r->length = -1;
     r->chunked = r->expects_continue = r->keep_alive = false;
     r->peer = arena_str(x->mem, stream_peer(k->stream));
+    TlsPeer peer = k->tls ? tls_peer(k->tls) : (TlsPeer){ 0 };
+    r->tls = k->tls;
+    r->tls_subject = peer.subject.p ? arena_str(x->mem, peer.subject) : (str){ 0 };
+    r->tls_fingerprint = peer.subject.p ? arena_str(x->mem, peer.fingerprint) : (str){ 0 };
     r->request_id = lane_id(x->lane, x->mem, "req");
     r->start_ns = loop_now_ns(x->loop);
 }

@@ -23,6 +23,14 @@
     X(RANGE_BEYOND, "range_beyond", "the range is outside of {size} bytes",                    \
       "范围超出了 {size} 字节")                                                                    \
     X(FETCH_FAILED, "fetch_failed", "{address} gave no answer: {why}", "{address} 没有应答：{why}") \
+    X(TLS_FILE, "tls_file", "{setting} {path}: {why}", "{setting} {path}：{why}")                \
+    X(TLS_OPEN_KEY, "tls_key_mode",                                                            \
+      "the key {path} may be read by others than its owner (mode {mode}): chmod 600 it",       \
+      "私钥 {path} 可被所有者以外的用户读取（权限 {mode}）：请执行 chmod 600")                              \
+    X(TLS_MATCH, "tls_key_match", "the key {key} does not belong to the certificate {cert}",   \
+      "私钥 {key} 与证书 {cert} 不匹配")                                                            \
+    X(TLS_DATE, "tls_date", "the certificate {path} is good from {from} to {to}, not now ({now})", \
+      "证书 {path} 的有效期为 {from} 至 {to}，当前时间为 {now}")                                         \
     X(BAD_ROUTE, "bad_route", "the route {route} is wrong: {why}", "路由 {route} 有误：{why}")
 // clang-format on
 REASONS_DECLARE(NET_REASONS)

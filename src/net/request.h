@@ -41,6 +41,9 @@ typedef struct HttpRequest {
     int64_t length;              // Content-Length; -1 when chunked or absent
     bool chunked, expects_continue, keep_alive;
     str peer;         // address of the client
+    bool tls;         // it came over TLS
+    str tls_subject;  // of the client's verified certificate (net/tls.h); absent: none
+    str tls_fingerprint;
     str request_id;   // ours, or the client's X-Request-Id when it is [A-Za-z0-9._-]{1,64}
     int64_t start_ns; // monotonic, first byte of the head
 } HttpRequest;

@@ -42,6 +42,7 @@ static void config_take(ServerConfig *to, const ServerConfig *from) {
     to->write_timeout_ms = or_default(from->write_timeout_ms, 30000);
     to->memory_max_bytes = or_default(from->memory_max_bytes, 256 << 20);
     if (!from->connections_max) to->connections_max = 10000;
+    if (!from->greetings_max) to->greetings_max = 256;
     to->spool_dir = str_z(mem_strdup(from->spool_dir));
     to->routes = NULL, to->routes_n = 0;
 }
@@ -80,30 +81,45 @@ err server_new(Ctx *c, Loop *const loops[], size_t loops_n, const ServerConfig *
 
 // ---- listening
 
-static void accepted(void *arg, Loop *l, Stream *stream) {
-    Server *s = arg;
+static void admit_stream(Server *s, Loop *l, Stream *stream, TlsServer *tls) {
     Lane *lane = s->lanes;
     while (lane->loop != l) lane++;
     assert(lane < s->lanes + s->lanes_n);
     size_t before = atomic_fetch_add_explicit(&s->connections, 1, memory_order_relaxed);
     if (before < s->config.connections_max) {
-        conn_accept(lane, stream);
+        conn_accept(lane, stream, tls);
         return;
     }
     atomic_fetch_sub_explicit(&s->connections, 1, memory_order_relaxed);
     stream_free(stream);
 }
 
-err server_listen(Ctx *c, Server *s, const Addr *addr, Addr *out_actual) {
+static void accepted(void *s, Loop *l, Stream *stream) { admit_stream(s, l, stream, NULL); }
+static void accepted_tls(void *arg, Loop *l, Stream *stream) {
+    Server *s = arg;
+    admit_stream(s, l, stream, s->tls);
+}
+
+static err listen_on(Ctx *c, Server *s, const Addr *addr, bool tls, Addr *out_actual) {
     Loop *loops[64];
     Listener *l;
     assert(s->listeners_n < countof(s->listeners) && s->lanes_n <= countof(loops));
     for (size_t i = 0; i < s->lanes_n; i++) loops[i] = s->lanes[i].loop;
-    ListenSpec spec = { loops, s->lanes_n, addr, accepted, s };
+    ListenSpec spec = { loops, s->lanes_n, addr, tls ? accepted_tls : accepted, s };
     TRY(listener_open(c, &spec, &l));
     s->listeners[s->listeners_n++] = l;
     if (out_actual) *out_actual = *listener_addr(l);
     return ERR_OK;
+}
+
+err server_listen(Ctx *c, Server *s, const Addr *addr, Addr *out_actual) {
+    return listen_on(c, s, addr, false, out_actual);
+}
+
+err server_listen_tls(Ctx *c, Server *s, const Addr *addr, TlsServer *tls, Addr *out_actual) {
+    assert(tls && (!s->tls || s->tls == tls));
+    s->tls = tls;
+    return listen_on(c, s, addr, true, out_actual);
 }
 
 // ---- draining
@@ -200,6 +216,8 @@ void server_free(Server *s) {
 ServerCounts server_counts(Server *s) {
     return (ServerCounts){ .connections = atomic_load(&s->connections),
                            .requests_active = atomic_load(&s->active),
+                           .greetings = atomic_load(&s->greetings),
+                           .greetings_dropped = atomic_load(&s->greetings_dropped),
                            .requests = atomic_load(&s->requests),
                            .bytes_in_flight = atomic_load(&s->in_flight) };
 }

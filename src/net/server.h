@@ -6,6 +6,7 @@
 #define LATHE_NET_SERVER_H
 #include "net/exchange.h"
 #include "net/reply.h"
+#include "net/tls.h"
 #include "os/thread.h"
 
 typedef struct NetRoute {
@@ -39,6 +40,7 @@ typedef struct ServerConfig {
     // too; 0: 256 MiB.
     int64_t memory_max_bytes;
     size_t connections_max; // more are closed at once; 0: 10000
+    size_t greetings_max; // TLS handshakes under way on a loop; over it the oldest ends; 0: 256
     // Fills a failed blocking reply, or a refusal of net's own (404, 405, 400, 413, 431, 408, 503),
     // in the dialect of the path; c->failure says what. After it net adds Allow and Retry-After.
     // Must not block. NULL: a plain JSON error. r of a broken head may lack its target.
@@ -60,6 +62,9 @@ typedef struct ServerConfig {
 err server_new(Ctx *c, Loop *const loops[], size_t loops_n, const ServerConfig *config,
                Server **out);
 err server_listen(Ctx *c, Server *s, const Addr *addr, Addr *out_actual); // out_actual may be NULL
+// The same over TLS: a greeting has head_timeout for itself and the first head. One TlsServer for
+// all such listeners; it outlives the server's loops.
+err server_listen_tls(Ctx *c, Server *s, const Addr *addr, TlsServer *tls, Addr *out_actual);
 // Stops accepting, closes idle connections, lets answers finish; done(arg) on the first loop when
 // neither they nor handlers at work are left, or timeout_ms passed (then the rest is cut first).
 // Once.
@@ -70,8 +75,9 @@ void server_cut(Server *s); // NULL is fine
 // After its loops stopped and the pool was freed, before the loops are freed; NULL is fine.
 void server_free(Server *s);
 typedef struct ServerCounts {
-    size_t connections, requests_active;
+    size_t connections, requests_active, greetings; // greetings: TLS handshakes under way
     int64_t requests, bytes_in_flight;
+    int64_t greetings_dropped; // over greetings_max
 } ServerCounts;
 ServerCounts server_counts(Server *s);
 #endif

@@ -38,6 +38,8 @@ static size_t unread(Stream *s) { return evbuffer_get_length(s->in); }
 static size_t unsent(Stream *s) { return evbuffer_get_length(s->out); }
 static bool paused(Stream *s) { return !s->shut && (!s->reading || unread(s) >= s->in_max); }
 
+static bool opening(Stream *s) { return s->connecting || (s->tell_opened && s->filter); }
+
 void stream_pend(Stream *s) {
     if (!s->dead && link_alone(&s->pending)) link_add(&s->loop->pending, &s->pending);
 }
@@ -45,6 +47,8 @@ void stream_pend(Stream *s) {
 static void touch(Stream *s) {
     if (!s->dead && link_alone(&s->touched)) link_add(&s->loop->touched, &s->touched);
 }
+
+void stream_push(Stream *s) { touch(s); }
 
 static void destroy(Stream *s) {
     assert(!s->dead);
@@ -91,7 +95,7 @@ static int64_t write_due(Stream *s) {
 }
 
 static void watch_time(Stream *s) {
-    int64_t due = s->connecting ? s->connect_due_ns : 0;
+    int64_t due = opening(s) ? s->connect_due_ns : 0;
     due = sooner(due, read_due(s));
     due = sooner(due, write_due(s));
     due = sooner(due, s->shut_due_ns);
@@ -121,7 +125,7 @@ static void on_time(void *arg) {
     int64_t now = loop_now_ns(s->loop), read = read_due(s), write = write_due(s);
     if (s->shut_due_ns && now >= s->shut_due_ns) {
         destroy(s);
-    } else if ((s->connecting && s->connect_due_ns && now >= s->connect_due_ns)
+    } else if ((opening(s) && s->connect_due_ns && now >= s->connect_due_ns)
                || (read && now >= read) || (write && now >= write)) {
         s->connecting = false;
         end(s, STREAM_TIMEOUT);
@@ -195,6 +199,12 @@ static void pull_nothing(Stream *s) {
     else if (s->reading) watch_in(s);
 }
 
+static void say_opened(Stream *s) {
+    if (!s->tell_opened || !filter_ready(s)) return;
+    s->tell_opened = false;
+    if (s->events.opened) s->events.opened(s->arg);
+}
+
 static void pull(Stream *s) {
     if (!s->readable || s->ended_in) return;
     bool tell = !s->shut && !paused(s);
@@ -211,6 +221,8 @@ static void pull(Stream *s) {
     }
     if (!tell) s->pulled = true;
     if (got) s->last_in_ns = loop_now_ns(s->loop);
+    say_opened(s);
+    if (s->dead) return;
     if (got && s->shut) evbuffer_drain(s->in, unread(s));
     if (got && tell && s->events.data) s->events.data(s->arg);
     if (s->dead) return;
@@ -250,20 +262,21 @@ void stream_flush(Stream *s) {
     if (s->ended_out || s->broken) evbuffer_drain(s->out, before);
     if (before > s->out_low) s->above = true;
     bool waited = s->blocked;
-    int e = unsent(s) && !waited ? s->ops->send(s, TURN_MAX) : 0;
+    int e = (unsent(s) || filter_owes(s)) && !waited ? s->ops->send(s, TURN_MAX) : 0;
     size_t after = unsent(s);
     if (after < before || !waited) s->last_out_ns = loop_now_ns(s->loop);
     if (e) {
         send_failed(s);
         return;
     }
-    if (after && !s->blocked) touch(s); // more than its share
+    bool owes = filter_owes(s);
+    if ((after || owes) && !s->blocked && !s->held) touch(s); // more than its share
     if (!s->ended_out && ((s->above && after <= s->out_low) || (before && !after))) {
         s->above = false;
         s->tell_drained = true;
         stream_pend(s);
     }
-    if (s->shut && !after && !s->finished) finish(s);
+    if (s->shut && !after && !owes && !s->finished) finish(s);
     else watch_time(s);
 }
 
@@ -295,10 +308,7 @@ void stream_attend(Stream *s) {
         end(s, end_of_errno(s->connect_errno));
         return;
     }
-    if (s->tell_opened) {
-        s->tell_opened = false;
-        if (s->events.opened) s->events.opened(s->arg);
-    }
+    say_opened(s);
     if (s->tell_drained && !s->dead) {
         s->tell_drained = false;
         if (s->events.drained) s->events.drained(s->arg);

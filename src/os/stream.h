@@ -57,6 +57,29 @@ str stream_peer(Stream *s); // text for logs; lives as long as the stream
 // Watches for the peer going away while reading is off (EPOLLRDHUP): ended(RESET or EOF) still
 // comes; before EOF, what the kernel holds (at most 256 KiB) is moved to stream_in without data().
 
+// What stands between the owner's bytes and the wire's (TLS: net/tls.h). It is the stream's from
+// stream_filter on. None of its functions may free the stream or add to stream_out.
+typedef struct StreamFilter {
+    // Decodes from `wire_in` to `in`, at most max bytes (0: only what is no owner's), and answers
+    // into `wire_out`. How many; 0: the peer has said its end; -EAGAIN: more of the wire is needed;
+    // another -errno: it is broken.
+    ssize_t (*take)(void *arg, struct evbuffer *in, size_t max);
+    // Encodes a first part of `out`, at most max bytes, into `wire_out`, and leaves `out` as it is.
+    // How many bytes of it; -errno: broken. Not called before it is ready.
+    ssize_t (*give)(void *arg, struct evbuffer *out, size_t max);
+    bool (*ready)(void *arg); // the owner's bytes may pass
+    void (*bye)(void *arg);   // says our end into `wire_out`
+    void (*free)(void *arg);
+} StreamFilter;
+typedef struct StreamWire {
+    struct evbuffer *in, *out;
+} StreamWire;
+// Right after stream_connect, or before an accepted stream has had an event. *out_wire lives as
+// long as the filter; the first `take` follows at once. `opened` comes when the filter is ready,
+// also on accepted streams, and the time of stream_connect counts until then. The wire's end
+// without the peer's word is a reset. Bytes count as sent when all that stands for them is.
+void stream_filter(Stream *s, const StreamFilter *f, void *arg, StreamWire *out_wire);
+
 typedef struct Listener Listener;
 typedef struct ListenSpec {
     Loop *const *loops; // one listener may serve several loops, the idle one takes the connection

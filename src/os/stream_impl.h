@@ -17,8 +17,20 @@ typedef struct StreamOps {
     void (*close)(Stream *s);  // drops the connection and every event of it
 } StreamOps;
 
+// What a filter has to do with its stream: stream_filter.c.
+typedef struct Filter {
+    const StreamOps *below; // the transport's, which sees wire_in and wire_out as its buffers
+    StreamFilter fn;
+    void *arg;
+    struct evbuffer *wire_in, *wire_out;
+    size_t covered; // bytes of the stream's `out` that wire_out stands for
+    int over;       // -errno, or 1: what the wire's end meant, told once all before it was
+    bool ready, said_bye;
+} Filter;
+
 struct Stream {
     const StreamOps *ops;
+    Filter *filter; // NULL: none
     Loop *loop;
     StreamEvents events;
     void *arg;
@@ -38,6 +50,7 @@ struct Stream {
     bool pulled;              // leaving input was already moved despite a pause
     bool watching_in;         // evbuffer callback on `in` is set
     bool blocked, above;      // output waits for the peer; was above the low mark
+    bool held;                // output waits until the filter is ready
     bool ended_in, ended_out; // nothing more comes; nothing more can be sent
     bool shut, finished;      // by stream_shut; its FIN is sent
     bool dead;                // freed: memory goes at the end of the turn
@@ -50,12 +63,17 @@ void stream_on_connected(Stream *s, int errno_value);
 void stream_on_readable(Stream *s, bool leaving); // calls the owner
 void stream_on_writable(Stream *s);
 void stream_pend(Stream *s); // stream_attend at the end of this turn
+void stream_push(Stream *s); // stream_flush at the end of this turn
 
 // For loop.c.
 void stream_flush(Stream *s);
 void stream_attend(Stream *s);
 void streams_bury(Loop *l);                 // frees the memory of the dead
 void streams_drop(Loop *l, bool shut_only); // at loop_free: shut ones are nobody's any more
+
+// For stream.c: the filter has bytes for the wire besides the owner's; it is through its greeting.
+bool filter_owes(const Stream *s);
+static inline bool filter_ready(const Stream *s) { return !s->filter || s->filter->ready; }
 
 struct Listener {
     void (*close)(Listener *);

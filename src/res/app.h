@@ -7,6 +7,7 @@
 #include "job/executor.h"
 #include "job/journal.h"
 #include "net/client.h"
+#include "net/tls.h"
 #include "res/module.h"
 
 enum { APP_LOOPS_MAX = 64 };
@@ -29,6 +30,7 @@ typedef struct App {
     Loop *loops[APP_LOOPS_MAX]; // loops[0] also takes signals, timers of modules and the executor
     Client *clients[APP_LOOPS_MAX]; // one a loop
     size_t loops_n;
+    TlsClient *tls; // whom calls over https trust
     Pool *pool;
     Server *server;
     str data_dir, node; // node: stable name of this process's place, for leases

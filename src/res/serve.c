@@ -10,6 +10,7 @@
 #include "res/event_relay.h"
 #include "res/kit.h"
 #include "res/serve.h"
+#include "res/serve_tls.h"
 #include "res/snapshot.h"
 #include <assert.h>
 #include <signal.h>
@@ -22,6 +23,8 @@ struct Serve {
     Thread threads[APP_LOOPS_MAX];
     size_t threads_n, modules_up; // modules whose start has run
     Addr addr;
+    bool addr_tls;
+    const char *url;
     Timer *drain;
 };
 
@@ -78,6 +81,7 @@ static void reload(Serve *s) {
                waiting.n ? say_str(c, waiting) : "none");
     buf_done(&b);
     app_ctx_free(c);
+    if (!e) serve_tls_reload();
 }
 
 // ---- the data folder
@@ -187,6 +191,38 @@ static err init_modules(Serve *s) {
 }
 
 // ---- the server
+
+// The first of: plain, TLS, the socket, is the address that is told.
+static err listen_all(Serve *s) {
+    Ctx *c = s->c;
+    Server *server = s->app.server;
+    Addr addr, tls;
+    bool on, plain = !str_is(kit_text(KIT_LISTEN), "none"), socket = kit_text(KIT_SOCKET).n;
+    if (plain) {
+        TRY(addr_parse(c, kit_text(KIT_LISTEN), &addr));
+        TRY(server_listen(c, server, &addr, &s->addr));
+    }
+    TRY(serve_tls_listen(c, &on, &tls));
+    if (on)
+        log_at("serve", LOG_INFO, c, "listening with TLS", "url", say(c, "https://%s", tls.text));
+    if (on && !plain) s->addr = tls, s->addr_tls = true;
+    if (socket) {
+        str path = arena_printf(c->mem, "unix:" STR_FMT, STR_ARG(kit_text(KIT_SOCKET)));
+        TRY(addr_parse(c, path, &addr));
+        TRY(server_listen(c, server, &addr, NULL));
+    }
+    if (socket && !plain && !on) s->addr = addr;
+    if (plain || on || socket) return ERR_OK;
+    return fail(c, ERR_INVALID, R_SETTING_VALUE, "source", "settings", "name", "serve.listen",
+                "want", "HOST:PORT unless tls.listen or serve.socket is set", "got", "none");
+}
+
+static const char *url_of(Serve *s) {
+    const char *at = s->addr.text;
+    if (str_starts(str_z(at), S("unix:"))) return at;
+    return say(s->c, "%s://%s", s->addr_tls ? "https" : "http", at);
+}
+
 static err open_server(Serve *s) {
     Ctx *c = s->c;
     App *a = &s->app;
@@ -206,19 +242,14 @@ static err open_server(Serve *s) {
     bindings_hooks(&config);
     TRY(bindings_build(c, a->modules, &config.routes, &config.routes_n));
     TRY(server_new(c, a->loops, a->loops_n, &config, &a->server));
-    Addr addr;
-    TRY(addr_parse(c, kit_text(KIT_LISTEN), &addr));
-    TRY(server_listen(c, a->server, &addr, &s->addr));
-    if (!kit_text(KIT_SOCKET).n) return ERR_OK;
-    TRY(addr_parse(c, arena_printf(c->mem, "unix:" STR_FMT, STR_ARG(kit_text(KIT_SOCKET))), &addr));
-    return server_listen(c, a->server, &addr, NULL);
+    return listen_all(s);
 }
 
 // Where the command line of this machine finds the server. On the pool: nobody waits for a disk.
 static void leave_address(void *arg) {
     Serve *s = arg;
     Ctx *c = app_ctx_new(&s->app);
-    str dir = s->app.data_dir, url = arena_printf(c->mem, "http://%s", s->addr.text);
+    str dir = s->app.data_dir, url = str_z(s->url);
     if (file_write_all(c, arena_printf(c->mem, STR_FMT "/url", STR_ARG(dir)), url, 0))
         log_at("serve", LOG_WARN, c, "cannot write the address file");
     const char *home = os_env(c->os, "HOME"); // where the command line of this user looks first
@@ -236,7 +267,8 @@ static void leave_address(void *arg) {
 static void say_ready(Serve *s) {
     Ctx *c = s->c;
     PathInfo info;
-    log_at("serve", LOG_INFO, c, "listening", "url", say(c, "http://%s", s->addr.text), "data",
+    s->url = url_of(s);
+    log_at("serve", LOG_INFO, c, "listening", "url", s->url, "data",
            say_str(c, s->app.data_dir));
     str key = in_data(s, "admin.key");
     if (!path_info(c, key, &info))
@@ -313,6 +345,7 @@ static void close_all(Serve *s) {
     for (size_t i = 0; i < a->loops_n; i++) client_free(a->clients[i]);
     journal_close(a->journal);
     for (size_t i = 0; i < a->loops_n; i++) loop_free(a->loops[i]);
+    serve_tls_free();
     jobs_free(a->jobs);
     blobs_close(a->blobs);
     daily_close_all();
