@@ -30,10 +30,16 @@ void drive_fail(Drive *d, const char *fmt, ...) {
     stop(d);
 }
 
+// After the time of sending, and all the time where only a count ends it: as long as answers come,
+// however slowly, they are waited for.
 static void on_limit(void *arg) {
     Drive *d = arg;
-    drive_fail(d, "%lld requests were not answered within %lld s of the last one's sending",
-               (long long)d->busy, (long long)d->plan->patience_ms / 1000);
+    int64_t progress = d->t->answered + d->t->held;
+    if (progress == d->progress)
+        drive_fail(d, "no answer for %lld ms while %lld requests wait for theirs",
+                   (long long)d->plan->patience_ms, (long long)d->busy);
+    d->progress = progress;
+    timer_start(d->limit, d->plan->patience_ms);
 }
 
 static void on_signal(void *arg, int signal) {
@@ -42,12 +48,10 @@ static void on_signal(void *arg, int signal) {
     else drive_fail(d, "interrupted by signal %d", signal);
 }
 
-// No more are sent: the rest is waited for, but not for ever.
+// No more are sent; the rest is waited for.
 static void close_door(Drive *d) {
-    if (d->over) return;
     d->over = true;
-    if (d->busy) timer_start(d->limit, d->plan->patience_ms);
-    else stop(d);
+    if (!d->busy) stop(d);
 }
 
 // ---- sending
@@ -144,6 +148,7 @@ void drive_on_begun(Lane *l) {
     d->setting_up--;
     d->t->held++;
     if (d->t->held == d->plan->connections) {
+        timer_stop(d->limit);
         printf("{\"held\":%lld}\n", (long long)d->t->held);
         fflush(stdout);
     }
@@ -156,7 +161,7 @@ Drive *drive_new(Loop *loop, const Plan *plan, Tally *out) {
     static const StreamEvents clock_events = { .data = on_clock };
     Drive *d = mem_new(sizeof *d);
     *d = (Drive){ .loop = loop, .os = loop_os(loop), .plan = plan, .t = out };
-    d->client = client_new(loop, (size_t)plan->connections, IDLE_MS);
+    d->client = client_new(loop, plan->fresh ? 0 : (size_t)plan->connections, IDLE_MS);
     d->lanes = mem_new((size_t)plan->connections * sizeof *d->lanes);
     for (int64_t i = plan->connections; i-- > 0;) {
         Lane *l = &d->lanes[i];
@@ -180,6 +185,7 @@ static void begin(void *arg) {
     if (d->plan->mode == PLAN_OPEN)
         arrival_init(&d->arrival, d->plan->rate, d->plan->poisson, (uint64_t)d->plan->seed,
                      d->start_ns);
+    timer_start(d->limit, d->plan->duration_ns / 1000000 + d->plan->patience_ms);
     go_on(d);
 }
 

@@ -30,7 +30,8 @@ struct Drive {
     Arrival arrival;
     Stream *clock; // a timerfd: the loop's own timers count in milliseconds
     int clock_fd;
-    Timer *limit; // for the last answers
+    Timer *limit;     // no answer for so long
+    int64_t progress; // answers when it was last looked at
     int64_t start_ns, end_ns;
     int64_t busy, setting_up; // PLAN_HOLD: those whose first event has not come
     bool over;                // no more are sent

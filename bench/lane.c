@@ -19,7 +19,8 @@ static struct evbuffer *body_of(const Lane *l) {
     if (p->number_at >= 0) {
         char digits[24];
         size_t at = (size_t)p->number_at, rest = at + PLAN_NUMBER_N;
-        snprintf(digits, sizeof digits, "%09lld", (long long)(l->number % 1000000000));
+        snprintf(digits, sizeof digits, "%09lld",
+                 (long long)(l->number % (p->numbers ? p->numbers : 1000000000)));
         evbuffer_add(out, p->body.p, at);
         evbuffer_add(out, digits, PLAN_NUMBER_N);
         evbuffer_add(out, p->body.p + rest, p->body.n - rest);

@@ -12,7 +12,9 @@ const char plan_usage[] =
     "lathe-load hold   HOST:PORT --connections N [OPTION ...]\n"
     "lathe-load merge  FILE ...\n"
     "  --path P --body FILE --keys FILE --method GET --status N --stream --expect TEXT\n"
-    "  --connections N --warm S --first N --patience S\n";
+    "  --connections N --fresh --warm S --first N --numbers N --patience S\n"
+    "In the body nine letters N stand for the request's number, which goes from --first on and\n"
+    "starts anew after --numbers.\n";
 
 typedef enum { AS_TEXT, AS_COUNT, AS_SECONDS, AS_MS, AS_RATE } As;
 typedef struct OptionRow {
@@ -31,6 +33,7 @@ static const OptionRow rows[] = {
     ROW("--connections", AS_COUNT,   connections, 60000),
     ROW("--requests",    AS_COUNT,   requests,    999999999),
     ROW("--first",       AS_COUNT,   first,       999999999),
+    ROW("--numbers",     AS_COUNT,   numbers,     999999999),
     ROW("--status",      AS_COUNT,   status,      599),
     ROW("--seconds",     AS_SECONDS, duration_ns, 86400),
     ROW("--warm",        AS_SECONDS, warm_ns,     86400),
@@ -79,6 +82,7 @@ static err parse_one(Ctx *c, char ***argv, Plan *p) {
     *argv += 1;
     if (str_is(name, "--poisson")) p->poisson = true;
     else if (str_is(name, "--stream")) p->stream = true;
+    else if (str_is(name, "--fresh")) p->fresh = true;
     else {
         if (!value.p) return ERR_INVALID;
         *argv += 1;

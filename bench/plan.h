@@ -22,10 +22,11 @@ typedef struct Plan {
     size_t keys_n;
     double rate;
     bool poisson, stream;
+    bool fresh;                                  // each request on a connection of its own
     int64_t seed, connections, requests, status; // requests 0: only time ends it
     int64_t duration_ns, warm_ns;                // warm: what is meant before is not in the figures
-    int64_t first;                               // number of the first request
-    int64_t patience_ms;                         // for the last answers
+    int64_t first, numbers; // number of the first request; they start anew after so many, 0: never
+    int64_t patience_ms;    // without any answer
 } Plan;
 
 #define PLAN_NUMBER "NNNNNNNNN" // nine digits take its place, so every body is as long
