@@ -31,6 +31,27 @@ static const char *read_head(Exchange *x) {
     return NULL;
 }
 
+// Nothing here decodes a body, so none can grow when it is read (RFC 9110, 15.5.16).
+static bool coded(const HttpRequest *r, str *out) {
+    for (size_t i = 0; i < r->headers_n; i++) {
+        *out = r->headers[i].value;
+        bool is = str_ieq(r->headers[i].name, S("Content-Encoding"));
+        if (is && out->n && !str_ieq(*out, S("identity"))) return true;
+    }
+    return false;
+}
+
+static void refuse_coded(Exchange *x, str coding) {
+    Ctx *c = &x->ctx;
+    (void)fail(c, ERR_MEDIA, R_BODY_CODED, "coding", say_str(c, coding));
+    refuse(x);
+}
+
+static void refuse_surplus(Exchange *x) {
+    x->close = true;
+    refuse_busy(x, say(&x->ctx, "all %zu connections are in use", x->config->connections_max));
+}
+
 static void no_route(Exchange *x) {
     Ctx *c = &x->ctx;
     const HttpRequest *r = &x->req;
@@ -73,6 +94,7 @@ void admit(Conn *k) {
     HttpRequest *r = &x->req;
     Server *s = k->lane->server;
     Target t;
+    str coding;
     const char *why = read_head(x);
     if (!why) why = target_parse(x->mem, r->target, &t);
     if (why) {
@@ -85,7 +107,9 @@ void admit(Conn *k) {
     x->offer = k->parser.at == PARSER_END;
     if (x->offer) admit_whole(x);
     int64_t used = atomic_load_explicit(&s->in_flight, memory_order_relaxed);
-    if (!x->route) no_route(x);
+    if (k->surplus) refuse_surplus(x);
+    else if (!x->route) no_route(x);
+    else if (coded(r, &coding)) refuse_coded(x, coding);
     else if (r->length > x->route->body_max || (r->chunked && !x->route->body_max))
         refuse_body(x, NULL);
     else if (used > s->config.memory_max_bytes) refuse_busy(x, "memory");

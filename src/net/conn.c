@@ -46,10 +46,14 @@ static bool reads_body(const Conn *k) {
     return k->state == CONN_BODY && body_wanted(k->x);
 }
 
+static int64_t head_due(const Conn *k) {
+    int64_t ms = k->lane->server->config.head_timeout_ms;
+    return k->since_ns + ns_of(k->surplus ? sooner(ms, SURPLUS_MS) : ms);
+}
+
 static int64_t idle_due(const Conn *k) {
-    const ServerConfig *f = &k->lane->server->config;
     bool patient = k->served && !k->lane->draining;
-    return k->since_ns + ns_of(patient ? f->idle_timeout_ms : f->head_timeout_ms);
+    return patient ? k->since_ns + ns_of(k->lane->server->config.idle_timeout_ms) : head_due(k);
 }
 
 // When conn_time has something to do next; INT64_MAX: never.
@@ -58,7 +62,7 @@ static int64_t due(const Conn *k) {
     int64_t at = INT64_MAX;
     if (k->kicked) return 0;
     if (k->state == CONN_IDLE) at = idle_due(k);
-    if (k->state == CONN_HEAD) at = k->since_ns + ns_of(f->head_timeout_ms);
+    if (k->state == CONN_HEAD) at = head_due(k);
     if (k->in.on) at = sooner(at, k->in.from_ns + ns_of(f->body_timeout_ms));
     if (k->out.on) at = sooner(at, k->out.from_ns + ns_of(f->write_timeout_ms));
     if (k->x && k->x->deadline_ns) at = sooner(at, k->x->deadline_ns);
@@ -278,7 +282,7 @@ static bool conn_late(Conn *k, int64_t now) {
         return true;
     }
     const char *part = NULL;
-    if (k->state == CONN_HEAD && now >= k->since_ns + ns_of(f->head_timeout_ms)) part = "head";
+    if (k->state == CONN_HEAD && now >= head_due(k)) part = "head";
     if (pace_missed(&k->in, f->body_timeout_ms, now, k->in_total)) part = "body";
     bool late = x && x->deadline_ns && now >= x->deadline_ns;
     if (!part && !late) return false;
@@ -311,6 +315,8 @@ void conn_accept(Lane *lane, Stream *s, TlsServer *tls) {
     Conn *k = mem_new(sizeof *k);
     k->lane = lane;
     k->stream = s;
+    k->surplus = atomic_load_explicit(&lane->server->connections, memory_order_relaxed)
+                 > lane->server->config.connections_max;
     k->timer = timer_new(lane->loop, on_time, k);
     k->after = lane->conns;
     if (k->after) k->after->before = k;

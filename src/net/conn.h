@@ -19,6 +19,8 @@ enum {
     OUT_LOW = 64 << 10,    // unsent output below which more is asked for
     KEEP_MAX = 16 << 10,   // memory of a buffer that is kept for its next use
     SPARES_MAX = 64,
+    SURPLUS_MAX = 64,
+    SURPLUS_MS = 1000, // connections over the most, which are told so; their time
 };
 
 typedef struct Conn Conn;
@@ -28,7 +30,7 @@ typedef struct Lane {
     Conn *conns; // list
     size_t conns_n, greets_n;
     Conn *greets_first, *greets_last; // those whose TLS is not up yet, the oldest first
-    Exchange *spares[SPARES_MAX]; // ready for reuse, with their arenas
+    Exchange *spares[SPARES_MAX];     // ready for reuse, with their arenas
     size_t spares_n;
     Buf scratch; // see lane_scratch
     char date[32];
@@ -69,7 +71,7 @@ struct Conn {
     bool cut;                    // to be freed when it is not
     bool kicked;                 // conn_run is wanted in the next turn
     bool served;                 // had a request before
-    bool half;                   // the client will send no more
+    bool half, surplus;          // the client sends no more; over the most: to be refused
     bool greets;                 // in the lane's list of those
 };
 
@@ -142,7 +144,7 @@ struct Server {
     size_t listeners_n;
     TlsServer *tls; // of its TLS listeners
     atomic_size_t connections, active, greetings;
-    atomic_int_least64_t requests, in_flight, greetings_dropped;
+    atomic_int_least64_t requests, in_flight, greetings_dropped, refused;
     atomic_size_t lanes_left; // to drain
     Timer *drain_timer;
     int64_t drain_ms;
@@ -152,8 +154,8 @@ struct Server {
 
 // conn.c
 void conn_accept(Lane *lane, Stream *s, TlsServer *tls); // tls NULL: plain
-void conn_run(Conn *k);    // not within itself
-void conn_kick(Conn *k);   // conn_run in the next turn
+void conn_run(Conn *k);                                  // not within itself
+void conn_kick(Conn *k);                                 // conn_run in the next turn
 void conn_settle(Conn *k); // after output was added or a state changed: memory, paces, timer
 void conn_state(Conn *k, ConnState s);
 // Frees it, its stream, and its exchange as far as nobody holds it; at once, or when conn_run

@@ -254,15 +254,42 @@ TEST(net_connections_have_a_limit) {
         CHECK_STR(raw_answer(fd[i]).body, "hello");
     }
     int more = raw_open(&r->addr);
+    raw_sendz(more, "GET /hello HTTP/1.1\r\nHost: a\r\n\r\nGET /hello HTTP/1.1\r\n");
+    Answer a = raw_answer(more);
+    CHECK_INT(a.status, 503); // and told when to come again
+    CHECK_STR(answer_header(&a, "Retry-After"), "1");
+    CHECK_STR(answer_header(&a, "Connection"), "close");
+    CHECK(str_find(a.body, S("all 3 connections are in use")) >= 0);
     CHECK(raw_ended(more));
     raw_close(more);
+    CHECK_INT(server_counts(r->server).connections_refused, 1);
     raw_close(fd[0]);
-    Answer a = { 0 };
+    a = (Answer){ 0 };
     for (int64_t from = now_ms(); a.status != 200 && now_ms() - from < 5000;)
         a = raw_ask(&r->addr, "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n");
     CHECK_INT(a.status, 200);
     raw_close(fd[1]);
     raw_close(fd[2]);
+    rig_stop(r);
+}
+
+// Those who are to be told have a second to ask; behind them nobody is let in.
+TEST(net_connections_over_the_limit_end_by_themselves) {
+    enum { TOLD = 64 };
+    Rig *r = rig_start(&(RigSpec){ .config = { .connections_max = 1 } });
+    CHECK(r);
+    int first = raw_open(&r->addr), told[TOLD], cut;
+    raw_sendz(first, "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n");
+    CHECK_STR(raw_answer(first).body, "hello");
+    for (int i = 0; i < TOLD; i++) told[i] = raw_open(&r->addr);
+    cut = raw_open(&r->addr);
+    CHECK(raw_ended(cut)); // at once
+    CHECK(raw_ended(told[TOLD - 1]) && raw_ended(told[0]));
+    raw_sendz(first, "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n");
+    CHECK_STR(raw_answer(first).body, "hello");
+    CHECK_INT(server_counts(r->server).connections_refused, TOLD + 1);
+    for (int i = 0; i < TOLD; i++) raw_close(told[i]);
+    raw_close(cut), raw_close(first);
     rig_stop(r);
 }
 

@@ -129,3 +129,26 @@ TEST(net_endless_framing_is_refused) {
     }
     rig_stop(r);
 }
+
+// Nothing decodes a body, so nothing small becomes large: on every kind of route, before the body.
+TEST(net_coded_bodies_are_refused) {
+    static const char *const codings[] = { "gzip", "deflate, gzip", "zstd", "identity, br", "x" };
+    static const char *const paths[] = { "/echo", "/stream", "/all" };
+    Rig *r = rig_start(&(RigSpec){ 0 });
+    CHECK(r);
+    for (size_t i = 0; i < countof(codings) * countof(paths); i++) {
+        const char *path = paths[i % countof(paths)], *coding = codings[i / countof(paths)];
+        Answer a = raw_ask(&r->addr, say(test_ctx(),
+                                         "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n"
+                                         "Content-Encoding: identity\r\n"
+                                         "Content-Encoding: %s\r\n\r\n",
+                                         path, coding));
+        CHECK_INT(a.status, 415);
+        CHECK_STR(answer_header(&a, "Accept-Encoding"), "identity");
+        CHECK(str_find(a.body, S("body_coded")) >= 0);
+    }
+    Answer a = raw_ask(&r->addr, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n"
+                                 "Content-Encoding: Identity\r\n\r\nok");
+    CHECK_INT(a.status, 200);
+    rig_stop(r);
+}

@@ -16,6 +16,9 @@
       "请求头超过 {bytes} 字节或 {headers} 个字段")                                                 \
     X(BODY_TOO_LARGE, "body_too_large", "the body is larger than {limit} bytes",               \
       "请求体超过 {limit} 字节")                                                                   \
+    X(BODY_CODED, "body_coded",                                                                \
+      "bodies are not decoded here: send it without Content-Encoding {coding}",                \
+      "此处不解码请求体：请不要以 Content-Encoding {coding} 发送")                                      \
     X(SLOW_CLIENT, "slow_client", "the {part} of the request did not come in time",            \
       "未能及时收到请求的 {part}")                                                                  \
     X(SERVER_BUSY, "server_busy", "too much is under way: {what}", "系统繁忙：{what}")             \

@@ -52,6 +52,8 @@ void refuse_fill(Exchange *x) {
     if (x->config->refuse) x->config->refuse(x->config->app, c, &x->req, out);
     else plain(c, out);
     if (c->failure.code == ERR_METHOD && !has_header(out, "Allow")) add_allow(x);
+    if (c->failure.why == &R_BODY_CODED)
+        http_reply_header(c, out, "Accept-Encoding", S("identity"));
     if (c->failure.retry_after_ms > 0 && !has_header(out, "Retry-After")) {
         int64_t s = (c->failure.retry_after_ms + 999) / 1000;
         http_reply_header(c, out, "Retry-After", arena_printf(x->mem, "%lld", (long long)s));

@@ -86,7 +86,9 @@ static void admit_stream(Server *s, Loop *l, Stream *stream, TlsServer *tls) {
     while (lane->loop != l) lane++;
     assert(lane < s->lanes + s->lanes_n);
     size_t before = atomic_fetch_add_explicit(&s->connections, 1, memory_order_relaxed);
-    if (before < s->config.connections_max) {
+    if (before >= s->config.connections_max)
+        atomic_fetch_add_explicit(&s->refused, 1, memory_order_relaxed);
+    if (before < s->config.connections_max + SURPLUS_MAX) {
         conn_accept(lane, stream, tls);
         return;
     }
@@ -219,5 +221,6 @@ ServerCounts server_counts(Server *s) {
                            .greetings = atomic_load(&s->greetings),
                            .greetings_dropped = atomic_load(&s->greetings_dropped),
                            .requests = atomic_load(&s->requests),
+                           .connections_refused = atomic_load(&s->refused),
                            .bytes_in_flight = atomic_load(&s->in_flight) };
 }

@@ -39,7 +39,8 @@ typedef struct ServerConfig {
     // Of bodies and answers in flight; over it new requests get 503, a quarter over it growing ones
     // too; 0: 256 MiB.
     int64_t memory_max_bytes;
-    size_t connections_max; // more are closed at once; 0: 10000
+    // A few more are answered 503 and closed, those behind them closed at once; 0: 10000.
+    size_t connections_max;
     size_t greetings_max; // TLS handshakes under way on a loop; over it the oldest ends; 0: 256
     // Fills a failed blocking reply, or a refusal of net's own (404, 405, 400, 413, 431, 408, 503),
     // in the dialect of the path; c->failure says what. After it net adds Allow and Retry-After.
@@ -77,7 +78,7 @@ void server_free(Server *s);
 typedef struct ServerCounts {
     size_t connections, requests_active, greetings; // greetings: TLS handshakes under way
     int64_t requests, bytes_in_flight;
-    int64_t greetings_dropped; // over greetings_max
+    int64_t greetings_dropped, connections_refused; // the first: over greetings_max
 } ServerCounts;
 ServerCounts server_counts(Server *s);
 #endif

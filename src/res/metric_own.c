@@ -39,6 +39,9 @@ disk_used = { "system.filesystem.usage", "By", METRIC_GAUGE,
     "数据目录所在文件系统：可用与已用空间" },
 connections = { "lathe.http.connections", "", METRIC_GAUGE, { 0 }, NULL,
     "Open client connections", "打开的客户端连接数" },
+refused = { "lathe.http.connections.refused", "", METRIC_COUNTER, { 0 }, NULL,
+    "Connections over serve.connections: told so, or closed at once",
+    "超出 serve.connections 的连接数：已告知或直接关闭" },
 requests = { "http.server.active_requests", "{request}", METRIC_GAUGE, { 0 }, NULL,
     "Requests under way", "进行中的请求数" },
 in_flight = { "lathe.http.in_flight", "By", METRIC_GAUGE, { 0 }, NULL,
@@ -80,8 +83,8 @@ db_wait = { "lathe.db.wait", "s", METRIC_COUNTER, { 0 }, NULL,
 const Metric *const own_metrics[] = {
     &metric_http_duration, &process_cpu, &process_memory, &process_virtual, &process_fds,
     &process_fds_max, &process_threads, &process_since, &host_cpu, &host_cpus, &host_memory,
-    &host_available, &disk, &disk_used, &connections, &requests, &in_flight, &pool_tasks, &jobs,
-    &jobs_waiting, &job_duration, &journal_size, &journal_reserved, &journal_records,
+    &host_available, &disk, &disk_used, &connections, &refused, &requests, &in_flight, &pool_tasks,
+    &jobs, &jobs_waiting, &job_duration, &journal_size, &journal_reserved, &journal_records,
     &journal_writes, &journal_syncs, &journal_errors, &journal_full, &db_transactions, &db_commits,
     &db_retries, &db_reads, &db_wait, NULL
 };
@@ -124,6 +127,7 @@ static void set_server(const App *app) {
     if (app->server) {
         ServerCounts n = server_counts(app->server);
         metric_set(&connections, (double)n.connections);
+        metric_total(&refused, (double)n.connections_refused);
         metric_set(&requests, (double)n.requests_active);
         metric_set(&in_flight, (double)n.bytes_in_flight);
     }

@@ -347,7 +347,7 @@ static const struct {
     { 410, "It is gone for good", 0 },
     { 412, "It changed since the revision of If-Match", WRITES & ~(1u << OP_CREATE) },
     { 413, "The body is larger than this route takes", ALL_OPS },
-    { 415, "The body is of a type that this route does not take", BODIES },
+    { 415, "The body is of a type, or in a coding, that this route does not take", BODIES },
     { 416, "The range is outside of it", 0 },
     { 429, "A limit is reached: Retry-After says when to come again", ALL_OPS },
     { 431, "The head of the request is too large", ALL_OPS },

@@ -39,7 +39,8 @@ static const Route routes[] = {
 const Module access_module = {
     .name = "access", .needs = "", .resources = resources, .routes = routes,
         .migrations = access_migrations, .migrations_n = 1,
-    .reasons = access_reasons, .roles = access_roles, .init = access_init, .start = access_start,
+    .settings = access_settings, .metrics = access_metrics, .reasons = access_reasons,
+        .roles = access_roles, .init = access_init, .start = access_start,
         .stop = access_stop,
     .en = "Organisations, projects, people, roles and keys", .zh = "组织、项目、人员、角色与密钥",
 };
@@ -195,6 +196,7 @@ static err access_init(Ctx *c) {
     app_of(c)->identify = access_identify;
     snapshot_part(&access_part);
     state.limiter = limiter_new(SUBJECTS_MAX);
+    flood_start();
     uses_reset();
     return first_start(c);
 }
@@ -213,4 +215,5 @@ static void access_stop(void *app) {
     app_ctx_free(c);
     limiter_free(state.limiter);
     state.limiter = NULL;
+    flood_stop();
 }

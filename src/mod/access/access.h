@@ -18,7 +18,8 @@ typedef struct KeyEntry {                          // a living key as the reques
     Limits limits;
 } KeyEntry;
 // The key of `Authorization: Bearer …` or `x-api-key`, as this snapshot has it. ERR_UNAUTHENTICATED
-// with R_KEY_MISSING, R_KEY_UNKNOWN, R_KEY_EXPIRED; ERR_DENIED when it may not use the project
+// with R_KEY_MISSING, R_KEY_UNKNOWN, R_KEY_EXPIRED; ERR_LIMITED with R_KEYS_WRONG when its
+// address sent too many unknown ones; ERR_DENIED when it may not use the project
 // asked for. *out_project: id of the project acted in. No blocking, no SQL.
 err access_key(Ctx *c, const Snapshot *s, const HttpRequest *r, const KeyEntry **out,
                str *out_project);
@@ -35,6 +36,9 @@ extern const SnapshotPart access_part; // keys and projects
       "该 API 密钥不存在或已被吊销")                                                              \
     X(KEY_EXPIRED, "key_expired", "API key {key} expired at {at}",                                \
       "API 密钥 {key} 已于 {at} 过期")                                                            \
+    X(KEYS_WRONG, "too_many_wrong_keys",                                                          \
+      "more than {limit} keys a minute from {address} are not known here; try again in {ms} ms",  \
+      "来自 {address} 的未知密钥每分钟超过 {limit} 个；请 {ms} 毫秒后重试")                       \
     X(PROJECT_DENIED, "project_denied", "API key {key} does not belong to project {project}",     \
       "API 密钥 {key} 不属于项目 {project}")                                                      \
     X(LIMITED, "limit_reached",                                                                   \

@@ -349,7 +349,7 @@ err access_key(Ctx *c, const Snapshot *s, const HttpRequest *r, const KeyEntry *
     if (e) {
         App *app = app_of(c);
         if (app->audit_denied) app->audit_denied(c, "identify", r->peer);
-        return e;
+        return flood_check(c, r, e);
     }
     e = choose_project(c, v, k, r, &org, out_project);
     if (e) return denied_place(c, k, r, e);

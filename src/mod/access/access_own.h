@@ -56,7 +56,15 @@ typedef struct AdminKey {
 
 extern const Resource organisation_resource, project_resource, user_resource, role_resource,
     member_resource, service_account_resource, api_key_resource, admin_key_resource;
-extern const Setting access_settings[];
+// access_flood.c: unknown keys, by the address they come from
+enum { ACCESS_WRONG_KEYS, ACCESS_SETTINGS };
+extern const Setting access_settings[ACCESS_SETTINGS + 1];
+extern const Metric *const access_metrics[];
+void flood_start(void);
+void flood_stop(void); // nobody is identified any more
+// After a key was refused: the failure to give, which may say to wait instead.
+err flood_check(Ctx *c, const HttpRequest *r, err e);
+str flood_source(Ctx *c, str peer); // who is counted as one: the address, of IPv6 its /64
 extern const RoleRow access_roles[];
 extern const Migration access_migrations[];
 extern const size_t access_migrations_n;
