@@ -16,7 +16,8 @@
 #include "net/reason.h"
 #include <assert.h>
 
-enum { RATE_MIN = 128 }; // bytes a second below which a client is too slow
+enum { RATE_MIN = 128 };    // bytes a second below which a client is too slow
+enum { SURPLUS_MS = 1000 }; // one that is over the most has so long to ask
 
 // ---- time
 

@@ -19,8 +19,6 @@ enum {
     OUT_LOW = 64 << 10,    // unsent output below which more is asked for
     KEEP_MAX = 16 << 10,   // memory of a buffer that is kept for its next use
     SPARES_MAX = 64,
-    SURPLUS_MAX = 64,
-    SURPLUS_MS = 1000, // connections over the most, which are told so; their time
 };
 
 typedef struct Conn Conn;

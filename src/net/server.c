@@ -81,6 +81,8 @@ err server_new(Ctx *c, Loop *const loops[], size_t loops_n, const ServerConfig *
 
 // ---- listening
 
+enum { SURPLUS_MAX = 64 }; // connections over the most, which are told so
+
 static void admit_stream(Server *s, Loop *l, Stream *stream, TlsServer *tls) {
     Lane *lane = s->lanes;
     while (lane->loop != l) lane++;
