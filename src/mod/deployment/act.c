@@ -158,7 +158,7 @@ static bool probe_fill(Ctx *c, const One *o, const ReplicaRow *r, ProbeSpec *out
     Url url;
     if (endpoint_parse(c, o->d.endpoint.url, &url)) return false;
     out->host = r->host, out->base_path = r->base_path, out->resolve = url.host,
-    out->port = url.port;
+    out->port = url.port, out->tls = r->tls;
     if (!r->sealed_key.n) return true;
     str key, aad = arena_printf(c->mem, STR_FMT "/endpoint.api_key", STR_ARG(o->d.head.id));
     if (app_of(c)->unseal(c, r->sealed_key, aad, &key)) return false;

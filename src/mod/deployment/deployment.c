@@ -122,14 +122,14 @@ static bool plain_path(str path) {
 static err parse_authority(Ctx *c, str text, Url *out) {
     if (!text.n || !plain_path(text) || str_find_char(text, '@') >= 0)
         return bad_url(c, "its host is missing or has other characters");
-    out->host_header = text, out->port = 80;
+    out->host_header = text;
     ptrdiff_t bracket = str_find_char(text, ']'), colon = -1;
     for (size_t i = bracket < 0 ? 0 : (size_t)bracket; i < text.n; i++)
         if (text.p[i] == ':') colon = (ptrdiff_t)i;
     out->host = colon < 0 ? text : str_sub(text, 0, (size_t)colon);
     if (str_starts(out->host, S("[")) && str_ends(out->host, S("]")))
         out->host = str_sub(out->host, 1, out->host.n - 2);
-    int64_t port = 80;
+    int64_t port = out->tls ? 443 : 80;
     if (colon >= 0
         && (!str_to_i64(str_sub(text, (size_t)colon + 1, text.n), &port) || port < 1
             || port > 65535))
@@ -139,9 +139,10 @@ static err parse_authority(Ctx *c, str text, Url *out) {
 }
 
 err endpoint_parse(Ctx *c, str url, Url *out) {
-    *out = (Url){ 0 };
-    if (!str_starts(url, S("http://"))) return bad_url(c, "other schemes than http are not spoken");
-    str rest = str_sub(url, 7, url.n);
+    *out = (Url){ .tls = str_starts(url, S("https://")) };
+    if (!out->tls && !str_starts(url, S("http://")))
+        return bad_url(c, "other schemes than http and https are not spoken");
+    str rest = str_sub(url, out->tls ? 8 : 7, url.n);
     ptrdiff_t slash = str_find_char(rest, '/');
     str path = slash < 0 ? S("") : str_sub(rest, (size_t)slash, rest.n);
     TRY(parse_authority(c, slash < 0 ? rest : str_sub(rest, 0, (size_t)slash), out));

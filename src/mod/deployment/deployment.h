@@ -42,7 +42,7 @@ typedef struct Replica {
     str model, version, model_digest, upstream_model; // as it was started; absent: as the entry's
     const Engine *engine;                             // NULL: the entry's
     Addr addr;
-    bool ready, draining;
+    bool ready, draining, tls; // tls: called with the program's trust (app->tls)
 } Replica;
 typedef struct DeploymentEntry {
     str id, name, org, project, model, version, model_digest;

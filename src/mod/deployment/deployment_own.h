@@ -50,7 +50,7 @@ typedef struct ReplicaRow { // one of STATUS replicas_status
     int64_t failures, window_at, window_exits; // in a row; exits since window_at
     str host, base_path, sealed_key, node;     // attached: as they were when it was attached
     str serves, model, version, digest, upstream, engine; // as they were when it was started
-    bool attached, refused;                               // refused: it could not even be started
+    bool attached, refused, tls;                          // refused: it could not even be started
 } ReplicaRow;
 typedef struct Serving { // STATUS: what the wish comes to with this version of the model
     int task;
@@ -113,6 +113,7 @@ static inline str upstream_of(const Deployment *d) {
 typedef struct Url {
     str host_header, host, base_path;
     int port;
+    bool tls; // https
 } Url;
 err endpoint_parse(Ctx *c, str url, Url *out);
 // The socket of a launched replica, as this node sees it; ERR_INVALID when the path is too long.

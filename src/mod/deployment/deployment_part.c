@@ -22,7 +22,7 @@ static void write_replica(Json *j, const ReplicaRow *r) {
     json_kv_bool(j, "attached", r->attached), json_kv_bool(j, "ready", r->state == AT_READY),
         json_kv_bool(j, "draining", r->state == AT_DRAINING);
     json_kv_str(j, "host", r->host), json_kv_str(j, "base", r->base_path),
-        json_kv_str(j, "key", r->sealed_key);
+        json_kv_str(j, "key", r->sealed_key), json_kv_bool(j, "tls", r->tls);
     json_kv_str(j, "model", r->model), json_kv_str(j, "version", r->version),
         json_kv_str(j, "digest", r->digest);
     json_kv_str(j, "upstream", r->upstream), json_kv_str(j, "engine", r->engine);
@@ -125,7 +125,7 @@ static void read_replica(Ctx *c, const DeploymentEntry *d, yyjson_val *in, Repli
                     .upstream_model = json_get_str(in, "upstream"),
                     .engine = engine_find(json_get_str(in, "engine")) };
     r->ready = json_get_bool(in, "ready", false),
-    r->draining = json_get_bool(in, "draining", false);
+    r->draining = json_get_bool(in, "draining", false), r->tls = json_get_bool(in, "tls", false);
     str address = json_get_str(in, "address"), key = json_get_str(in, "key");
     if (json_get_bool(in, "attached", false))
         r->ready &= address.n && !addr_parse(c, address, &r->addr)

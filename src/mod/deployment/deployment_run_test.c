@@ -414,7 +414,7 @@ RUN_BOTH(deployment_refuses_what_cannot_be) {
         { "{\"name\":\"x\",\"model\":\"m\",\"state\":\"ready\"}", "state" },
         { "{\"name\":\"x\",\"model\":\"m\",\"endpoint\":{\"url\":\"http://a\"}}", "endpoint.url" },
         { "{\"name\":\"x\",\"engine\":\"openai\"}", "endpoint.url" },
-        { "{\"name\":\"x\",\"engine\":\"openai\",\"endpoint\":{\"url\":\"https://a\"}}",
+        { "{\"name\":\"x\",\"engine\":\"openai\",\"endpoint\":{\"url\":\"ftp://a\"}}",
           "endpoint.url" },
         { "{\"name\":\"x\",\"engine\":\"vllm\"}", "engine" },
     };

@@ -16,8 +16,8 @@ static const char *const cache_names[] = { "auto", "f16", "q8_0", NULL };
 
 static const Field endpoint_rows[] = {
     TEXT(Endpoint, url, 0, 1000, "Base address of a server that speaks OpenAI's dialect: "
-        "http://host:8000/v1",
-         "兼容 OpenAI 接口的服务地址，例如 http://host:8000/v1"),
+        "http://host:8000/v1, or https://, checked by the authorities of tls.ca",
+         "兼容 OpenAI 接口的服务地址，例如 http://host:8000/v1；https:// 按 tls.ca 校验"),
     ROW(Endpoint, api_key, T_SECRET, 0, "Key that it asks for", "访问密钥", .max = 4000),
     TEXT(Endpoint, upstream_model, 0, 500,
         "Name that it knows the model by; absent: the deployment's",
@@ -52,6 +52,7 @@ static const Field replica_rows[] = {
     TEXT(ReplicaRow, base_path, STATUS | HIDDEN, 1000, "Prefix of its paths", "路径前缀"),
     TEXT(ReplicaRow, sealed_key, STATUS | HIDDEN, 20000, "Its key, sealed", "密封的密钥"),
     BOOL(ReplicaRow, attached, STATUS | HIDDEN, "It is a server that was attached", "是否为外接服务"),
+    BOOL(ReplicaRow, tls, STATUS | HIDDEN, "It is called over TLS", "是否通过 TLS 调用"),
     BOOL(ReplicaRow, refused, STATUS | HIDDEN, "It could not even be started", "是否根本无法启动"),
     TEXT(ReplicaRow, node, STATUS, 100, "Node that runs it", "所在节点"),
     TEXT(ReplicaRow, serves, STATUS, 300, "Model and version that it serves", "所服务的模型与版本"),

@@ -474,9 +474,11 @@ TEST(deployment_endpoint_is_taken_apart) {
         { "http://10.0.0.7:81/", "10.0.0.7", "10.0.0.7:81", "/v1", 81 },
         { "http://[::1]:9/x/y//", "::1", "[::1]:9", "/x/y", 9 },
         { "http://[::1]", "::1", "[::1]", "/v1", 80 },
+        { "https://vllm", "vllm", "vllm", "/v1", 443 },
+        { "https://vllm:8443/x", "vllm", "vllm:8443", "/x", 8443 },
     };
     static const char *const bad[] = { "",
-                                       "https://a/v1",
+                                       "https:/a/v1",
                                        "ftp://a",
                                        "http://",
                                        "http:///v1",
@@ -496,6 +498,7 @@ TEST(deployment_endpoint_is_taken_apart) {
         CHECK_STR(u.host_header, good[i].header);
         CHECK_STR(u.base_path, good[i].base);
         CHECK_INT(u.port, good[i].port);
+        CHECK_INT(u.tls, str_starts(str_z(good[i].url), S("https:")));
     }
     for (size_t i = 0; i < countof(bad); i++) {
         Url u;

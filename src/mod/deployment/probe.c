@@ -185,11 +185,13 @@ static void ask(Probe *p, bool trial) {
                       .idle_ms = ms };
     pthread_mutex_lock(&probes.lock);
     spec.to = p->asked = p->addr;
+    if (s->tls) spec.tls = probes.app->tls;
     p->asking = trial;
     if (!p->answered_ns) p->answered_ns = mono_ns();
     pthread_mutex_unlock(&probes.lock);
     p->trial = trial, p->status = 0;
     buf_clear(&p->body);
+    assert(!s->tls || spec.tls); // never in the clear instead
     p->call = call_start(probes.app->clients[0], &spec, &call_events, p);
     if (body) evbuffer_free(body);
     app_ctx_free(c);

@@ -264,6 +264,7 @@ static void start_row(Ctx *c, One *o, ReplicaRow *r) {
         r->host = arena_str(c->mem, url.host_header),
         r->base_path = arena_str(c->mem, url.base_path);
         r->sealed_key = d->endpoint.api_key;
+        r->tls = url.tls;
     }
     replica_to(r, AT_STARTING, os_wall_ms(c->os));
     memory_add(&o->t->memory, r);

@@ -12,6 +12,7 @@ typedef struct ProbeSpec {
     int port;
     const Engine *engine;
     Task task;
+    bool tls;
     bool trusted; // it has answered a trial request before: health is enough
 } ProbeSpec;
 typedef struct ProbeView {

@@ -135,6 +135,12 @@ static const char *what_ended(CallEnd e) {
     case CALL_RESET: return "it ended the connection before the answer was complete";
     case CALL_PROTOCOL:
     case CALL_TOOLARGE: return "its answer is not HTTP as we know it";
+    case CALL_TLS_EXPIRED: return "its certificate is not in date";
+    case CALL_TLS_WRONG_HOST: return "its certificate is for another host";
+    case CALL_TLS_UNKNOWN_CA: return "its certificate is signed by none whom tls.ca trusts";
+    case CALL_TLS_CERT: return "its certificate is not good";
+    case CALL_TLS_REFUSED: return "it refuses us as a client of TLS";
+    case CALL_TLS_BROKEN: return "it does not speak TLS as we do";
     default: return "it cannot be reached";
     }
 }
@@ -179,7 +185,7 @@ static bool has_died(const Flow *f, CallEnd why) {
 }
 
 static bool may_retry(Flow *f, CallEnd why) {
-    bool unreached = why == CALL_CONNECT || why == CALL_REFUSED || why == CALL_TIMEOUT_CONNECT;
+    bool unreached = call_end_unsent(why);
     bool loading = why == CALL_OK && f->out.status == 503, died = has_died(f, why);
     if (died) f->deaths++;
     return (unreached || loading || died) && !f->out.shown && f->attempt < ATTEMPTS_MAX
@@ -195,7 +201,7 @@ static void on_end(void *arg, CallEnd why) {
         return;
     }
     bool again = may_retry(f, why);
-    if (again || has_died(f, why) || why == CALL_REFUSED || why == CALL_CONNECT)
+    if (again || has_died(f, why) || (call_end_unsent(why) && why != CALL_TIMEOUT_CONNECT))
         deployment_failed(f->r.replica);
     if (!again) {
         flow_fail(f);
@@ -254,6 +260,7 @@ static void send_attempt(Flow *f) {
                       .method = HTTP_POST,
                       .target = r ? target_of(f, r) : S("/"),
                       .host = r ? r->host : (str){ 0 },
+                      .tls = r && r->tls ? f->app->tls : NULL,
                       .headers = headers,
                       .headers_n = n,
                       .body = body,
@@ -261,6 +268,7 @@ static void send_attempt(Flow *f) {
                       .connect_ms = setting_int(&gateway_settings[GW_CONNECT]),
                       .first_byte_ms = setting_int(&gateway_settings[GW_FIRST]),
                       .idle_ms = setting_int(&gateway_settings[GW_IDLE]) };
+    assert(!r || !r->tls || spec.tls); // never in the clear instead
     open_record(f);
     f->sent_ns = now_ns(f);
     f->call = call_start(f->app->clients[app_loop_index(f->app, exchange_loop(f->x))], &spec,

@@ -194,16 +194,40 @@ static void fetch_elsewhere(ModelFix *f, const char *base) {
     CHECK_OK(c, fetch(f, say(c, "%s/a/m.gguf", base), &v));
     check_ready(f, &v);
     CHECK(has(model_fix_log(f, v.job), "/a/other/place.gguf"));
-    web.location = "https://example.org/m.gguf";
+    web.location = "ftp://example.org/m.gguf";
     CHECK_OK(c, fetch(f, say(c, "%s/m.gguf", base), &v));
     CHECK_INT(v.state, VERSION_FAILED);
-    CHECK(has(v.state_reason, "https"));
+    CHECK(has(v.state_reason, "another scheme"));
     web.status = 404;
     CHECK_OK(c, fetch(f, say(c, "%s/m.gguf", base), &v));
     CHECK_INT(v.state, VERSION_FAILED);
     CHECK(has(v.state_reason, "404"));
     CHECK(model_fix_idle(f));
     CHECK_INT(model_fix_staged(f), 0);
+}
+
+// What was asked for over TLS never goes on in the clear, and only there.
+MODEL_TEST(an_https_address_stays_one) {
+    Ctx *c = f->c;
+    Url base, u;
+    CHECK_OK(c, model_url_parse(c, S("https://example.org/a/b?q"), &base));
+    CHECK(base.tls && base.port == 443);
+    CHECK_STR(base.shown, "https://example.org/a/b");
+    static const char *const to[][2] = { { "c", "https://example.org/a/c" },
+                                         { "/d", "https://example.org/d" },
+                                         { "//other:8443/e", "https://other:8443/e" },
+                                         { "https://third/", "https://third/" } };
+    for (size_t i = 0; i < countof(to); i++) {
+        CHECK_OK(c, model_url_join(c, &base, str_z(to[i][0]), &u));
+        CHECK(u.tls);
+        CHECK_STR(u.shown, to[i][1]);
+    }
+    CHECK_ERR(model_url_join(c, &base, S("http://example.org/a"), &u), ERR_INVALID);
+    CHECK(has(u.shown, "third")); // untouched
+    CHECK_OK(c, model_url_parse(c, S("http://example.org:443/"), &base));
+    CHECK(!base.tls && base.port == 443);
+    CHECK_OK(c, model_url_join(c, &base, S("https://example.org/"), &u));
+    CHECK(u.tls && u.port == 443);
 }
 MODEL_TEST(redirects_and_refusals_of_a_url) { with_web(f, fetch_elsewhere); }
 

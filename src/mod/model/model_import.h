@@ -33,8 +33,9 @@ typedef struct Url {
     str shown;        // without its query, which may hold a secret: for logs and failures
     str host, target; // host: without brackets; target: path and query
     int port;
+    bool tls; // https: checked by the program's trust (app->tls)
 } Url;
-// http only, no user, no fragment; a host that is a private address is refused at once.
+// http or https, no user, no fragment; a host that is a private address is refused at once.
 err model_url_parse(Ctx *c, str text, Url *out);
 err model_url_join(Ctx *c, const Url *base, str location, Url *out);
 

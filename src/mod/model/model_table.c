@@ -25,7 +25,8 @@ const Field model_import_input[] = {
     TEXT(ImportInput, path, 0, PATH_CHARS_MAX,
         "Absolute path of a file on the server (permission models.import_path)",
         "服务器上文件的绝对路径（需要权限 models.import_path）"),
-    TEXT(ImportInput, url, 0, URL_MAX, "http:// address to fetch from", "要下载的 http:// 地址"),
+    TEXT(ImportInput, url, 0, URL_MAX, "http:// or https:// address to fetch from",
+        "要下载的 http(s):// 地址"),
     TEXT(ImportInput, sha256, 0, 64, "SHA-256 that the file must have", "文件应有的 SHA-256"),
     { 0 }
 };
@@ -52,8 +53,8 @@ static const Field path_source[] = {
     { 0 }
 };
 static const Field url_source[] = {
-    TEXT(Source, url, REQUIRED | IMMUTABLE, URL_MAX, "http:// address to fetch from",
-        "要下载的 http:// 地址"),
+    TEXT(Source, url, REQUIRED | IMMUTABLE, URL_MAX, "http:// or https:// address to fetch from",
+        "要下载的 http(s):// 地址"),
     { 0 }
 };
 static const UnionCase source_cases[] = {

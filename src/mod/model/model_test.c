@@ -45,7 +45,7 @@ MODEL_TEST(versions_are_numbered_once) {
 MODEL_TEST(a_source_is_one_and_well_formed) {
     Ctx *c = f->c;
     Version v;
-    str both = S("/a"), bad_urls[] = { S("https://example.org/a"),
+    str both = S("/a"), bad_urls[] = { S("https://u@example.org/a"),
                                        S("ftp://example.org/a"),
                                        S("http://"),
                                        S("http://u:p@example.org/"),

@@ -2,7 +2,7 @@
 // model_url.c - bytes of a version from an http:// address: resolved here and pinned, private
 // addresses refused unless the operator allows them, redirects few and checked again, gone on with
 // Range and If-Range (RFC 9110 §13.1.5, §14.2) where an earlier attempt was cut, and begun again
-// when the server says that its content is another. TLS is not spoken here.
+// when the server says that its content is another. From https it is never redirected to http.
 // Owner: the Import. Threads: the job's worker, which runs a loop of its own meanwhile.
 #include "mod/model/model_import.h"
 #include "net/client.h"
@@ -41,7 +41,7 @@ static bool printable(str s) {
 }
 
 static err parse_port(Ctx *c, str text, int *out) {
-    int64_t port = 80;
+    int64_t port = *out;
     if (text.n && (!str_to_i64(text, &port) || port < 1 || port > 65535))
         return bad(c, "its port is not a number from 1 to 65535");
     *out = (int)port;
@@ -65,11 +65,12 @@ static err parse_authority(Ctx *c, str s, Url *out) {
     return parse_port(c, colon < 0 ? S("") : str_sub(s, (size_t)colon + 1, s.n), &out->port);
 }
 
+static const char *scheme(const Url *u) { return u->tls ? "https://" : "http://"; }
 static bool is_v6(const Url *u) { return str_find_char(u->host, ':') >= 0; }
 
 static str authority(Ctx *c, const Url *u) {
     bool six = is_v6(u);
-    str port = u->port == 80 ? S("") : arena_printf(c->mem, ":%d", u->port);
+    str port = u->port == (u->tls ? 443 : 80) ? S("") : arena_printf(c->mem, ":%d", u->port);
     return arena_printf(c->mem, "%s" STR_FMT "%s" STR_FMT, six ? "[" : "", STR_ARG(u->host),
                         six ? "]" : "", STR_ARG(port));
 }
@@ -95,13 +96,13 @@ static err check_literal(Ctx *c, const Url *u) {
 }
 
 err model_url_parse(Ctx *c, str text, Url *out) {
-    Url u = { 0 };
+    Url u = { .tls = str_starts(text, S("https://")) };
     if (text.n > URL_MAX || !printable(text))
         return bad(c, "it holds what must be percent-encoded");
-    if (str_starts(text, S("https://")))
-        return bad(c, "https is not spoken yet: use http, an upload, or a path on the server");
-    if (!str_starts(text, S("http://"))) return bad(c, "it does not begin with http://");
-    str rest = str_sub(text, 7, text.n);
+    if (!u.tls && !str_starts(text, S("http://")))
+        return bad(c, "it does not begin with http:// or https://");
+    str rest = str_sub(text, u.tls ? 8 : 7, text.n);
+    u.port = u.tls ? 443 : 80;
     ptrdiff_t hash = str_find_char(rest, '#');
     if (hash >= 0) rest = str_sub(rest, 0, (size_t)hash);
     size_t end = 0;
@@ -114,7 +115,7 @@ err model_url_parse(Ctx *c, str text, Url *out) {
     ptrdiff_t query = str_find_char(path, '?');
     if (query >= 0) path = str_sub(path, 0, (size_t)query);
     str where = authority(c, &u);
-    u.shown = arena_printf(c->mem, "http://" STR_FMT STR_FMT, STR_ARG(where), STR_ARG(path));
+    u.shown = arena_printf(c->mem, "%s" STR_FMT STR_FMT, scheme(&u), STR_ARG(where), STR_ARG(path));
     u.host = arena_str(c->mem, u.host);
     TRY(check_literal(c, &u));
     *out = u;
@@ -123,14 +124,17 @@ err model_url_parse(Ctx *c, str text, Url *out) {
 
 // RFC 3986 §5.2 without removing dot segments, which is the server's business.
 err model_url_join(Ctx *c, const Url *base, str location, Url *out) {
-    static const char scheme[] = "http://";
     str where = authority(c, base), path = base->target;
     ptrdiff_t query = str_find_char(path, '?');
     if (query >= 0) path = str_sub(path, 0, (size_t)query);
+    if (base->tls && str_starts(location, S("http://")))
+        return bad(c, "it redirects from https to http");
     if (str_starts(location, S("http://")) || str_starts(location, S("https://")))
         return model_url_parse(c, location, out);
-    if (str_starts(location, S("//")))
-        return model_url_parse(c, arena_printf(c->mem, "http:" STR_FMT, STR_ARG(location)), out);
+    if (str_starts(location, S("//"))) {
+        const char *by = base->tls ? "https:" : "http:";
+        return model_url_parse(c, arena_printf(c->mem, "%s" STR_FMT, by, STR_ARG(location)), out);
+    }
     ptrdiff_t colon = str_find_char(location, ':'), slash = str_find_char(location, '/');
     if (colon >= 0 && (slash < 0 || colon < slash)) return bad(c, "it redirects to another scheme");
     if (str_starts(location, S("?")))
@@ -140,7 +144,7 @@ err model_url_join(Ctx *c, const Url *base, str location, Url *out) {
         where = arena_printf(c->mem, STR_FMT STR_FMT, STR_ARG(where), STR_ARG(path));
     }
     str text =
-        arena_printf(c->mem, "%s" STR_FMT STR_FMT, scheme, STR_ARG(where), STR_ARG(location));
+        arena_printf(c->mem, "%s" STR_FMT STR_FMT, scheme(base), STR_ARG(where), STR_ARG(location));
     return model_url_parse(c, text, out);
 }
 
@@ -291,7 +295,7 @@ static void on_watch(void *arg) {
 
 static err pull_failed(Pull *p) {
     Ctx *c = p->c;
-    bool none = p->why == CALL_CONNECT || p->why == CALL_REFUSED || p->why == CALL_TIMEOUT_CONNECT;
+    bool none = call_end_unsent(p->why);
     const char *why = p->why == CALL_OK ? "it was shorter than announced" : call_end_name(p->why);
     if (p->failed) return p->failed;
     return fail(c, none ? ERR_UNAVAILABLE : ERR_UPSTREAM, R_URL_BROKEN, "url",
@@ -328,12 +332,15 @@ static err pull(Pull *p, const Addr *to) {
                       .method = HTTP_GET,
                       .target = p->url->target,
                       .host = authority(c, p->url),
+                      .tls = p->url->tls ? app_of(c)->tls : NULL,
+                      .tls_host = p->url->tls ? p->url->host : (str){ 0 },
                       .headers = headers,
                       .headers_n = n,
                       .connect_ms = CONNECT_MS,
                       .first_byte_ms = FIRST_BYTE_MS,
                       .idle_ms = IDLE_MS };
     if (!p->from && blob_staged(p->im->w)) TRY(model_import_restart(c, p->im));
+    assert(!p->url->tls || spec.tls); // never in the clear instead
     run_call(p, &spec);
     return p->end == PULL_FAILED ? pull_failed(p) : ERR_OK;
 }
