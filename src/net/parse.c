@@ -18,7 +18,8 @@ static int on_headers_complete(llhttp_t *http) {
     if (p->bodyless) http->flags |= F_SKIPBODY;
     p->upgrade = http->upgrade;
     http->upgrade = 0; // an upgrade is never granted: the message ends as it would without
-    p->keep_alive = llhttp_should_keep_alive(http);
+    // "close" beats whatever else is named (RFC 9112, 9.3), in HTTP/1.0 as well.
+    p->keep_alive = llhttp_should_keep_alive(http) && !(http->flags & F_CONNECTION_CLOSE);
     p->at = PARSER_BODY;
     return HPE_PAUSED;
 }

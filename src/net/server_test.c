@@ -102,6 +102,12 @@ TEST(net_http10_and_close) {
     raw_sendz(fd, "GET /hello HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     Answer a = raw_answer(fd);
     CHECK_STR(answer_header(&a, "Connection"), "keep-alive");
+    int both = raw_open(&r->addr); // "close" beats the other
+    raw_sendz(both, "GET /hello HTTP/1.0\r\nConnection: close, keep-alive\r\n\r\n");
+    a = raw_answer(both);
+    CHECK_STR(answer_header(&a, "Connection"), "close");
+    CHECK(raw_ended(both));
+    raw_close(both);
     raw_sendz(fd, "POST /stream HTTP/1.0\r\nContent-Length: 3\r\n\r\nabc");
     a = raw_answer(fd); // to its end: HTTP/1.0 knows no chunks
     CHECK_STR(a.body, "abc");
