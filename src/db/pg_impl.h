@@ -14,9 +14,11 @@ typedef struct PgConn {
     struct event_base *loop; // only to wait for the socket
     unsigned serial;         // of the next prepared statement's name
     bool broken;             // is closed instead of going back to the pool
+    bool left;               // broken by us: the server is well
     bool closing;
-    Rows *streaming;  // whose rows are still on the wire
-    int64_t limit_ns; // for what no Ctx may interrupt: give up then; 0: none
+    Rows *streaming;   // whose rows are still on the wire
+    int64_t silent_ms; // longest wait for an answer; 0: none
+    int64_t limit_ns;  // for what no Ctx may interrupt: give up then; 0: none
     uint64_t generation;
     struct PgConn *next;
 } PgConn;
@@ -27,7 +29,7 @@ typedef struct PgDb {
     pthread_mutex_t lock; // all below
     pthread_cond_t freed;
     PgConn *idle;
-    int opened;
+    int opened, opening; // the latter are among the former
     uint64_t generation; // grows when a connection breaks: older idle ones are not trusted
     int64_t retry_at_ns, backoff_ms; // no new connection before
     char why[200];
@@ -40,8 +42,8 @@ err pg_take(Ctx *c, PgDb *db, PgConn **out);
 void pg_give(PgDb *db, PgConn *k);
 err pg_pause(Ctx *c, PgDb *db, int ms); // before another attempt
 
-// The next result of what was sent, NULL after the last. An expired tx (NULL: none) cancels it on
-// the server. ERR_UNAVAILABLE and k->broken: the connection is lost, or k->limit_ns has passed.
+// The next result of what was sent, NULL after the last. An expired tx (NULL: none) leaves the
+// connection. ERR_UNAVAILABLE and k->broken: it is lost, silent, or k->limit_ns has passed.
 err pg_result(Ctx *c, Tx *tx, PgConn *k, PGresult **out);
 // A text of statements without parameters; *out is the last result, or the first that failed, for
 // the caller to judge and to clear.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // pg_pool.c - connections to PostgreSQL: opening with back-off, sharing, waiting for answers, and
-// cancelling what nobody wants any more. Leaves SQL and its failures to postgres.c.
+// leaving what nobody wants any more. Leaves SQL and its failures to postgres.c.
 // Owner: the pool, or the caller that took a connection. Threads: a connection belongs to one at a
 // time; the pool is under PgDb.lock.
 #include "db/pg_impl.h"
@@ -10,9 +10,9 @@
 
 enum {
     BACKOFF_MIN_MS = 100,
-    BACKOFF_MAX_MS = 5000,
-    CANCEL_MS = 2000, // for the server to acknowledge a cancellation; then we leave it
-    SETTINGS_MS = 5000,
+    BACKOFF_MAX_MS = 1000, // all nodes are back within a moment, so none takes another's work
+    CONNECT_MS = 3000,     // and as long for the session's settings
+    CHECK_MS = 250,
     STATEMENTS = 256,
 };
 #define MS_NS INT64_C(1000000)
@@ -42,40 +42,46 @@ static void wait_socket(PgConn *k, bool read, bool write) {
 
 // ---- results
 
+// Whoever calls the API reads this: libpq's first line, without where the database is.
+static str what_failed(str said) {
+    ptrdiff_t line = str_find_char(said, '\n'), where = str_find(said, S(" failed: "));
+    str first = str_sub(said, 0, line < 0 ? said.n : (size_t)line);
+    bool placed = str_starts(said, S("connection to server ")) && where > 0;
+    return str_trim(placed && (size_t)where < first.n ? str_sub(first, (size_t)where + 9, first.n)
+                                                      : first);
+}
+
 err pg_lost(Ctx *c, Tx *tx, PgConn *k) {
-    const char *said = PQerrorMessage(k->pg);
+    str said = what_failed(str_trim(str_z(PQerrorMessage(k->pg))));
     k->broken = true;
     k->streaming = NULL;
     if (tx) tx->again = true;
-    return db_away(c, say_str(c, str_trim(str_z(said))), BACKOFF_MIN_MS);
+    return db_away(c, say_str(c, said), BACKOFF_MIN_MS);
 }
 
 static bool past_limit(const PgConn *k) { return k->limit_ns && os_mono_ns(k->os) >= k->limit_ns; }
 
-// Asks the server to stop, and reads what it still says, for it must be in step with us again.
-static void cancel(PgConn *k) {
-    char why[256];
-    PGcancel *handle = PQgetCancel(k->pg);
-    int64_t until = os_mono_ns(k->os) + CANCEL_MS * MS_NS;
+// What nobody wants any more is left with its connection: the server looks every CHECK_MS whether
+// there is still a client. To ask it to cancel would wait for a server that may not answer at all.
+static void leave(PgConn *k) {
     k->streaming = NULL;
-    k->broken = !handle || !PQcancel(handle, why, sizeof why);
-    if (handle) PQfreeCancel(handle);
-    while (!k->broken) {
-        int flush = PQflush(k->pg);
-        if (flush < 0 || !PQconsumeInput(k->pg) || os_mono_ns(k->os) >= until) {
-            k->broken = true;
-        } else if (PQisBusy(k->pg)) {
-            wait_socket(k, true, flush);
-        } else {
-            PGresult *res = PQgetResult(k->pg);
-            if (!res) return;
-            PQclear(res);
-        }
-    }
+    k->broken = k->left = true;
+}
+
+// A server that lives ends a statement before this (postgres.c), so one that is silent is away: this
+// call does not wait for it again.
+static bool is_silent(const PgConn *k, int64_t since_ns) {
+    return k->silent_ms && os_mono_ns(k->os) - since_ns >= k->silent_ms * MS_NS;
+}
+
+static err silent(Ctx *c, Tx *tx, PgConn *k) {
+    err e = pg_lost(c, tx, k);
+    if (tx) tx->again = false;
+    return e == ERR_UNAVAILABLE ? db_away(c, "it is silent", BACKOFF_MAX_MS) : e;
 }
 
 err pg_result(Ctx *c, Tx *tx, PgConn *k, PGresult **out) {
-    for (;;) {
+    for (int64_t since_ns = os_mono_ns(k->os);;) {
         int flush = PQflush(k->pg);
         bool alive = flush >= 0 && PQconsumeInput(k->pg);
         // A dead connection still has the server's last words.
@@ -85,9 +91,9 @@ err pg_result(Ctx *c, Tx *tx, PgConn *k, PGresult **out) {
         }
         wait_socket(k, true, flush);
         err e = tx ? tx_expiry(c, tx) : ERR_OK;
-        if (e) cancel(k);
+        if (e) leave(k);
         TRY(e);
-        if (past_limit(k)) return pg_lost(c, tx, k);
+        if (past_limit(k) || is_silent(k, since_ns)) return silent(c, tx, k);
     }
 }
 
@@ -103,7 +109,7 @@ err pg_collect(Ctx *c, Tx *tx, PgConn *k, PGresult **out) {
     while (!(e = pg_result(c, tx, k, &res)) && res) {
         ExecStatusType s = PQresultStatus(res);
         // COPY would wait for data that nobody sends.
-        if (s == PGRES_COPY_IN || s == PGRES_COPY_OUT || s == PGRES_COPY_BOTH) cancel(k);
+        if (s == PGRES_COPY_IN || s == PGRES_COPY_OUT || s == PGRES_COPY_BOTH) leave(k);
         if (kept && !pg_good(kept)) {
             PQclear(res);
             continue;
@@ -149,10 +155,12 @@ static err settle_session(Ctx *c, PgDb *db, PgConn *k) {
             "SET lock_timeout = %lld; SET idle_in_transaction_session_timeout = 60000;"
             "SET timezone = 'UTC'; SET bytea_output = 'hex'; SET extra_float_digits = 1;"
             "SET standard_conforming_strings = on; SET client_min_messages = 'error';"
+            "SELECT set_config('client_connection_check_interval', '%d', false)"
+            " WHERE current_setting('server_version_num')::int >= 140000;"
             "SELECT set_config('synchronous_commit', 'on', false)"
             " WHERE current_setting('synchronous_commit') IN ('off', 'local')",
-            (long long)db->base.busy_ms);
-    k->limit_ns = os_mono_ns(k->os) + SETTINGS_MS * MS_NS;
+            (long long)db->base.busy_ms, CHECK_MS);
+    k->limit_ns = os_mono_ns(k->os) + CONNECT_MS * MS_NS;
     TRY(pg_simple(c, NULL, k, text, &res));
     bool good = pg_good(res);
     PQclear(res);
@@ -160,8 +168,8 @@ static err settle_session(Ctx *c, PgDb *db, PgConn *k) {
     return good ? ERR_OK : pg_lost(c, NULL, k);
 }
 
-static err handshake(Ctx *c, PgDb *db, PgConn *k) {
-    int64_t until = os_mono_ns(k->os) + db->base.busy_ms * MS_NS;
+static err handshake(Ctx *c, PgConn *k) {
+    int64_t until = os_mono_ns(k->os) + CONNECT_MS * MS_NS;
     for (PostgresPollingStatusType next = PGRES_POLLING_WRITING;;) {
         if (PQstatus(k->pg) == CONNECTION_BAD || next == PGRES_POLLING_FAILED)
             return pg_lost(c, NULL, k);
@@ -187,12 +195,13 @@ static PGconn *begin_connect(const char *conninfo) {
 static err conn_open(Ctx *c, PgDb *db, PgConn **out) {
     PgConn *k = mem_new(sizeof *k);
     k->os = db->base.os;
+    k->silent_ms = CONNECT_MS;
     k->loop = wait_loop();
     k->cache = (StmtCache){ .max = STATEMENTS, .drop = pg_drop_stmt, .owner = k };
     k->pg = begin_connect(db->conninfo);
     assert(k->pg); // NULL when memory is out
     PQsetNoticeReceiver(k->pg, silence, NULL);
-    err e = handshake(c, db, k);
+    err e = handshake(c, k);
     if (!e && PQsetnonblocking(k->pg, 1)) e = pg_lost(c, NULL, k);
     if (!e) e = settle_session(c, db, k);
     if (e) conn_close(k);
@@ -239,9 +248,11 @@ static err wait_turn(Ctx *c, PgDb *db, PgConn **out) {
     err e = ERR_OK;
     while (!(*out = take_idle(db)) && !e) {
         if (db->opened < db->base.readers) {
-            if (now < db->retry_at_ns)
-                e = db_away(c, say(c, "%s", db->why), (db->retry_at_ns - now) / MS_NS + 1);
-            else db->opened++;
+            int64_t left_ns = db->retry_at_ns - now;
+            bool tried = db->retry_at_ns && db->opening; // by another: one is enough to find out
+            if (left_ns > 0 || tried)
+                e = db_away(c, say(c, "%s", db->why), left_ns > 0 ? left_ns / MS_NS + 1 : 1000);
+            else db->opened++, db->opening++;
             break;
         }
         e = ctx_check(c);
@@ -255,6 +266,7 @@ static err wait_turn(Ctx *c, PgDb *db, PgConn **out) {
 
 // Under the lock: how opening one went. Each failure doubles the time until the next try.
 static void note_open(Ctx *c, PgDb *db, PgConn *k, err e) {
+    db->opening--;
     if (!e) {
         k->generation = db->generation;
         db->backoff_ms = BACKOFF_MIN_MS;
@@ -294,7 +306,7 @@ void pg_give(PgDb *db, PgConn *k) {
     pthread_mutex_lock(&db->lock);
     if (broken) {
         db->opened--;
-        if (k->generation == db->generation) db->generation++;
+        if (k->generation == db->generation && !k->left) db->generation++;
     } else {
         k->next = db->idle;
         db->idle = k;

@@ -287,7 +287,11 @@ err pg_script(Ctx *c, Tx *tx, const char *name, const char *text) {
     PGresult *res;
     if (ddl_ends_tx(text)) return db_sql_fail(c, name, "it is not for a transaction");
     TRY(park(c, tx));
-    TRY(pg_simple(c, tx, k, text, &res));
+    int64_t silent_ms = k->silent_ms;
+    k->silent_ms = 0; // a migration may rewrite a large table
+    err e = pg_simple(c, tx, k, say(c, "SET LOCAL statement_timeout = 0;%s", text), &res);
+    k->silent_ms = silent_ms;
+    TRY(e);
     TRY(pg_settle(c, tx, name, text, res));
     assert(PQtransactionStatus(k->pg) == PQTRANS_INTRANS);
     return ERR_OK;

@@ -6,7 +6,7 @@
 #include <assert.h>
 
 enum {
-    COMMIT_MS = 30000, // longest wait for the outcome of a COMMIT
+    COMMIT_MS = 10000, // longest wait for the outcome of a COMMIT
     BACKOFF_FIRST_MS = 2,
     BACKOFF_LAST_MS = 250,
 };
@@ -89,11 +89,16 @@ err pg_settle(Ctx *c, Tx *tx, const char *name, const char *text, PGresult *res)
 
 // ---- transactions
 
+// The server ends a statement a little before we take it for silent. Who has no deadline, a worker,
+// may have much to do.
 static err begin(Ctx *c, Tx *tx, PgConn *k) {
-    const char *text = tx->write ? "BEGIN ISOLATION LEVEL SERIALIZABLE"
-                                 : "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
-                                   "SET LOCAL statement_timeout = 5000";
+    enum { READ_MS = 4500, WRITE_MS = 9000, WORK_MS = 30000, MORE_MS = 300 };
+    int limit_ms = !tx->write ? READ_MS : c->deadline_ns ? WRITE_MS : WORK_MS;
+    const char *level = tx->write ? "SERIALIZABLE" : "REPEATABLE READ READ ONLY";
     PGresult *res;
+    k->silent_ms = limit_ms + MORE_MS;
+    const char *text =
+        say(c, "BEGIN ISOLATION LEVEL %s;SET LOCAL statement_timeout = %d", level, limit_ms);
     TRY(pg_simple(c, tx, k, text, &res));
     return pg_settle(c, tx, "begin", text, res);
 }
