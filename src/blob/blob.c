@@ -102,6 +102,7 @@ err blobs_open(Ctx *c, str dir, Blobs **out) {
     b->dir = arena_z(b->mem, dir);
     b->objects = arena_printf(b->mem, "%s/blob", b->dir).p;
     b->staging = arena_printf(b->mem, "%s/staging", b->dir).p;
+    b->rotten = arena_printf(b->mem, "%s/rotten", b->dir).p;
     err e = folders_make(c, b);
     if (!e) e = staging_sweep(c, b);
     if (e) {
@@ -148,7 +149,14 @@ err blob_remove(Ctx *c, Blobs *b, str hex) {
     return e ? e : dir_sync(c, blob_folder(c, b, hex));
 }
 
-err file_hash(Ctx *c, File *f, int64_t from, int64_t to, EVP_MD_CTX *md) {
+typedef struct Hashing {
+    int64_t from, to;
+    EVP_MD_CTX *md;
+    const BlobProgress *progress;
+} Hashing;
+
+static err hash(Ctx *c, File *f, const Hashing *h) {
+    int64_t from = h->from, to = h->to;
     char *piece = mem_new(PIECE);
     err e = ERR_OK;
     while (!e && from < to) {
@@ -158,26 +166,53 @@ err file_hash(Ctx *c, File *f, int64_t from, int64_t to, EVP_MD_CTX *md) {
         if (!e && got < want)
             e = fail(c, ERR_INTERNAL, R_INTERNAL, "why", "a file became shorter while it was read");
         if (e) break;
-        int ok = EVP_DigestUpdate(md, piece, got);
+        int ok = EVP_DigestUpdate(h->md, piece, got);
         assert(ok == 1);
         from += (int64_t)got;
+        if (h->progress) h->progress->fn(h->progress->arg, from, to);
     }
     mem_free(piece);
     return e;
 }
 
-err blob_verify(Ctx *c, Blobs *b, str hex) {
+err file_hash(Ctx *c, File *f, int64_t from, int64_t to, EVP_MD_CTX *md) {
+    return hash(c, f, &(Hashing){ from, to, md, NULL });
+}
+
+err blob_verify(Ctx *c, Blobs *b, str hex) { return blob_verify_slowly(c, b, hex, NULL); }
+
+err blob_verify_slowly(Ctx *c, Blobs *b, str hex, const BlobProgress *progress) {
     File *f;
     int64_t size;
     TRY(blob_open(c, b, hex, &f, &size));
     EVP_MD_CTX *md = digest_new();
-    err e = file_hash(c, f, 0, size, md);
+    err e = hash(c, f, &(Hashing){ 0, size, md, progress });
     char got[BLOB_DIGEST_HEX + 1];
     digest_end(md, got);
     file_close(f);
     if (!e && !str_is(hex, got))
         e = fail(c, ERR_INTERNAL, R_BLOB_ROTTEN, "digest", say_str(c, hex));
     return e;
+}
+
+static str rotten_path(Ctx *c, Blobs *b, str hex) {
+    return arena_printf(c->mem, "%s/" STR_FMT, b->rotten, STR_ARG(hex));
+}
+
+// Its content is worthless, so only that it is gone from its place must last.
+err blob_quarantine(Ctx *c, Blobs *b, str hex) {
+    if (!sha256_hex_valid(hex)) return absent(c, hex);
+    TRY(dir_make(c, str_z(b->rotten), 0700));
+    err e = path_rename(c, blob_path(c, b, hex), rotten_path(c, b, hex));
+    if (e == ERR_NOTFOUND) return absent(c, hex);
+    if (!e) e = dir_sync(c, str_z(b->rotten));
+    return e ? e : dir_sync(c, blob_folder(c, b, hex));
+}
+
+err blob_rotten_remove(Ctx *c, Blobs *b, str hex) {
+    if (!sha256_hex_valid(hex)) return absent(c, hex);
+    err e = path_remove(c, rotten_path(c, b, hex));
+    return e == ERR_NOTFOUND ? ERR_OK : e;
 }
 
 err blob_list(Ctx *c, Blobs *b, str prefix2, str **out_hex, size_t *out_n) {

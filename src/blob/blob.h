@@ -49,8 +49,14 @@ err blob_open(Ctx *c, Blobs *b, str hex, File **out, int64_t *out_size); // ERR_
 str blob_path(Ctx *c, Blobs *b, str hex); // for children that map the file; hex must be valid
 bool blob_has(Ctx *c, Blobs *b, str hex);
 err blob_remove(Ctx *c, Blobs *b, str hex); // the caller has proved that nothing refers to it
-// Reads it all: ERR_INTERNAL with R_BLOB_ROTTEN when the bytes changed.
+// Reads it all: ERR_INTERNAL with R_BLOB_ROTTEN when the bytes changed. progress may be NULL; it is
+// called between pieces, and may wait.
 err blob_verify(Ctx *c, Blobs *b, str hex);
+err blob_verify_slowly(Ctx *c, Blobs *b, str hex, const BlobProgress *progress);
+// Takes a damaged object out of the way, to DIR/rotten: nothing opens it any more, and the same
+// content may be stored anew. blob_rotten_remove drops what lies there; none is fine.
+err blob_quarantine(Ctx *c, Blobs *b, str hex);
+err blob_rotten_remove(Ctx *c, Blobs *b, str hex);
 // The digests that start with the two hex digits, sorted: one of 256 folders at a time.
 err blob_list(Ctx *c, Blobs *b, str prefix2, str **out_hex, size_t *out_n);
 

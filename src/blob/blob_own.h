@@ -14,7 +14,7 @@
 struct Blobs {
     Os *os;
     Arena *mem;
-    const char *dir, *objects, *staging;
+    const char *dir, *objects, *staging, *rotten;
     pthread_mutex_t lock; // of busy
     Map busy;             // staging name to its BlobWriter
 };

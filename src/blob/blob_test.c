@@ -235,3 +235,35 @@ TEST(blob_rot_is_found_and_healed_by_new_bytes) {
     CHECK_OK(c, blob_verify(c, b, str_z(hex)));
     blobs_close(b);
 }
+
+static void count_pieces(void *arg, int64_t done, int64_t total) {
+    int64_t *last = arg;
+    CHECK(done > *last && done <= total);
+    *last = done;
+}
+
+TEST(blob_a_quarantined_object_is_gone_until_it_is_stored_anew) {
+    Ctx *c = real_ctx();
+    Blobs *b;
+    File *f;
+    char hex[BLOB_DIGEST_HEX + 1];
+    int64_t size, seen = 0;
+    str bytes = noise(c->mem, 700000, 5);
+    CHECK_OK(c, blobs_open(c, str_z(test_dir()), &b));
+    CHECK_OK(c, put(c, b, bytes, hex));
+    CHECK_OK(c, blob_verify_slowly(c, b, str_z(hex), &(BlobProgress){ count_pieces, &seen }));
+    CHECK_INT(seen, 700000);
+    CHECK_OK(c, file_open(c, blob_path(c, b, str_z(hex)), FILE_READ | FILE_WRITE, &f));
+    CHECK_OK(c, file_write_at(c, f, 0, "\x01", 1)); // the same size: storing it would find it there
+    file_close(f);
+    CHECK_OK(c, blob_quarantine(c, b, str_z(hex)));
+    CHECK(!blob_has(c, b, str_z(hex)));
+    CHECK_ERR(blob_open(c, b, str_z(hex), &f, &size), ERR_NOTFOUND);
+    CHECK_ERR(blob_quarantine(c, b, str_z(hex)), ERR_NOTFOUND);
+    CHECK_OK(c, put(c, b, bytes, hex));
+    CHECK_OK(c, blob_verify(c, b, str_z(hex)));
+    CHECK_OK(c, blob_rotten_remove(c, b, str_z(hex)));
+    CHECK_OK(c, blob_rotten_remove(c, b, str_z(hex)));
+    CHECK_OK(c, blob_verify(c, b, str_z(hex)));
+    blobs_close(b);
+}

@@ -4,6 +4,7 @@
 // Owner: the module's rows; texts in the caller's arena. Threads: workers.
 #include "res/collect.h"
 #include "blob/blob.h"
+#include "res/scrub.h"
 #include <assert.h>
 #include <stdlib.h>
 
@@ -20,11 +21,17 @@ const Setting collect_settings[] = {
       .en = "An object that nothing needs any more is removed after this; longer than backups are "
             "kept",
       .zh = "对象不再被使用后保留的时间；应长于备份的保留时间" },
+    { "blob.scrub_every", SET_SPAN, "7d", 0, INT64_MAX, .live = true,
+      .en = "All objects are read and compared with their digests this often; 0: only when asked",
+      .zh = "校验全部对象的间隔；0 为仅手动" },
+    { "blob.scrub_rate", SET_BYTES, "32MiB", 1000, INT64_MAX, .live = true,
+      .en = "Most that this reads in a second", .zh = "校验时每秒最多读取的字节数" },
     { 0 }
 };
 const Migration collect_migrations[] = {
     { 1, "CREATE TABLE blob_condemned (digest TEXT NOT NULL PRIMARY KEY, at_ms BIGINT NOT NULL);",
       NULL },
+    { 2, scrub_tables, NULL },
 };
 
 static SQL(condemn, "INSERT INTO blob_condemned (digest, at_ms) VALUES ($1, $2) "
@@ -280,20 +287,26 @@ static err run(Ctx *c, Job *j) {
 
 static err init(Ctx *c) {
     program = app_of(c);
-    return ERR_OK;
+    return scrub_init(c);
 }
 
-static const JobKind *const kinds[] = { &collect_kind, NULL };
+static const JobKind *const kinds[] = { &collect_kind, &scrub_kind, NULL };
+static const Resource *const resources[] = { &damaged_object_resource, NULL };
 REASONS_DEFINE(COLLECT_REASONS, collect_reasons)
 const Module blob_module = {
     .name = "blob",
     .needs = "",
+    .resources = resources,
+    .routes = scrub_routes,
+    .metrics = scrub_metrics,
     .settings = collect_settings,
     .jobs = kinds,
     .migrations = collect_migrations,
     .migrations_n = COLLECT_MIGRATIONS,
     .reasons = collect_reasons,
     .init = init,
+    .start = scrub_start,
+    .stop = scrub_stop,
     .en = "Objects that rows share by content, and their removal",
     .zh = "按内容共享的对象及其回收",
 };
