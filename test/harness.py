@@ -476,5 +476,16 @@ def rounds(few, many=18):
     return many if os.environ.get("FAULT_ROUNDS") == "18" else int(os.environ.get("FAULT_ROUNDS", few))
 
 
+def each_round(name, few):
+    """Numbers of rounds. With FAULT_PROGRESS, a folder, a run that was cut goes on where it was."""
+    folder = os.environ.get("FAULT_PROGRESS")
+    done = pathlib.Path(folder) / f"{name}-{os.environ.get('LATHE_TEST_DATABASE', 'sqlite')}" if folder else None
+    first = int(done.read_text()) if done and done.exists() else 0
+    for n in range(first, rounds(few)):
+        yield n
+        if done:
+            done.write_text(str(n + 1))
+
+
 def some(seed):
     return random.Random(seed)

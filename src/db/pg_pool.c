@@ -68,8 +68,8 @@ static void leave(PgConn *k) {
     k->broken = k->left = true;
 }
 
-// A server that lives ends a statement before this (postgres.c), so one that is silent is away: this
-// call does not wait for it again.
+// A server that lives ends a statement before this (postgres.c), so one that is silent is away:
+// this call does not wait for it again.
 static bool is_silent(const PgConn *k, int64_t since_ns) {
     return k->silent_ms && os_mono_ns(k->os) - since_ns >= k->silent_ms * MS_NS;
 }

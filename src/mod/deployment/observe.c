@@ -79,7 +79,7 @@ static str end_reason(Ctx *c, const ReplicaRow *r, const ChildView *v) {
                         *tail ? "; its log ends with: " : "", tail);
 }
 
-// What ran on a node that let its lease go is replaced here; only attached servers move as they are.
+// What ran on a node that let its lease go is replaced here; attached servers move as they are.
 static str left_node(Ctx *c, ReplicaRow *r) {
     str was = r->node, here = app_of(c)->node;
     r->node = here;
