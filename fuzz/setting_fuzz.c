@@ -12,7 +12,7 @@
 
 extern const Module *const lathe_modules[];
 
-enum { LINES_MAX = 64 };
+enum { LINES_MAX = 6 };
 static const char *lines[LINES_MAX + 1]; // the environment
 
 static const char *env(Os *os, const char *name) {
