@@ -27,7 +27,7 @@ def rate(args):
     kinds = [("1 KB", 1 << 10, 2000), ("100 KB", 100 << 10, 300), ("1 MB", 1 << 20, 30)]
     rows = [("", "meant/s", "p50 µs", "p90 µs", "p99 µs", "p99.9 µs", "longest", "sent late, p99", "CPU ms per 1,000")]
     limits, rounds = [], 1 if args.quick else 9
-    with World(args.free) as w:
+    with World(args) as w:
         for name, size, per_second in kinds:
             for stream in (False, True):
                 per_second //= 4 if stream and size == 1 << 10 else 1
@@ -62,7 +62,7 @@ def closed(args):
              (f"stream of {STREAMED} tokens, c=16", streamed(1 << 10, STREAMED), 16, few, True)]
     rows = [("", "requests/s", "its best block", "p50 µs", "p99 µs", "added p50 µs", "CPU ms per 1,000", "its core")]
     found = {}
-    with World(args.free) as w:
+    with World(args) as w:
         for name, content, connections, rounds, stream in kinds:
             r = found[name] = w.rounds(name, rounds, "closed", content, connections=connections, seconds=seconds, stream=stream,
                                        expect=f'"completion_tokens":{STREAMED if stream else 4}')
@@ -108,7 +108,7 @@ def paced(args):
     lasts = tokens / 20  # seconds of a stream: so many must begin each second that `streams` are open
     rows = [("", "tokens", "first token p99 µs", "between p50", "between p99", "way p50 µs", "way p99 µs", "added between p99 µs",
              "later than due p99 µs", "CPU % of a core")]
-    with World(args.free, streams=2 * streams, token_ms=50, token_jitter_ms=40, stamp=1) as w:
+    with World(args, streams=2 * streams, token_ms=50, token_jitter_ms=40, stamp=1) as w:
         found = w.rounds(f"{streams} streams", rounds, "open", streamed(1 << 10, tokens), rate=streams / lasts, warm=lasts,
                          seconds=lasts * 3, connections=2 * streams, stream=True, expect=f'"completion_tokens":{tokens}')
         whole = {s: merged(found[s]) for s in SYSTEMS}
@@ -133,7 +133,7 @@ def idle_streams(args):
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if most < 2 * n + 500:
         raise Wrong(f"{n} streams need {2 * n + 500} open files; the hard limit is {most}")
-    with World(args.free, systems=("direct", "lathe"), streams=n + n // 20, token_ms=3600000, ctx_size=1 << 30) as w:
+    with World(args, systems=("direct", "lathe"), streams=n + n // 20, token_ms=3600000, ctx_size=1 << 30) as w:
         pid = w.server.process.pid
         w.server.folded()
         before = anonymous(pid)
@@ -173,7 +173,7 @@ def million(args):
     """Memory over a million requests."""
     parts, each = (2, 500) if args.quick else (10, 100000)
     rows = [("requests", "anonymous MB", "requests/s", "p99 µs", "CPU ms per 1,000")]
-    with World(args.free, systems=("direct", "lathe")) as w:
+    with World(args, systems=("direct", "lathe")) as w:
         pid, seen = w.server.process.pid, []
         rows.append(("0", f"{anonymous(pid):.1f}", "", "", ""))
         for _ in range(parts):
@@ -190,7 +190,7 @@ def million(args):
 
 def start(args):
     """From exec to ready on a database that exists, to the first answer of a model, and at rest."""
-    with World(args.free, systems=("direct", "lathe")) as w:
+    with World(args, systems=("direct", "lathe")) as w:
         w.block("lathe", "closed", body(1 << 10), connections=16, requests=200 if args.quick else 100000)
         rest = w.idle(1 if args.quick else 30)
         times = [start_once(w) for _ in range(3 if args.quick else 15)]

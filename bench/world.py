@@ -158,6 +158,21 @@ def merged(results):
         return json.loads(subprocess.run([LOAD, "merge", *map(str, paths)], capture_output=True, text=True, check=True).stdout)
 
 
+@contextlib.contextmanager
+def profiled(pid, folder):
+    """Where its time goes meanwhile, for `perf report -i`; this slows it. folder None: not at all."""
+    if not folder:
+        yield
+        return
+    os.makedirs(folder, exist_ok=True)
+    out = os.path.join(folder, f"{len(os.listdir(folder)):03d}.perf")
+    with subprocess.Popen(["perf", "record", "-q", "-g", "-F", "999", "-p", str(pid), "-o", out]) as perf:
+        try:
+            yield
+        finally:
+            perf.send_signal(signal.SIGINT)
+
+
 # ---- the three
 
 NGINX = """daemon off;
@@ -188,8 +203,9 @@ http {{
 class World:
     """Starts what a section needs in a folder of its own; gone at the end of the `with`. Options are the fake engine's."""
 
-    def __init__(self, free=False, systems=SYSTEMS, streams=256, **options):
-        self.load_core, self.core = cores(free)
+    def __init__(self, args, systems=SYSTEMS, streams=256, **options):
+        self.load_core, self.core = cores(args.free)
+        self.profile = args.profile
         self.systems, self.streams, self.options = systems, streams, options
         self.ports = {s: free_port() for s in SYSTEMS}
         self.engine = self.nginx = self.server = None
@@ -283,7 +299,8 @@ class World:
         """One run of lathe-load on one of the three; every request must be answered, and counted by the engine."""
         pid, asked, ours, busy, began = self.pid(system), self.ledger(), self.ours(), machine(), time.monotonic()
         before, threads = cpu(pid) if pid else 0, by_thread(pid) if system == "lathe" else {}
-        result = load(self.words(system, mode, content, options), self.load_core)
+        with profiled(pid, self.profile if system == "lathe" else None):
+            result = load(self.words(system, mode, content, options), self.load_core)
         at_end, sent = time.monotonic(), result["sent"]
         result["core"] = (cpu(pid) - before) / (result["elapsed_ns"] / 1e9) * 100 if pid else 0
         if system == "lathe":
