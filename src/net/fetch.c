@@ -86,11 +86,10 @@ static err outcome(Fetch *f, const Addr *to) {
     Ctx *c = f->c;
     if (f->failed) return f->failed;
     const char *address = to->text, *why = call_end_name(f->why);
+    if (call_end_unsent(f->why) && f->why != CALL_TIMEOUT_CONNECT)
+        return fail(c, ERR_UNAVAILABLE, R_FETCH_FAILED, "address", address, "why", why);
     switch (f->why) {
     case CALL_OK: return ERR_OK;
-    case CALL_CONNECT:
-    case CALL_REFUSED:
-        return fail(c, ERR_UNAVAILABLE, R_FETCH_FAILED, "address", address, "why", why);
     case CALL_TIMEOUT_CONNECT:
     case CALL_TIMEOUT_FIRST:
     case CALL_TIMEOUT_IDLE:

@@ -77,7 +77,7 @@ static err load_key(Ctx *c, SSL_CTX *ctx, str path) {
         return bad_file(c, "tls.key", path,
                         "it is encrypted: a key without passphrase, "
                         "readable by its owner only, is needed");
-    if (!key) return bad_pem(c, "tls.key", path, "there is no key in it");
+    if (!key) return bad_file(c, "tls.key", path, "there is no key in it");
     bool good = SSL_CTX_use_PrivateKey(ctx, key) == 1;
     EVP_PKEY_free(key);
     if (!good) return bad_pem(c, "tls.key", path, "it cannot be used");
@@ -143,7 +143,7 @@ static err load_authorities(Ctx *c, SSL_CTX *ctx, const char *setting, str path,
 // RFC 7301 §3.2: of what the client offers we speak one; with none of it there is no connection.
 static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *out_n,
                            const unsigned char *in, unsigned in_n, void *arg) {
-    static const unsigned char ours[] = "\x08http/1.1";
+    static const unsigned char ours[] = "\x08http/1.1\x08http/1.0";
     (void)ssl, (void)arg;
     unsigned char *found;
     int rc = SSL_select_next_proto(&found, out_n, ours, sizeof ours - 1, in, in_n);

@@ -199,6 +199,7 @@ int cli_main(int argc, char **argv, const Module *const *mods) {
         }
     }
     fflush(stdout);
+    tls_client_free(cli.tls);
     arena_free(c.mem);
     return status;
 }

@@ -12,8 +12,9 @@ typedef enum { SHOW_TABLE, SHOW_JSON, SHOW_YAML, SHOW_NAME } CliShow;
 typedef struct Cli {
     Ctx *c;
     const Module *const *modules;
-    str url, key, project, org;
+    str url, key, project, org, ca; // ca: PEM file of whom to trust; absent: the system's
     Addr addr;
+    TlsClient *tls; // of an https url
     str host, base; // Host header; path before the API's, usually ""
     CliShow show;
     bool wait, dry_run, prune, connected;
@@ -92,8 +93,8 @@ err cli_yaml(Ctx *c, str text, str **out_docs, size_t *out_n); // YAML documents
       " says where else to look", \
       "{url} 没有服务器应答（{why}）：`lathe serve` 是否在运行？可用 --server 或 LATHE_URL 另行指定") \
     X(CLI_URL, "bad_server_url", \
-      "{url} is not the address of a server: http://HOST:PORT or unix:PATH", \
-      "{url} 不是服务器地址：应为 http://HOST:PORT 或 unix:PATH") \
+      "{url} is not the address of a server: http(s)://HOST:PORT or unix:PATH", \
+      "{url} 不是服务器地址：应为 http(s)://HOST:PORT 或 unix:PATH") \
     X(CLI_SERVER, "no_server", \
       "no server found: start one with `lathe serve`, or set LATHE_URL and LATHE_API_KEY", \
       "未找到服务器：请运行 `lathe serve`，或设置 LATHE_URL 与 LATHE_API_KEY") \

@@ -13,7 +13,7 @@ bool cli_tty(int fd) { return os_is_terminal(fd); }
 // ---- where
 static err from_context(
     Cli *
-        // ~/.config/lathe/config.yaml: {current: NAME, contexts: {NAME: {url, key, project}}}
+        // ~/.config/lathe/config.yaml: {current: NAME, contexts: {NAME: {url, key, project, ca}}}
         cli) {
     Ctx *c = cli->c;
     str text, *docs;
@@ -33,6 +33,7 @@ static err from_context(
     if (!cli->url.p) cli->url = json_get_str(context, "url");
     if (!cli->key.p) cli->key = json_get_str(context, "key");
     if (!cli->project.p) cli->project = json_get_str(context, "project");
+    if (!cli->ca.p) cli->ca = json_get_str(context, "ca");
     return ERR_OK;
 }
 
@@ -63,9 +64,11 @@ static err split_url(Cli *cli) {
     Ctx *c = cli->c;
     str rest = cli->url, host;
     if (str_starts(rest, S("unix:"))) return addr_parse(c, rest, &cli->addr);
-    if (!str_starts(rest, S("http://")))
+    bool tls = str_starts(rest, S("https://"));
+    if (!tls && !str_starts(rest, S("http://")))
         return fail(c, ERR_INVALID, R_CLI_URL, "url", say_str(c, cli->url));
-    rest = str_sub(rest, 7, rest.n);
+    if (tls && !cli->tls) TRY(tls_client_new(c, cli->ca, TLS_1_2, &cli->tls));
+    rest = str_sub(rest, tls ? 8 : 7, rest.n);
     ptrdiff_t slash = str_find_char(rest, '/');
     host = slash < 0 ? rest : str_sub(rest, 0, (size_t)slash);
     cli->base = slash < 0 ? S("") : str_sub(rest, (size_t)slash, rest.n);
@@ -73,7 +76,7 @@ static err split_url(Cli *cli) {
     cli->host = host;
     if (!addr_parse(c, host, &cli->addr)) return ERR_OK;
     ptrdiff_t colon = str_find_char(host, ':');
-    int64_t port = 80;
+    int64_t port = tls ? 443 : 80;
     size_t n;
     if (colon >= 0 && !str_to_i64(str_sub(host, (size_t)colon + 1, host.n), &port))
         return fail(c, ERR_INVALID, R_CLI_URL, "url", say_str(c, cli->url));
@@ -88,6 +91,7 @@ err cli_connect(Cli *cli) {
     if (!cli->url.p) cli->url = str_z(os_env(c->os, "LATHE_URL"));
     if (!cli->key.p) cli->key = str_z(os_env(c->os, "LATHE_API_KEY"));
     if (!cli->project.p) cli->project = str_z(os_env(c->os, "LATHE_PROJECT"));
+    if (!cli->ca.p) cli->ca = str_z(os_env(c->os, "LATHE_CA"));
     TRY(from_context(cli));
     from_machine(cli);
     if (!cli->url.p) return fail(c, ERR_UNAVAILABLE, R_CLI_SERVER);
@@ -160,6 +164,7 @@ err cli_call(Cli *cli, HttpMethod m, str target, str body, CliAnswer *out) {
     struct evbuffer *b = body.n ? evbuffer_new() : NULL;
     if (b) evbuffer_add(b, body.p, body.n);
     CallSpec spec = { .to = cli->addr,
+                      .tls = cli->tls,
                       .method = m,
                       .target = full_target(cli, target),
                       .host = cli->host,
@@ -198,6 +203,7 @@ err cli_events(Cli *cli, HttpMethod m, str target, str body,
     struct evbuffer *b = body.n ? evbuffer_new() : NULL;
     if (b) evbuffer_add(b, body.p, body.n);
     CallSpec spec = { .to = cli->addr,
+                      .tls = cli->tls,
                       .method = m,
                       .target = full_target(cli, target),
                       .host = cli->host,

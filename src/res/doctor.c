@@ -3,6 +3,7 @@
 // the machine, not a server. Exit status 1 when something is BAD: without it no model is served.
 #include "base/time.h"
 #include "res/cli.h"
+#include "net/tls.h"
 #include "res/kit.h"
 #include <stdio.h>
 
@@ -152,6 +153,33 @@ static Verdict check_sandbox(Ctx *c, str *is) {
     return seccomp ? CHECK_GOOD : CHECK_NOTE;
 }
 
+// Of the files that the settings of this environment name: LATHE_TLS_CERT, LATHE_TLS_KEY.
+static Verdict check_tls(Ctx *c, str *is) {
+    enum { SOON_DAYS = 21 };
+    TlsIdentity id = { .cert = str_z(os_env(c->os, "LATHE_TLS_CERT")),
+                       .key = str_z(os_env(c->os, "LATHE_TLS_KEY")) };
+    TlsFacts f;
+    Buf why;
+    if (!id.cert.n) {
+        *is = str_z(pick(c, "no certificate is named: LATHE_TLS_CERT and LATHE_TLS_KEY",
+                         "未指定证书（LATHE_TLS_CERT、LATHE_TLS_KEY）"));
+        return CHECK_GOOD;
+    }
+    if (!tls_identity_check(c, &id, &f)) {
+        char *to = new (c->mem, char, TIME_TEXT);
+        int64_t days = (f.to_ms - os_wall_ms(c->os)) / (24 * 3600 * 1000);
+        time_format(f.to_ms, to);
+        *is = arena_printf(c->mem, pick(c, "good until %s, %lld days", "有效期至 %s，剩余 %lld 天"),
+                           to, (long long)days);
+        return days > SOON_DAYS ? CHECK_GOOD : CHECK_NOTE;
+    }
+    buf_init(&why, 4096);
+    failure_format(&c->failure, c->lang, &why);
+    *is = arena_str(c->mem, buf_str(&why));
+    buf_done(&why);
+    return CHECK_BAD;
+}
+
 static Verdict check_postgres(Ctx *c, str *is) {
     str psql = find_program(c, "psql");
     *is = psql.n ? psql
@@ -189,6 +217,9 @@ static const Check checks[] = {
     { "sandbox", "沙箱", check_sandbox,
       "a kernel with CONFIG_SECCOMP_FILTER: without it hostile files are read with limits only",
       "使用启用 CONFIG_SECCOMP_FILTER 的内核；否则读取不可信文件时只有资源限制" },
+    { "certificate", "证书", check_tls,
+      "renew it, put both files in place, then SIGHUP: open connections go on",
+      "续期并替换两个文件，再发送 SIGHUP：已有连接不受影响" },
     { "postgresql", "PostgreSQL", check_postgres, "", "" },
 };
 // clang-format on
