@@ -32,18 +32,21 @@ const Migration collect_migrations[] = {
     { 1, "CREATE TABLE blob_condemned (digest TEXT NOT NULL PRIMARY KEY, at_ms BIGINT NOT NULL);",
       NULL },
     { 2, scrub_tables, NULL },
+    { 3, "ALTER TABLE blob_condemned ADD COLUMN job TEXT NOT NULL DEFAULT '';", NULL },
 };
 
-static SQL(condemn, "INSERT INTO blob_condemned (digest, at_ms) VALUES ($1, $2) "
-                    "ON CONFLICT (digest) DO NOTHING");
+static SQL(condemn, "INSERT INTO blob_condemned (digest, at_ms, job) VALUES ($1, $2, $3) "
+                    "ON CONFLICT (digest) DO UPDATE SET job = $3");
 static SQL(condemned, "SELECT 1 FROM blob_condemned WHERE digest = $1");
 static SQL(pardon, "DELETE FROM blob_condemned WHERE digest = $1");
 
+void (*collect_between)(void);
 static App *program; // set once, before anything is served
 
-err object_condemn(Ctx *c, Tx *tx, str digest) {
-    return db_run(c, tx, &condemn, V(digest), V(tx_now_ms(tx)));
+static err condemn_by(Ctx *c, Tx *tx, str digest, str job) {
+    return db_run(c, tx, &condemn, V(digest), V(tx_now_ms(tx)), V(job));
 }
+err object_condemn(Ctx *c, Tx *tx, str digest) { return condemn_by(c, tx, digest, S("")); }
 err object_pardon(Ctx *c, Tx *tx, str digest) { return db_run(c, tx, &pardon, V(digest)); }
 
 err object_claim(Ctx *c, Tx *tx, str digest) {
@@ -100,8 +103,9 @@ err collect_row(Ctx *c, Tx *tx, const Resource *r, const void *row) {
 // ---- looking again
 
 typedef struct Look {
+    Job *job;
     str digest;
-    bool live;
+    bool live, taken; // taken: another job is removing it
 } Look;
 
 static err refers(Ctx *c, Tx *tx, const Resource *r, const Field *f, Look *l) {
@@ -256,12 +260,41 @@ static err not_held(Ctx *c, Tx *tx) {
     return held ? fail(c, ERR_UNAVAILABLE, R_BLOB_HELD) : ERR_OK;
 }
 
+// Every row that let go of an object left a job. One removes; two could remove what was stored
+// between them. A job that will not run again does not count.
+static err by_another(Ctx *c, Tx *tx, Look *l) {
+    static SQL(condemner, "SELECT 1 FROM blob_condemned b JOIN job j ON j.id = b.job WHERE "
+                          "b.digest = $1 AND b.job <> $2 AND j.state IN ('waiting', 'running')");
+    Rows *rows;
+    TRY(db_ask(c, tx, &rows, &condemner, V(l->digest), V(job_id(l->job))));
+    TRY(rows_next(c, rows, &l->taken));
+    rows_close(rows);
+    return ERR_OK;
+}
+
 static err condemn_tx(Ctx *c, Tx *tx, void *arg) {
     Look *l = arg;
     l->live = false;
     TRY(not_held(c, tx));
+    TRY(by_another(c, tx, l));
+    if (l->taken) return ERR_OK;
     TRY(look_everywhere(c, tx, l));
-    return l->live ? ERR_OK : object_condemn(c, tx, l->digest);
+    return l->live ? ERR_OK : condemn_by(c, tx, l->digest, job_id(l->job));
+}
+
+// Right before the removal: an attempt that stalled since it condemned may have been taken over,
+// the object removed, pardoned and stored anew by others.
+static err still_ours_tx(Ctx *c, Tx *tx, void *arg) {
+    static SQL(condemned_by, "SELECT 1 FROM blob_condemned WHERE digest = $1 AND job = $2");
+    Look *l = arg;
+    Rows *rows;
+    bool ours;
+    TRY(job_guard(c, tx, l->job));
+    TRY(db_ask(c, tx, &rows, &condemned_by, V(l->digest), V(job_id(l->job))));
+    TRY(rows_next(c, rows, &ours));
+    rows_close(rows);
+    l->taken = !ours;
+    return ERR_OK;
 }
 
 static err pardon_tx(Ctx *c, Tx *tx, void *arg) {
@@ -271,10 +304,16 @@ static err pardon_tx(Ctx *c, Tx *tx, void *arg) {
 static err run(Ctx *c, Job *j) {
     yyjson_val *root;
     TRY(json_parse(c, job_payload(j), &root));
-    Look l = { .digest = json_get_str(root, "digest") };
+    Look l = { .job = j, .digest = json_get_str(root, "digest") };
     TRY(db_tx(c, c->db, condemn_tx, &l));
     if (l.live) {
         job_say(j, "object " STR_FMT " is still used: kept", STR_ARG(l.digest));
+        return ERR_OK;
+    }
+    if (collect_between && !l.taken) collect_between();
+    if (!l.taken) TRY(db_tx(c, c->db, still_ours_tx, &l));
+    if (l.taken) {
+        job_say(j, "object " STR_FMT " is removed by another job", STR_ARG(l.digest));
         return ERR_OK;
     }
     err e = blob_remove(c, program->blobs, l.digest);

@@ -34,7 +34,7 @@ extern const Module blob_module; // its table, setting and job kind
 extern const JobKind collect_kind;
 extern const Setting collect_settings[];
 extern const Migration collect_migrations[];
-enum { COLLECT_MIGRATIONS = 2 };
+enum { COLLECT_MIGRATIONS = 3 };
 #define COLLECT_REASONS(X)                                                                      \
     X(BLOB_LEAVING, "blob_leaving", "object {digest} is just being removed; it is tried again", \
       "对象 {digest} 正在被移除，稍后重试")                                                     \
@@ -45,4 +45,5 @@ REASONS_DECLARE(COLLECT_REASONS)
 // For tests: the two steps of a removal.
 err object_condemn(Ctx *c, Tx *tx, str digest); // twice is once
 err object_pardon(Ctx *c, Tx *tx, str digest);
+extern void (*collect_between)(void); // called between them; NULL
 #endif
