@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // field_fuzz.c - any JSON as a row of any resource of the program, or from 128 on of the toy that
-// has every type. The first byte chooses the table; a NUL ends the body of a create, another that of a
-// patch; what is left is text for every scalar. What is accepted holds its limits, is stored and
-// loaded as itself, copied as itself, and a patch that is repeated changes nothing more.
+// has every type. The first byte chooses the table; a NUL ends the body of a create, another that
+// of a patch; what is left is text for every scalar. What is accepted holds its limits, is stored
+// and loaded as itself, copied as itself, and a patch that is repeated changes nothing more.
 // Covers: src/res/field.c src/res/field_read.c src/res/field_write.c
 // Threads: one.
 #include "fuzz.h"

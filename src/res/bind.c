@@ -281,16 +281,38 @@ static void refuse(void *app, Ctx *c, const HttpRequest *r, HttpReply *out) {
     if (out->status == 401) http_reply_header(c, out, "WWW-Authenticate", S("Bearer"));
 }
 
+// Whether a failure is told in the log: a few a second, so that a flood of refusals does not become
+// one of lines; metrics count them all. *out_more: those kept quiet before this one.
+static bool tells(Ctx *c, int64_t *out_more) {
+    enum { A_SECOND = 20 };
+    static atomic_int_least64_t second, told, quiet;
+    int64_t now = os_mono_ns(c->os) / 1000000000;
+    if (atomic_exchange_explicit(&second, now, memory_order_relaxed) != now)
+        atomic_store_explicit(&told, 0, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&told, 1, memory_order_relaxed) >= A_SECOND) {
+        atomic_fetch_add_explicit(&quiet, 1, memory_order_relaxed);
+        return false;
+    }
+    *out_more = atomic_exchange_explicit(&quiet, 0, memory_order_relaxed);
+    return true;
+}
+
 static void left(void *app, Ctx *c, const NetRoute *n, const HttpRequest *r,
                  const HttpOutcome *how) {
-    (void)app;
     char status_text[16], ms[32], bytes[32];
+    int64_t quiet = 0;
     snprintf(status_text, sizeof status_text, "%d", how->status);
     snprintf(ms, sizeof ms, "%.3f", (double)how->ns / 1e6);
     snprintf(bytes, sizeof bytes, "%lld", (long long)how->sent_bytes);
     metric_observe(&metric_http_duration, (double)how->ns / 1e9, str_z(http_method_name(r->method)),
                    str_z(n ? n->pattern : ""), str_z(status_text));
-    log_at("http", how->status >= 500 ? LOG_WARN : LOG_DEBUG, c, "request", "method",
+    c->os = ((App *)app)->os; // a head that was refused came no further
+    bool failed = how->status >= 500;
+    if (failed && !tells(c, &quiet)) return;
+    if (quiet)
+        log_at("http", LOG_WARN, c, "more requests failed than are told of", "more",
+               say(c, "%lld", (long long)quiet));
+    log_at("http", failed ? LOG_WARN : LOG_DEBUG, c, "request", "method",
            http_method_name(r->method), "path", n ? n->pattern : "-", "status", status_text, "ms",
            ms, "bytes", bytes);
 }

@@ -365,6 +365,11 @@ def test_idle_connections_are_cheap_and_have_an_end():
         assert told == [(1, 503, True)] * 20, told
         got, _ = say(server, b"GET /v1/models HTTP/1.1\r\nHost: t\r\n\r\n")
         assert "connections are in use" in json.loads(got[0][2])["error"]["message"] and got[0][1]["retry-after"] == "1"
+        # a flood of them is not one of lines in the log
+        lines, began = server.said().count('"status":"503"'), time.monotonic()
+        for _ in range(300):
+            assert say(server, b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n")[0][0][0] == 503
+        assert server.said().count('"status":"503"') - lines <= 20 * (time.monotonic() - began + 2)
         # those that are in go on
         for s in held[:50]:
             s.sendall(b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n")
