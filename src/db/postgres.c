@@ -76,7 +76,10 @@ static err pg_fail(Ctx *c, Tx *tx, PgConn *k, const char *name, const char *text
     }
     if (is(state, "55P03")) return db_busy(c, tx->db->busy_ms);
     if (class_is(state, "53")) return resource_fail(c, state, message);
-    if (is(state, "25006") && tx->write) return db_away(c, message, 1000); // a standby
+    if (is(state, "25006") && tx->write) { // a standby now: the next connection looks who leads
+        tx->again = k->broken = true;
+        return db_away(c, message, 1000);
+    }
     return db_sql_fail(c, name, message);
 }
 

@@ -59,7 +59,11 @@ class Postgres:
 
     def start(self):
         flags = " ".join(f"-c {name}='{value}'" for name, value in {**self.options, "port": self.port}.items())
-        self._run(PROGRAMS / "pg_ctl", "-D", self.folder, "-w", "-t", 30, "-l", self.folder / "server.log", "-o", flags, "start")
+        log = self.folder.parent / (self.folder.name + ".log")
+        try:
+            self._run(PROGRAMS / "pg_ctl", "-D", self.folder, "-w", "-t", 30, "-l", log, "-o", flags, "start")
+        except AssertionError as e:
+            raise AssertionError(f"{e}\n{log.read_text()[-2000:]}") from None
         self.process = int((self.folder / "postmaster.pid").read_text().split()[0])
         return self
 
@@ -67,6 +71,7 @@ class Postgres:
         """kill -9 of its first process: the others notice, and end."""
         os.kill(self.process, signal.SIGKILL)
         wait_for("the end of PostgreSQL", 20, lambda: None if self._lives() else True)
+        (self.folder / "postmaster.pid").unlink()  # where nobody buries the dead, it would name one that is there
 
     def _lives(self):
         """A backend may outlive it for a moment, and holds the cluster."""

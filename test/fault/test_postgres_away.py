@@ -14,7 +14,8 @@ from conftest import QUICK, begin, small_model
 from harness import LATHE, Background, FakeEngines, chat, wait_for
 from postgres import Proxy, clusters, within
 
-PATIENCE_S = 7  # a call's wait for a connection is 5 s
+PATIENCE_S = 7  # a read's is under 5 s, and so is its wait for a connection
+LONGEST_S = 12  # a COMMIT's is 10 s
 
 
 @pytest.fixture
@@ -38,12 +39,12 @@ def far():
 class Load:
     """Streams without an end in sight, and one in three whole."""
 
-    def __init__(self, server, n):
-        self.server, self.lock, self.all = server, threading.Lock(), []
+    def __init__(self, server, n, name="r"):
+        self.server, self.name, self.lock, self.all = server, name, threading.Lock(), []
         self.background = Background(n, self._one)
 
     def _one(self, worker, turn):
-        x = chat(self.server, "chat", f"{worker}-{turn}", turn % 3 != 0, 40, ignore_eos=True)
+        x = chat(self.server, "chat", f"{self.name}-{worker}-{turn}", turn % 3 != 0, 40, ignore_eos=True)
         with self.lock:
             self.all.append(x)
         x.read()
@@ -56,15 +57,15 @@ class Load:
 class Administrator:
     """Reads and creates all the time; what it was told, and how long that took."""
 
-    def __init__(self, server):
-        self.server, self.seen, self.made, self.background = server, [], [], Background(2, self._one)
+    def __init__(self, server, name="r"):
+        self.server, self.name, self.seen, self.made, self.background = server, name, [], [], Background(2, self._one)
 
     def _one(self, worker, turn):
         start = time.monotonic()
         if worker:
             a = self.server.call("GET", "/lathe/v1/projects")
         else:
-            a = self.server.call("POST", "/lathe/v1/service_accounts", {"name": f"n{turn}", "roles": ["viewer"]})
+            a = self.server.call("POST", "/lathe/v1/service_accounts", {"name": f"{self.name}-{turn}", "roles": ["viewer"]})
             if a.status == 201:
                 self.made.append(a.json["id"])
         self.seen.append((start, time.monotonic() - start, a))
@@ -105,8 +106,9 @@ def chat_models(server):
 def check_settled(server, load, admin):
     server.folded()
     wait_for("all that is open", 20, lambda: server.rows("SELECT count(*) n FROM usage_open")[0]["n"] == 0 or None)
-    rows = {r["request_id"]: r for r in server.rows("SELECT * FROM usage")}
-    assert len(rows) == len(load.all) == len(server.rows("SELECT id FROM usage"))
+    all_rows = server.rows("SELECT * FROM usage WHERE end_user LIKE ?", load.name + "-%")
+    rows = {r["request_id"]: r for r in all_rows}
+    assert len(rows) == len(load.all) == len(all_rows)
     for x in load.all:
         r = rows[x.request_id]
         told = (x.usage["prompt_tokens"], x.usage["completion_tokens"])
@@ -116,9 +118,10 @@ def check_settled(server, load, admin):
     for _, took, a in admin.seen:
         assert a.status in (200, 201, 503, 409), (a.status, a.body)  # 409: it was made, and that could not be said
         assert a.status != 503 or refused(a), a.body
-        assert a.status != 503 or "Retry-After" in a.headers, a.body
+        unknown = a.status == 503 and a.json["error"]["reason"] == "outcome_unknown"  # to be looked up before it is tried again
+        assert a.status != 503 or unknown or "Retry-After" in a.headers, a.body
     slowest = max(took for _, took, _ in admin.seen)
-    assert slowest < PATIENCE_S, slowest
+    assert slowest < LONGEST_S, slowest
     server.cli("audit", "verify")
     return slowest
 
