@@ -120,9 +120,9 @@ def deliver(server, n):
         row, _ = kept.ask("POST", "/lathe/v1/secrets", json.dumps({"name": f"told-{i}", "value": "it is not read"}))
         sent[row["id"]] = began
     give_up = time.monotonic() + 20
-    while len(listener.came) < n:
+    while not sent.keys() <= set(listener.came):  # others come as well: of earlier rows, when the relay was behind
         if listener.failed or time.monotonic() > give_up:
-            raise Wrong(f"{len(listener.came)} of {n} events came: {listener.failed}")
+            raise Wrong(f"not all of {n} events came: {listener.failed}")
         time.sleep(0.005)
     return [(listener.came[i] - at) * 1e3 for i, at in sent.items()]
 
@@ -154,15 +154,17 @@ def one(name, args):
         finally:
             server.stop()
         rates = [r["answered"] / r["elapsed_ns"] * 1e9 for r in (alone, many, accounts)]
-        row = (name, f"{rates[0]:,.0f}", f"{alone['latency']['p99_ns'] / 1e6:.1f}", f"{rates[1]:,.0f}", f"{many['latency']['p99_ns'] / 1e6:.1f}",
-               f"{rates[2]:,.0f}", f"{n:,}", f"{statistics.median(pages):.1f}", f"{p99(pages):.1f}", f"{statistics.median(told):.1f}", f"{p99(told):.1f}")
+        slow = [r["latency"]["p99_ns"] / 1e6 for r in (alone, many)]
+        row = (name, f"{rates[0]:,.0f}", f"{slow[0]:.1f}", f"{rates[1]:,.0f}", f"{slow[1]:.1f}", f"{rates[2]:,.0f}", f"{n:,}",
+               f"{statistics.median(pages):.1f}", f"{p99(pages):.1f}", f"{statistics.median(told):.1f}", f"{p99(told):.1f}")
         return row, [budget(f"{name}: a page of {n:,} rows, filter and cursor, p99, ms", p99(pages), 20, "{:.1f}"),
                      budget(f"{name}: an event's delivery, p99, ms", p99(told), 50, "{:.1f}")]
 
 
 def control(args):
     """Creates a second, pages of 100,000 rows with filter and cursor, and the delivery of events, on both databases."""
-    rows = [("", "creates/s, c=1", "p99 ms", "creates/s, c=16", "p99 ms", "of what keys need, c=16", "rows", f"page of {PAGE} p50 ms", "p99 ms", "event p50 ms", "p99 ms")]
+    rows = [("", "creates/s, c=1", "p99 ms", "creates/s, c=16", "p99 ms", "of what keys need, c=16", "rows", f"page of {PAGE} p50 ms",
+             "p99 ms", "event p50 ms", "p99 ms")]
     limits = []
     for name, database in (("SQLite", contextlib.nullcontext()), ("PostgreSQL", postgres())):
         with database:

@@ -78,9 +78,8 @@ def engine(args):
             server.deploy("chat", model="smol", context=1024, slots=8)
             server.use_app()
             p = Pair(server, top)
-            for which in ("engine", "lathe"):
-                p.block(which, 1, 2, 900000000)
             for c in (1, 2, 4, 8):
+                p.pair(c, c, 0)  # slots that were never used, and connections
                 found = [p.pair(c, 2 * c, i) for i in range(1 if args.quick and c > 1 else pairs)]
                 cost = [f["lathe"]["elapsed_ns"] / f["engine"]["elapsed_ns"] - 1 for f in found]
                 rate = {w: statistics.median(f[w]["tokens"] / f[w]["elapsed_ns"] * 1e9 for f in found) for w in ("engine", "lathe")}

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from world import (KEYS, LATHE, LOAD, SYSTEMS, Wrong, World, anonymous, body, budget, budgets, end, get, median_of, merged,
+from world import (KEYS, LATHE, LOAD, SLOTS, SYSTEMS, Wrong, World, anonymous, body, budget, budgets, end, get, median_of, merged,
                    on, paired, streamed, table, us)
 
 STREAMED = 64  # tokens of a stream that comes at once
@@ -34,7 +34,7 @@ def rate(args):
                 name += f", stream of {STREAMED} tokens" if stream else ""
                 content = streamed(size, STREAMED) if stream else body(size)
                 found = w.rounds(f"{name} at {per_second}/s", rounds, "open", content, rate=per_second, poisson=args.poisson,
-                                 seconds=1 if args.quick else 4, warm=0.2 if args.quick else 0.5, stream=stream,
+                                 connections=SLOTS, seconds=1 if args.quick else 4, warm=0.2 if args.quick else 0.5, stream=stream,
                                  expect=f'"completion_tokens":{STREAMED if stream else 4}')
                 rows += [rate_row(f"{name}: {s}", per_second, found[s]) for s in SYSTEMS]
                 ratio = paired(found["lathe"], found["nginx"], lambda r: r["latency"]["p99_ns"])[1]
