@@ -33,7 +33,8 @@ static const char *read_head(Exchange *x) {
 
 // Nothing here decodes a body, so none can grow when it is read (RFC 9110, 15.5.16).
 static bool coded(const HttpRequest *r, str *out) {
-    for (size_t i = 0; i < r->headers_n; i++) {
+    bool body = r->chunked || r->length > 0;
+    for (size_t i = 0; body && i < r->headers_n; i++) {
         *out = r->headers[i].value;
         bool is = str_ieq(r->headers[i].name, S("Content-Encoding"));
         if (is && out->n && !str_ieq(*out, S("identity"))) return true;
