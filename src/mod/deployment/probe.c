@@ -97,9 +97,34 @@ static const char *complaint(Ctx *c, const Probe *p) {
     return text.p ? say_str(c, text) : "";
 }
 
+// No descriptor was left for a connection: that says nothing of the engine, which must not be killed
+// for it.
+static bool fault_is_ours(Ctx *c, CallEnd why) {
+    File *f;
+    if (why != CALL_CONNECT) return false;
+    err e = file_open(c, S("/dev/null"), FILE_READ, &f);
+    if (!e) file_close(f);
+    return e == ERR_UNAVAILABLE;
+}
+
+static ProbeState state_of(Probe *p) {
+    pthread_mutex_lock(&probes.lock);
+    ProbeState state = p->state;
+    pthread_mutex_unlock(&probes.lock);
+    return state;
+}
+
+static void excuse(Probe *p) {
+    ProbeState state = state_of(p);
+    found(p, state, true,
+          state == PROBE_FAILED ? "this server has no file descriptor left to reach it" : NULL);
+}
+
 static void end_trial(Probe *p, CallEnd why) {
     Ctx *c = app_ctx_new(probes.app);
-    if (why == CALL_OK && p->status == 200) {
+    if (fault_is_ours(c, why)) {
+        excuse(p);
+    } else if (why == CALL_OK && p->status == 200) {
         p->spec.trusted = true;
         found(p, PROBE_READY, true, "");
     } else if (why == CALL_OK && p->status == 503) {
@@ -118,12 +143,12 @@ static void end_health(Probe *p, CallEnd why) {
     Ctx *c = app_ctx_new(probes.app);
     bool untried = p->spec.engine->launched && !p->spec.trusted;
     const char *path = p->spec.engine->health_path;
-    if (why != CALL_OK) {
+    if (fault_is_ours(c, why)) {
+        excuse(p);
+    } else if (why != CALL_OK) {
         // A slow answer is not yet a failure: a machine may be busy. Silence is counted.
         bool slow = why == CALL_TIMEOUT_FIRST || why == CALL_TIMEOUT_IDLE;
-        pthread_mutex_lock(&probes.lock);
-        ProbeState before = p->state;
-        pthread_mutex_unlock(&probes.lock);
+        ProbeState before = state_of(p);
         bool fresh = before == PROBE_NONE || before == PROBE_LOADING; // not listening yet
         if (slow || (fresh && p->spec.engine->launched)) found(p, before, false, NULL);
         else
