@@ -4,6 +4,7 @@
 #define LATHE_MOD_AUDIT_OWN_H
 #include "mod/audit/audit.h"
 #include "res/app.h"
+#include "res/worker.h"
 
 // A link of a chain: hash = SHA-256(previous hash, newline, text), both hex and UTF-8. text is the
 // row's canonical JSON: its members in the order of the columns, without seq's neighbours, hashes
@@ -55,6 +56,14 @@ typedef struct VerifyReport {
     bool checkpoint_ok;
 } VerifyReport;
 err audit_verify(Ctx *c, VerifyReport *out);
+err audit_add(Ctx *c, Tx *tx, const AuditEntry *e); // App.audit
+
+// Refusals: denial.c.
+void denial_note(Ctx *c, const char *permission, str target); // App.audit_denied
+err denial_flush(Ctx *c, bool all);    // writes what is due; all: whatever is counted
+err denial_turn(Ctx *c, void *unused); // worker
+void denial_writer(Worker *w);         // whom the next one wakes; NULL: nobody
+void denial_reset(void);               // at start: nothing is counted
 extern const CliVerb audit_verbs[];
 extern const Resource audit_entry_resource, org_audit_entry_resource, system_audit_entry_resource,
     inference_audit_resource;
