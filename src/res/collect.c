@@ -241,6 +241,32 @@ err collect_users(Ctx *c, Tx *tx, str digest, CollectUser **out, size_t *out_n) 
     return ERR_OK;
 }
 
+static err named_by(Ctx *c, Tx *tx, const Resource *r, const Field *f, Users *u) {
+    Sql *sql = new (c->mem, Sql, 1);
+    str like = arena_printf(c->mem, "%%" STR_FMT "%%", STR_ARG(u->digest));
+    str text = arena_printf(c->mem, "SELECT 1 FROM %s WHERE project = $2 AND \"%s\" %s $1 LIMIT 1",
+                            r->plural, f->name, f->type == T_BLOB ? "=" : "LIKE");
+    *sql = (Sql){ "blob_named", text.p, NULL };
+    Rows *rows;
+    bool more;
+    TRY(db_ask(c, tx, &rows, sql, V(f->type == T_BLOB ? u->digest : like), V(c->project)));
+    TRY(rows_next(c, rows, &more));
+    rows_close(rows);
+    u->n += more;
+    return ERR_OK;
+}
+
+err collect_named(Ctx *c, Tx *tx, str digest, bool *out) {
+    Users u = { .digest = digest };
+    for (const Module *const *m = program->modules; *m; m++)
+        for (const Resource *const *r = (*m)->resources; r && *r; r++)
+            for (const Field *f = (*r)->fields; f && f->name && !u.n; f++)
+                if ((*r)->scope == SCOPE_PROJECT && is_or_holds_blob(f))
+                    TRY(named_by(c, tx, *r, f, &u));
+    *out = u.n > 0;
+    return ERR_OK;
+}
+
 // ---- a backup keeps what it copies
 
 #define HOLD "blob.hold"

@@ -25,6 +25,7 @@ typedef struct CollectUser {
     str id, name, org, project; // absent where the resource has none
 } CollectUser;
 err collect_users(Ctx *c, Tx *tx, str digest, CollectUser **out, size_t *out_n); // at most 100
+err collect_named(Ctx *c, Tx *tx, str digest, bool *out); // by a row of the caller's project
 // While it is held no object is removed, on any node: a backup copies what its snapshot names. A
 // lease, to be taken again before it runs out.
 enum { COLLECT_HOLD_MS = 120000 };

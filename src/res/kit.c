@@ -7,6 +7,7 @@
 #include "res/event_relay.h"
 #include "res/metric_own.h"
 #include "res/openapi.h"
+#include "res/retain.h"
 #include "res/schema.h"
 #include "res/table.h"
 
@@ -150,6 +151,10 @@ static const Route kit_routes[] = {
     { HTTP_GET, "/lathe/v1/settings", ROUTE_SYSTEM, "settings.read", serve_settings,
         .cli = "setting list",
       .en = "Settings with value, source and documentation", .zh = "各设置项的值、来源与说明" },
+    { HTTP_GET, "/lathe/v1/retentions", ROUTE_SYSTEM, "retentions.read", retain_serve,
+        .cli = "retention list",
+      .en = "What is kept for how long, how much there is, and what goes with the next run",
+      .zh = "各类数据的保留时间、现有数量及下次清理的内容" },
     { 0 }
 };
 static const EventKind job_changed = { "job.changed",

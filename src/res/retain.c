@@ -4,6 +4,8 @@
 #include "res/kit.h"
 #include "base/log.h"
 #include "base/time.h"
+#include "os/thread.h"
+#include "res/retain.h"
 #include "res/table.h"
 #include "res/worker.h"
 
@@ -40,7 +42,7 @@ typedef struct Trim {
 
 static err trim_rows_tx(Ctx *c, Tx *tx, void *arg) {
     Trim *t = arg;
-    Sql *sql = new(c->mem, Sql, 1);
+    Sql *sql = new (c->mem, Sql, 1);
     *sql = (Sql){ "retain",
                   arena_printf(c->mem, "DELETE FROM %s WHERE created_at < $1", t->t->r->plural).p,
                   NULL };
@@ -53,11 +55,44 @@ static void say_removed(Ctx *c, const char *what, int64_t n) {
                say(c, "%lld", (long long)n));
 }
 
+// What each row's last run did, for who asks.
+enum { ROWS_MAX = 32 };
+static struct {
+    pthread_mutex_t lock;
+    struct Ran {
+        const Retention *row;
+        Retained last;
+    } at[ROWS_MAX];
+} ran = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static struct Ran *ran_of(const Retention *r) { // under the lock; NULL: more rows than that
+    for (size_t i = 0; i < ROWS_MAX; i++) {
+        if (!ran.at[i].row) ran.at[i].row = r;
+        if (ran.at[i].row == r) return &ran.at[i];
+    }
+    return NULL;
+}
+
+Retained retain_last(const Retention *r) {
+    pthread_mutex_lock(&ran.lock);
+    const struct Ran *at = ran_of(r);
+    Retained last = at ? at->last : (Retained){ 0 };
+    pthread_mutex_unlock(&ran.lock);
+    return last;
+}
+
+static void note(Ctx *c, const Retention *r, int64_t removed) {
+    pthread_mutex_lock(&ran.lock);
+    struct Ran *at = ran_of(r);
+    if (at) at->last = (Retained){ os_wall_ms(c->os), removed };
+    pthread_mutex_unlock(&ran.lock);
+}
+
 static err run_one(Ctx *c, const Retention *r) {
     int64_t keep_ms = setting_int(r->setting), removed = 0;
-    if (!keep_ms) return ERR_OK;
-    TRY(r->trim(c, os_wall_ms(c->os) - keep_ms, &removed));
+    if (keep_ms) TRY(r->trim(c, os_wall_ms(c->os) - keep_ms, &removed));
     say_removed(c, r->name, removed);
+    note(c, r, removed);
     return ERR_OK;
 }
 
@@ -74,7 +109,6 @@ err retain_run(Ctx *c) {
     return ERR_OK;
 }
 
-enum { RETAIN_EVERY_MS = 3600000 };
 static Worker *keeper;
 
 static err keep(Ctx *c, void *arg) {

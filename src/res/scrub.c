@@ -447,6 +447,10 @@ const Route scrub_routes[] = {
       .output = state_rows, .cli = "scrub status",
       .en = "When objects were read last, when they will be, and what is damaged",
       .zh = "上次与下次校验时间及损坏情况" },
+    { HTTP_GET, "/lathe/v1/objects/{digest}", 0, "objects.download", object_serve,
+      .output_type = "application/octet-stream", .errors = "206 304 416",
+      .en = "The bytes of an object that a row of this project names, whole or a range",
+      .zh = "本项目记录所引用对象的内容，可按范围读取" },
     { 0 }
 };
 // clang-format on

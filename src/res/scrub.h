@@ -10,6 +10,8 @@
 extern const JobKind scrub_kind;
 extern const Resource damaged_object_resource;
 extern const Route scrub_routes[];
+// object.c: GET /lathe/v1/objects/{digest}
+err object_serve(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out);
 extern const Metric *const scrub_metrics[];
 extern const char scrub_tables[]; // of the module's second migration
 err scrub_init(Ctx *c);
