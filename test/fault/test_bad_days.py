@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from conftest import small_model
 from harness import LATHE, chat, engine_call, ledger, rss_bytes, wait_for
 
 
@@ -234,7 +235,7 @@ def fill(path):
                 pass
 
 
-def test_a_full_disk(fake, small_disk):
+def test_a_full_disk(fake, small_disk, tmp_path):
     server = fake(small_disk)
     deploy(server, slots=4, context=65536)
     project = server.call("GET", "/lathe/v1/projects").json["data"][0]
@@ -258,6 +259,11 @@ def test_a_full_disk(fake, small_disk):
     assert refused.error["code"] == "storage_full" and refused.request_id, refused.body
     a = server.call("POST", "/lathe/v1/service_accounts", {"name": "full-2", "roles": ["viewer"]})
     assert a.status == 507 and a.json["error"]["message"], a.body
+    objects = tmp_path / "big.gguf"  # a model's share of the disk: rows fit again, objects do not
+    os.truncate(small_disk + "/filler", os.path.getsize(small_disk + "/filler") - (4 << 20))
+    objects.write_bytes(small_model(tmp_path).read_bytes() + bytes(8 << 20))
+    r = server.cli("model", "import", "big", "--file", str(objects), "--wait", ok=False)
+    assert r.returncode != 0 and "no space left" in r.stderr, r.stderr + r.stdout
     assert server.call("GET", "/lathe/v1/service_accounts").status == 200 and server.process.poll() is None
     os.unlink(small_disk + "/filler")
     again = wait_for("its recovery", 20, lambda: (lambda x: x if x.ok else None)(ask(1000)))
@@ -268,6 +274,7 @@ def test_a_full_disk(fake, small_disk):
     rows = {r["request_id"]: r for r in server.rows("SELECT * FROM usage")}
     assert all(rows[x.request_id]["completion_tokens"] == x.usage["completion_tokens"] for x in ok)
     assert server.rows("SELECT * FROM usage_open") == []
+    server.cli("model", "import", "big", "--file", str(objects), "--wait")
     server.cli("audit", "verify")
     print(f"{len(ok)} answered, {sum(x.status == 507 for x in answers)} refused")
 

@@ -302,3 +302,21 @@ def test_jobs_of_a_dead_node_run_once_to_their_end(nodes, slow_file):
     assert len(versions) == 7 and all(v["n"] == 1 for v in versions), versions
     print(f"{len(mine)} jobs of the dead node taken over after {took:.1f} s; attempts", sorted(r["attempt"] for r in rows.values()))
     again(victim)
+
+
+def test_a_node_without_the_model_leaves_it_to_one_that_has_it(nodes):
+    """Folders of objects that nobody shares: no replica can be started elsewhere, which is said; and who has them gets it back."""
+    made = nodes(2)
+    a, b = made.all
+    assert b.stop() == 0
+    (b.data / "blob").unlink()
+    (b.data / "blob").mkdir()
+    again(b)
+    a.deploy("chat", model="smol", context=512, slots=4, replicas=2)
+    assert a.deployment("chat")["node"] == node_name(a)
+    down(a)
+    d = wait_for("the reason", 3 * TAKEOVER_S, lambda: (lambda d: d if d["state"] == "pending" else None)(status_of(b, "chat")))
+    assert node_name(b) in d["state_reason"] and "does not have the files of smol:1" in d["state_reason"], d["state_reason"]
+    again(a)
+    d = wait_for("its replicas", 30, lambda: settled(b, 2))
+    assert {r["node"] for r in d["replicas_status"]} == {node_name(a)} and not any(r["restarts"] for r in d["replicas_status"])

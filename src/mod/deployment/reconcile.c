@@ -158,6 +158,20 @@ static const char *failure_text(Ctx *c) {
     return text;
 }
 
+// Where nodes do not share their objects, another may have the model's files.
+static void check_files(Ctx *c, One *o) {
+    PathInfo info;
+    o->misplaced = path_info(c, o->version.path, &info) == ERR_NOTFOUND;
+    if (!o->misplaced) return;
+    o->blocked = arena_printf(c->mem,
+                              "node " STR_FMT " does not have the files of " STR_FMT ":" STR_FMT
+                              ": let all nodes share the folder of objects",
+                              STR_ARG(app_of(c)->node), STR_ARG(o->version.model),
+                              STR_ARG(o->version.number));
+    for (size_t i = 0; i < o->n; i++)
+        if (o->rows[i].state == AT_WAITING) o->rows[i].reason = o->blocked;
+}
+
 // The version matters when something may be started of it.
 static err learn_version(Ctx *c, One *o) {
     Deployment *d = &o->d;
@@ -173,6 +187,7 @@ static err learn_version(Ctx *c, One *o) {
         return ERR_OK;
     }
     if (e) return e;
+    if (engine_of(d)->launched) check_files(c, o);
     serving_of(d, &o->version, &d->serving);
     d->serves = arena_printf(c->mem, STR_FMT ":" STR_FMT, STR_ARG(o->version.model),
                              STR_ARG(o->version.number));
@@ -408,6 +423,12 @@ static bool at_rest(const One *o) {
     return true;
 }
 
+static bool runs_none(const One *o) {
+    for (size_t i = 0; i < o->n; i++)
+        if (o->rows[i].state != AT_WAITING) return false;
+    return true;
+}
+
 // What ran here ends. Should the other die, its lease's end is the moment to look.
 static void left_to_another(Ctx *c, Turn *t, str id) {
     int64_t left_ms = c->failure.retry_after_ms + 1;
@@ -432,6 +453,7 @@ static err reconcile_one(Ctx *c, Turn *t, const Deployment *d) {
     TRY(commit(c, o));
     if (one_act(c, o)) TRY(commit(c, o));
     one_probe(c, o);
+    if (o->misplaced && runs_none(o)) lease_let_go(c, o->lease.object);
     return ERR_OK;
 }
 
