@@ -47,7 +47,7 @@ third_o := $(B)/o/third/yyjson.o $(B)/o/third/api.o $(B)/o/third/http.o $(B)/o/t
 bench_o := $(patsubst %.c,$(B)/o/%.o,$(filter-out %_test.c,$(wildcard bench/*.c)))
 fake_o := $(patsubst %.c,$(B)/o/%.o,$(wildcard test/fake/*.c))
 
-.PHONY: all help setup setup-check demo check test san tsan cover fuzz lint install bench mutants clean
+.PHONY: all help setup setup-check demo check test sim san tsan cover fuzz lint install bench mutants clean
 all: $(B)/lathe $(B)/lathe-test $(if $(fake_o),$(B)/fake-engine) $(B)/lathe-load ## build everything
 $(B)/lathe: $(B)/o/src/main.o $(B)/o/src/modules.o $(lib_o) $(third_o)
 	@echo "  link  $@"; $(CC) $(ldflags) -o $@ $^ $(libs)
@@ -56,8 +56,24 @@ $(B)/lathe-test: $(B)/o/test/main.o $(B)/o/src/modules.o $(test_o) $(lib_o) $(th
 	@echo "  link  $@"; $(CC) $(ldflags) -o $@ $^ $(libs)
 $(B)/fake-engine: $(fake_o) $(filter $(B)/o/src/base/% $(B)/o/src/os/% $(B)/o/src/net/%,$(lib_o)) $(third_o)
 	@echo "  link  $@"; $(CC) $(ldflags) -o $@ $^ $(libs)
+
 $(B)/lathe-load: $(bench_o) $(filter $(B)/o/src/base/% $(B)/o/src/os/% $(B)/o/src/net/%,$(lib_o)) $(third_o)
 	@echo "  link  $@"; $(CC) $(ldflags) -o $@ $^ $(libs)
+
+# The real program on simulated machines: it is a library there, on the simulation's base and os, with pthread's waiting calls
+# replaced by its linker (test/sim/sim_run.h).
+sim_o := $(patsubst %.c,$(B)/o/%.o,$(wildcard test/sim/*.c))
+sim_wraps := mutex_lock mutex_unlock cond_wait cond_timedwait cond_clockwait cond_signal cond_broadcast rwlock_rdlock \
+    rwlock_wrlock rwlock_unlock
+sim_wrap = $(sim_wraps:%=-Wl,--wrap=pthread_%)
+sim_so = $(CC) $(ldflags) -shared -Wl,-Bsymbolic $(sim_wrap) -Wl,--wrap=os_real -o $@ $^ $(libs)
+sim_third = $(filter-out %/yyjson.o,$(third_o))
+$(B)/lathe.so: $(B)/o/src/main.o $(B)/o/src/modules.o $(filter-out $(B)/o/src/base/% $(B)/o/src/os/%,$(lib_o)) $(sim_third)
+	@echo "  link  $@"; $(sim_so)
+$(B)/fake-engine.so: $(fake_o) $(filter $(B)/o/src/net/%,$(lib_o)) $(sim_third)
+	@echo "  link  $@"; $(sim_so)
+$(B)/lathe-sim: $(sim_o) $(filter $(B)/o/src/base/% $(B)/o/src/os/% $(B)/o/src/net/%,$(lib_o)) $(third_o)
+	@echo "  link  $@"; $(CC) $(ldflags) -rdynamic $(sim_wrap) -o $@ $^ $(libs) -ldl
 
 # One layer's tests with only what it stands on: make test-os
 base_on := base
@@ -82,10 +98,10 @@ $(B)/o/%.o: %.c
 	@mkdir -p $(@D); echo "  cc    $<"
 	$(Q)$(CC) $(cflags) -MMD -MP -c -o $@ $<
 $(B)/o/third/yyjson.o: $(B)/deps.mk
-	@mkdir -p $(@D); $(CC) -O2 -g $(third_san) -c -o $@ $(YYJSON_DIR)/yyjson.c
+	@mkdir -p $(@D); $(CC) -O2 -g $(filter -fPIC,$(OPT)) $(third_san) -c -o $@ $(YYJSON_DIR)/yyjson.c
 $(B)/o/third/%.o: $(B)/deps.mk
-	@mkdir -p $(@D); $(CC) -O2 -g $(third_san) -I$(LLHTTP_DIR)/include -c -o $@ $(LLHTTP_DIR)/src/$*.c
--include $(lib_o:.o=.d) $(test_o:.o=.d) $(fake_o:.o=.d) $(bench_o:.o=.d) $(B)/o/src/main.d $(B)/o/src/modules.d $(B)/o/test/main.d
+	@mkdir -p $(@D); $(CC) -O2 -g $(filter -fPIC,$(OPT)) $(third_san) -I$(LLHTTP_DIR)/include -c -o $@ $(LLHTTP_DIR)/src/$*.c
+-include $(lib_o:.o=.d) $(test_o:.o=.d) $(fake_o:.o=.d) $(sim_o:.o=.d) $(bench_o:.o=.d) $(B)/o/src/main.d $(B)/o/src/modules.d $(B)/o/test/main.d
 
 setup: ## install system packages, fetch pinned ones, build the inference engine (once)
 	@deps/fetch system build
@@ -104,6 +120,9 @@ check: setup-check ## everything that must hold; ends with `N passed, N failed`
 	@test/check
 test: $(B)/lathe-test ## units only: make test T=pattern
 	@$(B)/lathe-test $(T)
+sim: ## the real program on simulated machines: SEEDS (100) from FIRST (1) on
+	@$(MAKE) --no-print-directory $(at_once) B=$(B)/sim OPT="-O1 -g -fPIC" $(B)/sim/lathe-sim $(B)/sim/lathe.so $(B)/sim/fake-engine.so
+	@$(B)/sim/lathe-sim --seeds $(or $(SEEDS),100) --first $(or $(FIRST),1)
 san: ## units, fake engine and faults under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(MAKE) --no-print-directory $(at_once) B=$(B)/san SAN=address,undefined OPT="-O1 -g" all
 	@test/sanitized $(B)/san $(T)

@@ -328,10 +328,10 @@ err sqlite_open(Ctx *c, str path, const DbConfig *config, Db **out) {
     TRY(make_file(c, path));
     SqliteDb *db = mem_new(sizeof *db);
     db_init(&db->base, c, config, &sqlite_ops, DB_SQLITE);
-    bool real = c->os == os_real();
+    bool threaded = thread_can_start(c->os);
     db->path = mem_strdup(path);
-    db->vfs = real ? NULL : sqlite_vfs_add(c->os, db->path);
-    db->writer.threaded = real;
+    db->vfs = os_is_simulated(c->os) ? sqlite_vfs_add(c->os, db->path) : NULL;
+    db->writer.threaded = threaded;
     pthread_mutex_init(&db->lock, NULL);
     cond_init(&db->freed);
     SqliteConn *k;
@@ -341,7 +341,7 @@ err sqlite_open(Ctx *c, str path, const DbConfig *config, Db **out) {
         sqlite_close_db(&db->base);
         return e;
     }
-    writer_start(&db->writer, &db->base, k, real);
+    writer_start(&db->writer, &db->base, k, threaded);
     *out = &db->base;
     return ERR_OK;
 }

@@ -115,7 +115,7 @@ static int on_busy(void *arg, int tries) {
     if (!tries) k->busy_since_ns = now;
     if (now - k->busy_since_ns >= k->busy_ms * 1000000) return 0;
     if (k->tx && tx_expired(k->tx)) return 0;
-    sqlite3_sleep(tries < 8 ? 1 : 5);
+    thread_pause(k->os, tries < 8 ? 1000000 : 5000000);
     return 1;
 }
 

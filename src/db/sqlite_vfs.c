@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // sqlite_vfs.c - SQLite's files over os/file.h, for a simulated os: what is written, synced, lost
-// or torn there is what SQLite sees (sqlite.org/vfs.html). One connection a database, on one
-// thread: locks always succeed, and there is no shared memory (the log's index is on the heap).
+// or torn there is what SQLite sees (sqlite.org/vfs.html). Locks and the log's shared index are of
+// this process, so a database belongs to one; simulated threads run one at a time, so neither needs
+// a lock of its own.
 // The machine itself uses SQLite's own unix VFS. Owner: sqlite_vfs_add and _remove, around the
 // connections that use it.
 #include "db/sqlite_impl.h"
@@ -9,15 +10,21 @@
 #include <assert.h>
 #include <stdio.h>
 
-enum { PATH_MAX_BYTES = 512, SECTOR_BYTES = 4096 };
+enum { PATH_MAX_BYTES = 512, SECTOR_BYTES = 4096, REGIONS_MAX = 256 };
 static const int64_t julian_ms = INT64_C(210866760000000); // from its epoch to Unix's
 
+struct VfsFile;
 typedef struct Vfs {
     sqlite3_vfs base;
     char name[40];
     Ctx c; // of every file operation; its arena is emptied after each
     unsigned temporaries;
-    char *path; // of the database: temporary files stand beside it
+    char *path;       // of the database: temporary files stand beside it
+    unsigned sharers; // connections with a lock on the database
+    const struct VfsFile *reserved, *pending;
+    void *regions[REGIONS_MAX]; // the log's index
+    unsigned index_users, index_shared[SQLITE_SHM_NLOCK];
+    const struct VfsFile *index_held[SQLITE_SHM_NLOCK];
 } Vfs;
 
 typedef struct VfsFile {
@@ -26,6 +33,9 @@ typedef struct VfsFile {
     File *file;
     char *path;
     bool is_new, temporary; // is_new: its name is not yet safe in its directory
+    bool maps_index;
+    int level;             // of its lock on the database
+    unsigned index_shares; // bits
 } VfsFile;
 
 static int done(Vfs *v, err e, int otherwise) {
@@ -88,13 +98,100 @@ static int file_size_(sqlite3_file *base, sqlite3_int64 *out) {
     return rc;
 }
 
-static int file_lock_(sqlite3_file *base, int level) { return (void)base, (void)level, SQLITE_OK; }
+// ---- locks on the database (sqlite.org/lockingv3.html), by connection
 
-static int file_locked(sqlite3_file *base, int *out) {
-    (void)base;
-    *out = 0;
+static int file_lock_(sqlite3_file *base, int level) {
+    VfsFile *f = (VfsFile *)base;
+    Vfs *v = f->vfs;
+    if (f->level >= level) return SQLITE_OK;
+    if (!f->level) {
+        if (v->pending) return SQLITE_BUSY;
+        f->level = SQLITE_LOCK_SHARED;
+        v->sharers++;
+    }
+    if (level == SQLITE_LOCK_SHARED) return SQLITE_OK;
+    if (v->reserved && v->reserved != f) return SQLITE_BUSY;
+    v->reserved = f;
+    if (level == SQLITE_LOCK_EXCLUSIVE) v->pending = f;
+    bool others = level == SQLITE_LOCK_EXCLUSIVE && v->sharers > 1;
+    f->level = others ? SQLITE_LOCK_PENDING : level;
+    return others ? SQLITE_BUSY : SQLITE_OK;
+}
+
+static int file_unlock(sqlite3_file *base, int level) {
+    VfsFile *f = (VfsFile *)base;
+    Vfs *v = f->vfs;
+    if (f->level <= level) return SQLITE_OK;
+    if (v->reserved == f) v->reserved = NULL;
+    if (v->pending == f) v->pending = NULL;
+    if (!level) v->sharers--;
+    f->level = level;
     return SQLITE_OK;
 }
+
+static int file_locked(sqlite3_file *base, int *out) {
+    *out = ((VfsFile *)base)->vfs->reserved != NULL;
+    return SQLITE_OK;
+}
+
+// ---- the log's index (sqlite.org/walformat.html §2)
+
+static int index_map(sqlite3_file *base, int i, int bytes, int extend, void volatile **out) {
+    VfsFile *f = (VfsFile *)base;
+    Vfs *v = f->vfs;
+    if (i >= REGIONS_MAX) return SQLITE_IOERR_SHMMAP;
+    if (!f->maps_index) f->maps_index = true, v->index_users++;
+    if (!v->regions[i] && extend) v->regions[i] = mem_new((size_t)bytes);
+    *out = v->regions[i];
+    return SQLITE_OK;
+}
+
+static bool index_free(const VfsFile *f, unsigned i, bool exclusive) {
+    const Vfs *v = f->vfs;
+    unsigned others = v->index_shared[i] - (f->index_shares >> i & 1);
+    return (!v->index_held[i] || v->index_held[i] == f) && (!exclusive || !others);
+}
+
+static void index_give(VfsFile *f, unsigned i) {
+    if (f->vfs->index_held[i] == f) f->vfs->index_held[i] = NULL;
+    if (f->index_shares >> i & 1) f->vfs->index_shared[i]--;
+    f->index_shares &= ~(1u << i);
+}
+
+static int index_lock(sqlite3_file *base, int first, int n, int flags) {
+    VfsFile *f = (VfsFile *)base;
+    bool exclusive = flags & SQLITE_SHM_EXCLUSIVE;
+    unsigned from = (unsigned)first, to = from + (unsigned)n;
+    for (unsigned i = from; i < to && flags & SQLITE_SHM_LOCK; i++)
+        if (!index_free(f, i, exclusive)) return SQLITE_BUSY;
+    for (unsigned i = from; i < to; i++) {
+        index_give(f, i);
+        if (!(flags & SQLITE_SHM_LOCK)) continue;
+        if (exclusive) {
+            f->vfs->index_held[i] = f;
+        } else {
+            f->vfs->index_shared[i]++;
+            f->index_shares |= 1u << i;
+        }
+    }
+    return SQLITE_OK;
+}
+
+static void index_barrier(sqlite3_file *base) { (void)base; }
+
+static int index_unmap(sqlite3_file *base, int remove) {
+    VfsFile *f = (VfsFile *)base;
+    Vfs *v = f->vfs;
+    (void)remove;
+    if (!f->maps_index) return SQLITE_OK;
+    f->maps_index = false;
+    for (unsigned i = 0; i < SQLITE_SHM_NLOCK; i++) index_give(f, i);
+    if (--v->index_users) return SQLITE_OK;
+    for (int i = 0; i < REGIONS_MAX; i++) v->regions[i] = mem_free(v->regions[i]);
+    return SQLITE_OK;
+}
+
+// ---- the rest of a file
 
 static int file_control(sqlite3_file *base, int what, void *arg) {
     (void)base, (void)what, (void)arg;
@@ -108,7 +205,7 @@ static int file_traits(sqlite3_file *base) {
     return SQLITE_IOCAP_POWERSAFE_OVERWRITE; // as the unix VFS says: no byte beside a write is hurt
 }
 
-static const sqlite3_io_methods methods = { .iVersion = 1,
+static const sqlite3_io_methods methods = { .iVersion = 2,
                                             .xClose = file_close_,
                                             .xRead = file_read,
                                             .xWrite = file_write,
@@ -116,11 +213,15 @@ static const sqlite3_io_methods methods = { .iVersion = 1,
                                             .xSync = file_sync_,
                                             .xFileSize = file_size_,
                                             .xLock = file_lock_,
-                                            .xUnlock = file_lock_,
+                                            .xUnlock = file_unlock,
                                             .xCheckReservedLock = file_locked,
                                             .xFileControl = file_control,
                                             .xSectorSize = file_sector,
-                                            .xDeviceCharacteristics = file_traits };
+                                            .xDeviceCharacteristics = file_traits,
+                                            .xShmMap = index_map,
+                                            .xShmLock = index_lock,
+                                            .xShmBarrier = index_barrier,
+                                            .xShmUnmap = index_unmap };
 
 // ---- the system
 
@@ -175,7 +276,10 @@ static int vfs_random(sqlite3_vfs *base, int n, char *out) {
     return n;
 }
 
-static int vfs_sleep(sqlite3_vfs *base, int us) { return (void)base, us; }
+static int vfs_sleep(sqlite3_vfs *base, int us) {
+    thread_pause(((Vfs *)base)->c.os, (int64_t)us * 1000);
+    return us;
+}
 static int vfs_error(sqlite3_vfs *base, int n, char *out) {
     return (void)base, (void)n, (void)out, 0;
 }

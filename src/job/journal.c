@@ -473,7 +473,7 @@ err journal_open_sized(Ctx *c, str dir, uint32_t node, size_t segment_bytes, Jou
         journal_free(j);
         return e;
     }
-    j->threaded = j->os == os_real();
+    j->threaded = thread_can_start(j->os);
     if (j->threaded) thread_start(j->os, "journal", work_thread, j, &j->thread);
     *out = j;
     return ERR_OK;

@@ -279,7 +279,7 @@ static const char *const *child_env(Shim *s) {
 static err child_start(Shim *s) {
     static const StreamEvents events = { .data = on_output, .ended = on_output_end };
     int fds[2] = { -1, -1 };
-    bool real = s->os == os_real(); // simulated processes have no output
+    bool real = !os_is_simulated(s->os); // simulated processes have no output
     if (real) TRY(pipe_make(&s->c, fds));
     ProcessSpec spec = { .argv = s->argv,
                          .env = child_env(s),

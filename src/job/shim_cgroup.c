@@ -35,7 +35,7 @@ static str own_group(Ctx *c) {
 }
 
 str cgroup_make(Ctx *c, Arena *mem, str handle, int64_t memory_max_bytes, int64_t pid) {
-    if (memory_max_bytes <= 0 || c->os != os_real()) return (str){ 0 };
+    if (memory_max_bytes <= 0 || os_is_simulated(c->os)) return (str){ 0 };
     const char *set = os_env(c->os, "LATHE_CGROUP_ROOT");
     str own = own_group(c), outer = own;
     while (outer.n && outer.p[outer.n - 1] != '/') outer.n--;

@@ -74,7 +74,7 @@ size_t family_signal(Ctx *outer, str handle, int64_t pid, int64_t ticks, int sig
     bool child_seen = false;
     ctx_init(&c, arena_new(), outer->os);
     str cookie = arena_printf(c.mem, COOKIE STR_FMT, STR_ARG(handle));
-    size_t n = c.os == os_real() ? pids_read(&c, cookie, &pids) : 0;
+    size_t n = !os_is_simulated(c.os) ? pids_read(&c, cookie, &pids) : 0;
     for (size_t i = 0; i < n; i++)
         if (pids[i].pid == pid && pids[i].ticks == ticks) pids[i].ours = true;
     descend(pids, n);

@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+enum { LOCK_LOOK_NS = 5000000 };
+
 static const OsOps *ops_of(Ctx *c) {
     assert(c->os);
     return c->os->ops;
@@ -68,8 +70,8 @@ err file_lock(Ctx *c, File *f) { return f->ops->lock(c, f); }
 err file_lock_within(Ctx *c, File *f, int64_t timeout_ms) {
     int64_t end_ns = os_mono_ns(c->os) + timeout_ms * 1000000;
     err e = file_lock(c, f);
-    while (e == ERR_CONFLICT && f->ops->pause && os_mono_ns(c->os) < end_ns) {
-        f->ops->pause();
+    while (e == ERR_CONFLICT && thread_can_start(c->os) && os_mono_ns(c->os) < end_ns) {
+        thread_pause(c->os, LOCK_LOOK_NS);
         e = file_lock(c, f);
     }
     return e;

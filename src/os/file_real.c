@@ -134,8 +134,6 @@ static err lock(Ctx *c, File *f) {
                 say(c, "%ld", lock_holder(fd_of(f))));
 }
 
-static void pause_ms(void) { nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL); }
-
 static const FileOps file_ops = {
     .close = close_file,
     .read_at = read_at,
@@ -147,7 +145,6 @@ static const FileOps file_ops = {
     .next_data = next_data,
     .fd = fd_of,
     .lock = lock,
-    .pause = pause_ms,
 };
 
 err real_file_open(Ctx *c, str path, unsigned flags, File **out) {

@@ -12,6 +12,7 @@ typedef struct Os Os;
 // The machine; one for the whole program, never freed. The first call ignores SIGPIPE and raises
 // the soft limit of open files to the hard one (children get both back as they were).
 Os *os_real(void);
+bool os_is_simulated(const Os *os);
 
 int64_t os_wall_ms(Os *os);                  // Unix milliseconds; may jump
 int64_t os_mono_ns(Os *os);                  // never goes back

@@ -32,6 +32,9 @@ typedef struct OsOps {
     err (*disk_free)(Ctx *, str path, int64_t *out_bytes);
     err (*disk_size)(Ctx *, str path, int64_t *out_bytes);
 
+    bool (*can_start)(Os *); // threads
+    void (*pause)(Os *, int64_t ns);
+    void (*thread_start)(Os *, const char *name, void (*fn)(void *), void *arg, Thread *out);
     Loop *(*loop_new)(Os *);
     Pool *(*pool_new)(Os *, const char *name, int threads, size_t queue_max);
     Stream *(*stream_connect)(Loop *, const Addr *to);
@@ -65,7 +68,6 @@ typedef struct FileOps {
     int64_t (*next_data)(File *, int64_t offset); // may say offset; -1: none, up to the end
     int (*fd)(File *);
     err (*lock)(Ctx *, File *);
-    void (*pause)(void); // some milliseconds; NULL where waiting changes nothing
 } FileOps;
 struct File {
     const FileOps *ops;

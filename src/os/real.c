@@ -100,6 +100,8 @@ static void once(void) {
     setrlimit(RLIMIT_NOFILE, &most);
 }
 
+bool os_is_simulated(const Os *os) { return os->ops != &os_real_ops; }
+
 Os *os_real(void) {
     static Os real = { &os_real_ops };
     static pthread_once_t ready = PTHREAD_ONCE_INIT;
@@ -129,6 +131,9 @@ const OsOps os_real_ops = {
     .disk_free = real_disk_free,
     .disk_size = real_disk_size,
 
+    .can_start = real_can_start,
+    .pause = real_pause,
+    .thread_start = real_thread_start,
     .loop_new = real_loop_new,
     .pool_new = real_pool_new,
     .stream_connect = real_stream_connect,

@@ -3,6 +3,7 @@
 // streams, loops and processes are the other sim_ files.
 // Owner: sim_new's caller. Threads: one, that which calls.
 #include "os/sim_impl.h"
+#include "os/sim_pthread.h"
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -157,6 +158,9 @@ static void usage(Os *os, OsUsage *out) {
 static str program(Ctx *c) { return (void)c, S("/sim/lathe"); }
 static const char *sandbox_name(Os *os) { return (void)os, "simulated"; }
 
+static void pause_thread(Os *os, int64_t ns) { (void)os, sim_thread_sleep(ns); }
+static bool can_start(Os *os) { return (void)os, sim_thread_here(); }
+
 // Children of the simulated machine write nowhere.
 static err make_pipe(Ctx *c, int out_read_write[2]) {
     (void)c;
@@ -186,6 +190,9 @@ const OsOps sim_ops = {
     .disk_free = sim_disk_space,
     .disk_size = sim_disk_size,
 
+    .can_start = can_start,
+    .pause = pause_thread,
+    .thread_start = sim_thread_start,
     .loop_new = sim_loop_new,
     .pool_new = sim_pool_new,
     .stream_connect = sim_stream_connect,
@@ -242,6 +249,7 @@ void sim_disk_max(Sim *s, int node, int64_t bytes) {
     sim_disk_limit(node_of(s, node)->disk, bytes);
 }
 
+int64_t sim_power_cut_ns(Sim *s, int node) { return node_of(s, node)->power_cut_ns; }
 unsigned sim_lives(Sim *s, int node) { return node_of(s, node)->os.life; }
 
 void sim_os_lost(SimOs *os, bool quiet) {
@@ -270,7 +278,10 @@ void sim_crash(Sim *s, int node, bool power) {
     n->os.dying = true; // what `killed` does has no effect
     sim_processes_lost(n, power);
     sim_os_lost(&n->os, power && sim_random(s, 2));
-    if (power) sim_disk_power_cut(n->disk);
+    if (power) {
+        n->power_cut_ns = s->now_ns;
+        sim_disk_power_cut(n->disk);
+    }
     sim_disk_recount(n->disk);
 }
 
@@ -296,6 +307,7 @@ Sim *sim_new(uint64_t seed) {
     link_init(&s->listeners);
     link_init(&s->processes);
     link_init(&s->conns);
+    sim_threads_init(s);
     sim_mix(s, seed);
     return s;
 }
@@ -315,6 +327,7 @@ void sim_free(Sim *s) {
         if (s->nodes[i]) sim_disk_free(s->nodes[i]->disk);
         mem_free(s->nodes[i]);
     }
+    sim_threads_done(s);
     mem_free(s->heap);
     mem_free(s);
 }

@@ -32,6 +32,7 @@ void sim_faults(Sim *s, int node, const SimFaults *f); // node -1: all
 void sim_crash(Sim *s, int node, bool power);
 unsigned sim_lives(Sim *s,
                    int node); // how often it has died: when it grows, start its program anew
+int64_t sim_power_cut_ns(Sim *s, int node); // when it last lost its power; 0: never
 void sim_partition(Sim *s, int a, int b, bool cut);
 void sim_disk_max(Sim *s, int node, int64_t bytes); // 0: none
 // A program that process_start finds by the last part of argv[0]: start(arg, process os, argv)

@@ -2,9 +2,12 @@
 // sim_file.c - files of the simulated machine: handles, locks and faults over sim_disk.c.
 // Owner: file_open's caller; sim_free after a death. Threads: one.
 #include "os/sim_disk.h"
+#include "os/sim_pthread.h"
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
+
+enum { SYNC_NS_MAX = 4000000 }; // others run meanwhile
 
 typedef struct SimFile {
     File head;
@@ -85,6 +88,7 @@ static err write_at(Ctx *c, File *head, int64_t offset, const void *p, size_t n)
     int full = n ? inode_write(f->os->node->disk, f->inode, offset, p, n) : 0;
     sim_mix(f->os->sim, (uint64_t)offset);
     sim_mix_bytes(f->os->sim, p, n);
+    sim_thread_leave_if_dead();
     return answer(c, e ? e : full, "write", name_of(f));
 }
 
@@ -97,6 +101,7 @@ static err sync_file(Ctx *c, File *head) {
         return os_fail(c, EIO, "sync", name_of(f));
     }
     inode_sync(f->inode);
+    if (sim_thread_here()) sim_thread_sleep(sim_between(f->os->sim, 1, SYNC_NS_MAX));
     return ERR_OK;
 }
 

@@ -8,6 +8,7 @@
 #define LATHE_OS_SIM_IMPL_H
 #include "os/sim.h"
 #include "os/stream_impl.h"
+#include <semaphore.h>
 
 typedef struct SimNode SimNode;
 typedef struct SimDisk SimDisk;
@@ -15,9 +16,10 @@ typedef struct SimOs {
     Os head;
     Sim *sim;
     SimNode *node;
-    unsigned life; // how often it has died
-    bool dying;    // it died within this step: nothing that it does has an effect any more
-    bool gone;     // a child that has ended
+    unsigned life;           // how often it has died
+    struct SimLoop *signals; // where its program takes them, when it runs on a thread
+    bool dying; // it died within this step: nothing that it does has an effect any more
+    bool gone;  // a child that has ended
 } SimOs;
 
 struct SimNode {
@@ -28,6 +30,7 @@ struct SimNode {
     SimDisk *disk;
     int next_port;
     bool dies_of_power; // while os.dying
+    int64_t power_cut_ns;
 };
 
 typedef struct SimEvent {
@@ -50,6 +53,7 @@ typedef struct SimLoop {
     unsigned life;
     int64_t turn_at;         // the next turn that is scheduled; 0: none
     bool busy;               // within a turn, perhaps one that waits in steps of its own
+    bool threaded, due;      // it turns only within loop_run, on a simulated thread; due: now
     bool freed;              // by its owner; the memory stays while events point here
     unsigned refs;           // of events and processes
     struct SimCall *waiting; // turns that came while it was busy
@@ -72,6 +76,10 @@ struct Sim {
     int depth;        // steps within steps: a piece of work that waits for a child
     bool in_pool, any_dying;
     Link loops, things, listeners, processes, conns;
+    Link threads;
+    sem_t baton;    // the scheduler's, while a simulated thread runs
+    size_t blocked; // threads that wait for a lock
+    unsigned preempt;
     int64_t next_pid;
 };
 
@@ -101,6 +109,14 @@ void sim_loop_unref(SimLoop *l);
 void sim_loops_kick(Sim *s); // those that were touched from outside a step
 Loop *sim_loop_new(Os *os);
 Pool *sim_pool_new(Os *os, const char *name, int threads, size_t queue_max);
+
+// sim_thread.c, beyond sim_pthread.h
+void sim_threads_init(Sim *s);
+void sim_threads_done(Sim *s);
+void sim_thread_wait(const void *what); // until sim_threads_wake of the same address
+void sim_threads_wake(Sim *s, const void *what);
+void sim_thread_sleep(int64_t ns);
+void sim_thread_leave_if_dead(void); // nothing of a dead node runs on
 
 // sim_disk.c, sim_file.c
 SimDisk *sim_disk_new(Sim *s);

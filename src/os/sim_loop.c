@@ -3,6 +3,7 @@
 // of loop.c; which loop comes next is a matter of time and the seed.
 // Owner: loop_new's caller; sim_free for what a death left behind. Threads: one.
 #include "os/sim_impl.h"
+#include "os/sim_pthread.h"
 #include <assert.h>
 
 enum { WAKE_NS_MAX = 20000 };
@@ -55,22 +56,25 @@ static void turn(SimLoop *l, void (*fn)(void *), void *arg) {
     s->in_pool = pool_before;
 }
 
+static void take_waiting(SimLoop *l) {
+    SimCall call = *l->waiting;
+    mem_free(l->waiting);
+    l->waiting = call.next;
+    if (lives(l) && !l->head.stopping) turn(l, call.fn, call.arg);
+}
+
 void sim_turn(SimLoop *l, void (*fn)(void *), void *arg) {
     if (!lives(l) || l->head.stopping) return;
-    if (l->busy) {
+    if (l->busy || l->threaded) {
         SimCall **end = &l->waiting, *call = mem_new(sizeof *call);
         while (*end) end = &(*end)->next;
         *call = (SimCall){ fn, arg, NULL };
         *end = call;
+        if (l->threaded) sim_threads_wake(sim_of(l), l);
         return;
     }
     turn(l, fn, arg);
-    while (l->waiting) {
-        SimCall call = *l->waiting;
-        mem_free(l->waiting);
-        l->waiting = call.next;
-        if (lives(l) && !l->head.stopping) turn(l, call.fn, call.arg);
-    }
+    while (l->waiting) take_waiting(l);
     schedule_next(l);
 }
 
@@ -78,7 +82,9 @@ static void turn_comes(void *arg) {
     SimLoop *l = arg;
     bool due = l->turn_at == sim_of(l)->now_ns; // else an earlier one was scheduled meanwhile
     if (due) l->turn_at = 0;
-    if (due && !l->busy) sim_turn(l, nothing, NULL);
+    l->due |= due;
+    if (due && l->threaded) sim_threads_wake(sim_of(l), l);
+    else if (due && !l->busy) sim_turn(l, nothing, NULL);
     sim_loop_unref(l);
 }
 
@@ -98,8 +104,27 @@ void sim_loops_kick(Sim *s) {
 
 // --- the loop's operations
 
+static void run_on_thread(SimLoop *l) {
+    schedule_soon(l); // whatever was set up before
+    while (!l->head.stopping) {
+        if (l->waiting) {
+            take_waiting(l);
+        } else if (l->due) {
+            l->due = false;
+            turn(l, nothing, NULL);
+        } else {
+            schedule_next(l);
+            sim_thread_wait(l);
+        }
+    }
+}
+
 static void run(Loop *head) {
     Sim *s = sim_of((SimLoop *)head);
+    if (((SimLoop *)head)->threaded) {
+        run_on_thread((SimLoop *)head);
+        return;
+    }
     assert(!s->depth); // a loop that runs within a step would keep the world from going on
     do sim_loops_kick(s);
     while (!head->stopping && sim_step(s, INT64_MAX));
@@ -108,6 +133,7 @@ static void run(Loop *head) {
 static void wake(Loop *head) {
     SimLoop *l = (SimLoop *)head;
     if (!l->busy) schedule_soon(l);
+    if (l->threaded) sim_threads_wake(sim_of(l), l); // a stop is seen at once
 }
 
 static void armed(Loop *head) {
@@ -116,8 +142,10 @@ static void armed(Loop *head) {
 }
 
 static bool is_mine(Loop *head) {
-    Sim *s = sim_of((SimLoop *)head);
-    return head->lost || !s->depth || s->current == (SimLoop *)head;
+    SimLoop *l = (SimLoop *)head;
+    Sim *s = sim_of(l);
+    bool idle = l->threaded ? !head->running : !s->depth;
+    return head->lost || idle || s->current == l;
 }
 
 static void on_signal(Loop *head, int signal, void (*fn)(void *, int), void *arg) {
@@ -125,6 +153,7 @@ static void on_signal(Loop *head, int signal, void (*fn)(void *, int), void *arg
     assert(signal > 0 && (size_t)signal < countof(l->signals));
     l->signals[signal].fn = fn;
     l->signals[signal].arg = arg;
+    if (l->threaded) l->os->signals = l;
 }
 
 static void free_loop(Loop *head) {
@@ -132,6 +161,12 @@ static void free_loop(Loop *head) {
     assert(head->lost || !head->owned);
     loop_drop(head); // of a lost loop: what its owner left
     loop_done(head);
+    if (l->os->signals == l) l->os->signals = NULL;
+    while (l->waiting) {
+        SimCall *call = l->waiting;
+        l->waiting = call->next;
+        mem_free(call);
+    }
     l->freed = true;
     l->refs++;
     sim_loop_unref(l);
@@ -151,6 +186,7 @@ Loop *sim_loop_new(Os *os) {
     loop_init(&l->head, os, &loop_ops);
     l->os = sim_os(os);
     l->life = l->os->life;
+    l->threaded = sim_thread_here();
     link_add(&l->os->sim->loops, &l->link);
     return &l->head;
 }

@@ -3,7 +3,9 @@
 // stream from one fails the same assertion as on the machine. With n threads any of the first n
 // that wait may be next; a piece that waits for a child lets others of the pool run meanwhile.
 // Owner: pool_new's caller; sim_free after a death. Threads: one.
+#include "os/real.h"
 #include "os/sim_impl.h"
+#include "os/sim_pthread.h"
 #include <assert.h>
 
 enum { PIECE_NS_MAX = 1000000 };
@@ -117,7 +119,7 @@ static void free_thing(SimThing *t) {
 static const PoolOps pool_ops = { stop, free_pool, submit, waiting, running };
 
 Pool *sim_pool_new(Os *os, const char *name, int threads, size_t queue_max) {
-    (void)name;
+    if (sim_thread_here()) return real_pool_new(os, name, threads, queue_max);
     SimPool *p = mem_new(sizeof *p);
     p->head.ops = &pool_ops;
     p->os = sim_os(os);

@@ -3,12 +3,13 @@
 // Signals end them unless their loop asked for the signal; SIGKILL always does.
 // Owner: process_start's caller; the child itself lives until sim_free. Threads: one.
 #include "os/sim_impl.h"
+#include "os/sim_pthread.h"
 #include <assert.h>
 #include <errno.h>
 #include <signal.h>
 
 static const int64_t MS = 1000000;
-enum { START_NS_MAX = 2000000, MEMORY_BYTES = 1 << 20 };
+enum { START_NS_MAX = 2000000, MEMORY_BYTES = 1 << 20, LOOK_NS = 5000000 };
 
 typedef struct SimProcess {
     Process head;
@@ -92,10 +93,13 @@ typedef struct Delivery {
     int signal;
 } Delivery;
 
+static SimLoop *taker(SimProcess *p) { return p->os.signals ? p->os.signals : p->loop; }
+
 static void tell_signal(void *arg) {
     Delivery d = *(Delivery *)arg;
     mem_free(arg);
-    if (!d.p->ended) d.p->loop->signals[d.signal].fn(d.p->loop->signals[d.signal].arg, d.signal);
+    SimLoop *l = taker(d.p);
+    if (!d.p->ended) l->signals[d.signal].fn(l->signals[d.signal].arg, d.signal);
 }
 
 static bool ignored(int signal) {
@@ -107,9 +111,9 @@ static void signal_comes(void *arg) {
     Delivery *d = arg;
     SimProcess *p = d->p;
     bool asked = d->signal != SIGKILL && (size_t)d->signal < countof(p->loop->signals)
-                 && p->loop->signals[d->signal].fn;
+                 && taker(p)->signals[d->signal].fn;
     if (!p->ended && asked) {
-        sim_turn(p->loop, tell_signal, d);
+        sim_turn(taker(p), tell_signal, d);
         return;
     }
     if (!p->ended && !ignored(d->signal)) end(p, 0, d->signal);
@@ -130,12 +134,15 @@ static err wait_for(Ctx *c, Process *head, int64_t timeout_ms, ProcessExit *out)
     Sim *s = p->os.sim;
     assert(!p->exited); // it has no loop to tell
     int64_t until = timeout_ms < 0 ? INT64_MAX : s->now_ns + timeout_ms * MS;
-    while (!p->ended && sim_step(s, until)) continue; // the world goes on, who waits does not
+    while (sim_thread_here() && !p->ended && s->now_ns < until) // it lets others run
+        sim_thread_sleep(until - s->now_ns < LOOK_NS ? until - s->now_ns : LOOK_NS);
+    while (!sim_thread_here() && !p->ended && sim_step(s, until))
+        continue; // the world goes on, who waits does not
     if (p->ended) {
         *out = p->how;
         return ERR_OK;
     }
-    if (until != INT64_MAX && s->now_ns < until) s->now_ns = until;
+    if (!sim_thread_here() && until != INT64_MAX && s->now_ns < until) s->now_ns = until;
     return fail(c, ERR_TIMEOUT, R_DEADLINE);
 }
 

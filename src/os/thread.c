@@ -2,6 +2,7 @@
 // thread.c - threads, and the pool of the real machine: one queue, its workers wait on a condition.
 // Owner: pool_new's caller. Threads: any may submit; pool_free comes last and once.
 #include "os/real.h"
+#include "os/sim_pthread.h"
 #include <assert.h>
 #include <errno.h>
 #include <signal.h>
@@ -29,8 +30,15 @@ static void block_signals(sigset_t *out_before) {
     assert(rc == 0);
 }
 
-void thread_start(Os *os, const char *name, void (*fn)(void *), void *arg, Thread *out) {
-    assert(os->ops == &os_real_ops); // simulated nodes have no threads: see thread.h
+bool real_can_start(Os *os) { return (void)os, true; }
+
+void real_pause(Os *os, int64_t ns) {
+    (void)os;
+    nanosleep(&(struct timespec){ ns / 1000000000, ns % 1000000000 }, NULL);
+}
+
+void real_thread_start(Os *os, const char *name, void (*fn)(void *), void *arg, Thread *out) {
+    (void)os;
     Start *s = mem_new(sizeof *s);
     *s = (Start){ fn, arg };
     sigset_t before;
@@ -43,7 +51,18 @@ void thread_start(Os *os, const char *name, void (*fn)(void *), void *arg, Threa
     pthread_setname_np(*out, short_name);
 }
 
+bool thread_can_start(Os *os) { return os->ops->can_start(os); }
+void thread_pause(Os *os, int64_t ns) { os->ops->pause(os, ns); }
+
+void thread_start(Os *os, const char *name, void (*fn)(void *), void *arg, Thread *out) {
+    os->ops->thread_start(os, name, fn, arg, out);
+}
+
 void thread_join(Thread t) {
+    if (sim_thread_here()) {
+        sim_thread_join(t);
+        return;
+    }
     int rc = pthread_join(t, NULL);
     assert(rc == 0);
 }

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// thread.h - threads, and a bounded pool for blocking work. Under simulation there are no threads:
-// thread_start is refused by an assertion, sim_run drives every loop, and pool work runs one piece
-// at a time, in an order of the seed's.
+// thread.h - threads, and a bounded pool for blocking work. Simulated, there are threads only for
+// who runs on one (sim_pthread.h); else thread_start is refused by an assertion, sim_run drives
+// every loop, and pool work runs one piece at a time, in an order of the seed's.
 #ifndef LATHE_OS_THREAD_H
 #define LATHE_OS_THREAD_H
 #include "os/os.h"
 #include <pthread.h>
 
 typedef pthread_t Thread;
+bool thread_can_start(Os *os);
+// Others run for so long. Simulated and on no thread: nothing happens.
+void thread_pause(Os *os, int64_t ns);
 // Aborts when the system has none left. The thread gets no signals but those of its own faults.
 void thread_start(Os *os, const char *name, void (*fn)(void *), void *arg, Thread *out);
 void thread_join(Thread t);

@@ -115,10 +115,21 @@ static err lock_data(Serve *s) {
     return file_lock_within(c, s->lock, ENDING_MS);
 }
 
+// A folder that is made here, perhaps with its parents, is a name in another one: without a sync
+// there a power cut takes all that was ever acknowledged. At each start, because the one that made
+// it may have died before; who may not read a parent did not make a name in it.
+static void keep_names(Ctx *c, str dir) {
+    str path = os_path_absolute(c, dir);
+    Failure before = c->failure;
+    for (size_t n = path.n; n-- > 0;)
+        if (path.p[n] == '/' && dir_sync(c, n ? str_sub(path, 0, n) : S("/"))) c->failure = before;
+}
+
 static err open_data(Serve *s) {
     Ctx *c = s->c;
     s->app.data_dir = arena_str(c->mem, kit_text(KIT_DATA));
     TRY(dir_make(c, s->app.data_dir, 0700));
+    keep_names(c, s->app.data_dir);
     TRY(file_open(c, in_data(s, "lathe.lock"), FILE_READ | FILE_WRITE | FILE_CREATE | FILE_PRIVATE,
                   &s->lock));
     TRY(lock_data(s));
@@ -268,8 +279,7 @@ static void say_ready(Serve *s) {
     Ctx *c = s->c;
     PathInfo info;
     s->url = url_of(s);
-    log_at("serve", LOG_INFO, c, "listening", "url", s->url, "data",
-           say_str(c, s->app.data_dir));
+    log_at("serve", LOG_INFO, c, "listening", "url", s->url, "data", say_str(c, s->app.data_dir));
     str key = in_data(s, "admin.key");
     if (!path_info(c, key, &info))
         log_at("serve", LOG_WARN, c,

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+// world.c - see sim_run.h: one seed's world. Node 0 runs `lathe serve` under a supervisor that
+// starts it again, node 1 the fake engine, node 2 the clients. First all is set up without faults;
+// then the seed draws faults and deaths while clients work; then faults end, and check.c looks.
+#include "sim_run.h"
+#include "os/sim_pthread.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#define SECOND INT64_C(1000000000)
+enum { SETUP_S = 120, WORK_S = 1200, SETTLE_S = 900, LOST_NS = 50000000 };
+
+void world_fail(World *w, const char *fmt, ...) {
+    va_list args;
+    if (w->failed) return;
+    w->failed = true;
+    va_start(args, fmt);
+    vsnprintf(w->why, sizeof w->why, fmt, args);
+    va_end(args);
+}
+
+static void keep(Ctx *c, str from, const char *to) {
+    str *names, bytes;
+    size_t n;
+    mkdir(to, 0700);
+    if (dir_list(c, from, &names, &n)) return;
+    for (size_t i = 0; i < n; i++) {
+        str path = arena_printf(c->mem, STR_FMT "/" STR_FMT, STR_ARG(from), STR_ARG(names[i]));
+        const char *out = arena_printf(c->mem, "%s/" STR_FMT, to, STR_ARG(names[i])).p;
+        PathInfo info;
+        if (path_info(c, path, &info)) continue;
+        if (info.is_dir) {
+            keep(c, path, out);
+        } else if (!file_read_all(c, path, (size_t)info.size, &bytes)) {
+            FILE *f = fopen(out, "w");
+            if (f) fwrite(bytes.p, 1, bytes.n, f), fclose(f);
+        }
+    }
+}
+
+void world_keep(World *w, const char *dir) {
+    Ctx c;
+    ctx_init(&c, arena_new(), sim_node(w->sim, NODE_LATHE));
+    keep(&c, S("/data"), dir);
+    arena_free(c.mem);
+}
+
+static int64_t now_ns(World *w) { return os_mono_ns(sim_node(w->sim, NODE_CLIENT)); }
+
+// ---- programs
+
+static void serve_ended(void *arg, int code) {
+    World *w = arg;
+    w->serving = false;
+    w->ended++;
+    if (w->quiet) world_fail(w, "serve ended with %d though nothing was wrong", code);
+}
+
+static void start_serve(World *w) {
+    char listen[140], program[600];
+    snprintf(listen, sizeof listen, "--listen=%s", w->lathe.text);
+    snprintf(program, sizeof program, STR_FMT "/lathe.so", STR_ARG(w->dir));
+    const char *argv[] = { "lathe",
+                           "serve",
+                           "--data=/data",
+                           listen,
+                           "--serve.loops=2",
+                           "--serve.workers=4",
+                           "--serve.drain=5s",
+                           "--deployment.probe_every=2s",
+                           "--deployment.backoff_max=5s",
+                           NULL };
+    w->serving = true;
+    w->starts++;
+    program_start(sim_node(w->sim, NODE_LATHE), program, argv, serve_ended, w);
+}
+
+static void engine_ended(void *arg, int code) { world_fail(arg, "the engine ended with %d", code); }
+
+static void start_engine(World *w) {
+    char program[600], seed[32];
+    snprintf(program, sizeof program, STR_FMT "/fake-engine.so", STR_ARG(w->dir));
+    snprintf(seed, sizeof seed, "%u", (unsigned)(w->seed % 1000000) + 1);
+    const char *argv[] = { "fake-engine", "--host",     "10.0.0.2", "--port",
+                           "9000",        "--parallel", "4",        "--tokens",
+                           "12",          "--token-ms", "20",       "--seed",
+                           seed,          "--keep",     "65536",    NULL };
+    program_start(sim_node(w->sim, NODE_ENGINE), program, argv, engine_ended, w);
+}
+
+// ---- faults
+
+static SimFaults draw_faults(Sim *s) {
+    SimFaults f = { .latency_us_min = 20, .latency_us_max = 2000 };
+    unsigned kind = (unsigned)sim_random(s, 8);
+    if (kind == 0) f.crash = 300;
+    if (kind == 1) f.write_full = 2000;
+    if (kind == 2) f.write_error = 500, f.sync_error = 500;
+    if (kind == 3) f.read_error = 300;
+    if (kind == 4) f.stream_cut = 3000, f.connect_refused = 20000;
+    if (kind == 5) f.stream_slow = 20000;
+    if (kind == 6) f.clock_jump = 200, f.clock_jump_ms_max = 3600000;
+    return f;
+}
+
+// A little of everything, a piece of virtual time long.
+static void next_weather(World *w) {
+    Sim *s = w->sim;
+    SimFaults f = draw_faults(s), calm = { .latency_us_min = 20, .latency_us_max = 500 };
+    if (f.clock_jump) calm.clock_jump = 0;
+    sim_faults(s, NODE_LATHE, &f);
+    f.crash = f.write_error = f.sync_error = f.read_error = f.write_full = 0;
+    f.clock_jump = 0;
+    sim_faults(s, NODE_ENGINE, sim_random(s, 2) ? &f : &calm);
+    bool cut = !sim_random(s, 12);
+    sim_partition(s, NODE_LATHE, NODE_ENGINE, cut);
+    w->faults += cut;
+    if (sim_random(s, 10) < 4) {
+        sim_crash(s, NODE_LATHE, sim_random(s, 3) == 0);
+        w->faults++;
+    }
+}
+
+static void calm(World *w) {
+    SimFaults none = { .latency_us_min = 20, .latency_us_max = 500 };
+    for (int n = 0; n <= NODE_CLIENT; n++) sim_faults(w->sim, n, &none);
+    sim_partition(w->sim, NODE_LATHE, NODE_ENGINE, false);
+}
+
+// What was written less than 50 ms before a death may not be on the disk: the next life makes it so
+// before it answers anybody. A power cut until then may take it, a process that dies takes nothing.
+static void mark(World *w) {
+    int64_t now = now_ns(w), cut_ns = sim_power_cut_ns(w->sim, NODE_LATHE);
+    bool power = cut_ns != w->cut_ns;
+    for (size_t i = 0; i < w->told_n; i++) {
+        Told *t = &w->told[i];
+        t->at_risk |= i >= w->looked_n && t->at_ns >= (power ? cut_ns : w->looked_ns) - LOST_NS;
+        t->lost |= power && t->at_risk;
+    }
+    w->cut_ns = cut_ns;
+    w->died_ns = now;
+}
+
+static void answers_again(World *w) {
+    if (w->answered_ns > w->died_ns)
+        for (size_t i = 0; i < w->told_n; i++) w->told[i].at_risk = false;
+}
+
+// The supervisor: whatever has died or ended is started again.
+static void supervise(World *w) {
+    unsigned lives = sim_lives(w->sim, NODE_LATHE);
+    if ((int)lives != w->deaths) {
+        w->deaths = (int)lives, w->serving = false;
+        mark(w);
+    }
+    answers_again(w);
+    if (!w->serving) start_serve(w);
+    w->looked_n = w->told_n;
+    w->looked_ns = now_ns(w);
+}
+
+// ---- phases
+
+typedef struct Worker {
+    World *w;
+    int number;
+} Worker;
+static void run_setup(void *arg) { work_setup(arg); }
+static void run_client(void *arg) {
+    Worker *k = arg;
+    work_client(k->w, k->number);
+    k->w->clients_left--;
+}
+static void run_check(void *arg) {
+    World *w = arg;
+    check_end(w);
+    w->clients_left--;
+}
+
+static bool is_ready(void *arg) { return ((World *)arg)->ready || ((World *)arg)->failed; }
+static bool is_done(void *arg) { return !((World *)arg)->clients_left || ((World *)arg)->failed; }
+
+static void work(World *w) {
+    Worker workers[CLIENTS];
+    Os *os = sim_node(w->sim, NODE_CLIENT);
+    int64_t end = now_ns(w) + WORK_S * SECOND;
+    w->clients_left = CLIENTS;
+    for (int i = 0; i < CLIENTS; i++) {
+        workers[i] = (Worker){ w, i };
+        sim_thread_start(os, "client", run_client, &workers[i], NULL);
+    }
+    while (!is_done(w) && now_ns(w) < end) {
+        supervise(w);
+        next_weather(w);
+        int64_t piece = (200 + (int64_t)sim_random(w->sim, 3800)) * 1000000;
+        sim_run(w->sim, now_ns(w) + piece, is_done, w);
+    }
+    if (!is_done(w)) world_fail(w, "%d clients did not come to their end", w->clients_left);
+}
+
+static void settle(World *w) {
+    int64_t end = now_ns(w) + SETTLE_S * SECOND;
+    calm(w);
+    supervise(w);
+    w->quiet = true;
+    w->clients_left = 1;
+    sim_thread_start(sim_node(w->sim, NODE_CLIENT), "check", run_check, w, NULL);
+    while (!is_done(w) && now_ns(w) < end) {
+        supervise(w);
+        sim_run(w->sim, now_ns(w) + SECOND, is_done, w);
+    }
+    if (!is_done(w)) world_fail(w, "it did not settle in %d s: %s", SETTLE_S, w->waits);
+}
+
+bool world_run(uint64_t seed, const char *dir, World *w) {
+    *w = (World){ .seed = seed, .dir = str_z(dir), .sim = sim_new(seed) };
+    w->told = mem_new(CALLS_MAX * sizeof *w->told);
+    snprintf(w->lathe.text, sizeof w->lathe.text, "10.0.0.1:8642");
+    snprintf(w->engine.text, sizeof w->engine.text, "10.0.0.2:9000");
+    calm(w);
+    start_engine(w);
+    start_serve(w);
+    sim_thread_start(sim_node(w->sim, NODE_CLIENT), "setup", run_setup, w, NULL);
+    sim_run(w->sim, now_ns(w) + SETUP_S * SECOND, is_ready, w);
+    if (!w->ready) world_fail(w, "it was not ready after %d s", SETUP_S);
+    sim_preempt(w->sim, (unsigned)sim_random(w->sim, 3) * 20000);
+    if (!w->failed) work(w);
+    if (!w->failed) settle(w);
+    return !w->failed;
+}
