@@ -195,7 +195,7 @@ def test_one_is_killed(nodes, n_nodes):
     made.all[0].deploy("chat", model="smol", context=512, slots=4, replicas=replicas)
     watch, first = Watch(database), owner(database)[1]
     with watch.background:
-        for n in range(rounds(2)):
+        for n in range(rounds(1, 6)):
             load = Load(made.all, f"r{n}")
             # The owner more often than not: it is the one that matters.
             holder = next(s for s in made.all if node_name(s) == owner(database)[0])
@@ -225,9 +225,8 @@ def chat_with(server, key):
     return server.call("POST", "/v1/chat/completions", body, key=key)
 
 
-def test_a_key_is_every_nodes_within_a_second(nodes):
-    made = nodes(2)
-    a, b = made.all
+def check_keys(a, b):
+    """Made or revoked on one, it is the other's within a second."""
     account = a.make("service_accounts", name="bot", roles=["application"])
     for n, (here, there) in enumerate([(a, b), (b, a)]):
         key = here.make("api_keys", name=f"k{n}", service_account=account["id"])
@@ -267,8 +266,10 @@ def slow_file():
         server.shutdown()
 
 
-def test_jobs_of_a_dead_node_run_once_to_their_end(nodes, slow_file):
+def test_keys_and_jobs_are_all_nodes(nodes, slow_file):
+    """A key is every node's within a second; a dead node's jobs run once to their end on another."""
     made = nodes(2, model__allow_private_urls="true")
+    check_keys(*made.all)
     database = made.all[0].database
     jobs = []
     for n in range(6):

@@ -55,7 +55,7 @@ def test_it_dies_and_comes_back(place):
     def die():
         main.kill()
         main.start()
-    for n in range(rounds(2, 6)):
+    for n in range(rounds(1, 6)):
         back, slowest, answers, made = under_load(server, die if n % 2 == 0 else main.restart, f"r{n}")
         print(f"{'killed' if n % 2 == 0 else 'restarted'}: back after {back:.1f} s, slowest call {slowest:.1f} s, {answers} answers, {made} made")
     assert [r["pid"] for r in server.ready("chat")["replicas_status"]] == pids

@@ -97,8 +97,7 @@ static const char *complaint(Ctx *c, const Probe *p) {
     return text.p ? say_str(c, text) : "";
 }
 
-// No descriptor was left for a connection: that says nothing of the engine, which must not be killed
-// for it.
+// No descriptor was left for a connection: that says nothing of the engine, and it is not killed.
 static bool fault_is_ours(Ctx *c, CallEnd why) {
     File *f;
     if (why != CALL_CONNECT) return false;
