@@ -49,12 +49,14 @@ static bool billed(Look *l, const Told *t, int64_t *out_prompt, int64_t *out_wri
 }
 
 static void check_told(Look *l, const Told *t) {
-    char target[TARGET_MAX];
+    char target[TARGET_MAX], ledger[sizeof l->w->waits];
     yyjson_val *root, *row;
     int64_t prompt = 0, written = 0, got_prompt = 0, got_written = 0;
     size_t i, n, good = 0;
     snprintf(target, sizeof target, "/lathe/v1/usage?request_id=%s&limit=20", t->id);
-    if (!get(l, &l->w->lathe, target, &root) || !billed(l, t, &prompt, &written)) {
+    bool there = get(l, &l->w->lathe, target, &root);
+    snprintf(ledger, sizeof ledger, "%s", l->w->waits);
+    if (!there || !billed(l, t, &prompt, &written)) {
         world_fail(l->w, "%s", l->w->waits);
         return;
     }
@@ -66,7 +68,7 @@ static void check_told(Look *l, const Told *t) {
     }
     if (good != 1)
         world_fail(l->w, "request %s was answered whole and is %zu times in the ledger: %s", t->id,
-                   good, l->w->waits);
+                   good, ledger);
     else if (got_prompt != prompt || got_written != written)
         world_fail(l->w,
                    "request %s: the ledger has %lld + %lld tokens, the engine billed %lld + %lld",

@@ -43,7 +43,7 @@ typedef struct World {
     int clients_left;
     bool ready, failed;
     Told *told;
-    size_t told_n, looked_n;                         // looked: known before the last piece of time
+    size_t told_n;
     int64_t looked_ns, cut_ns, died_ns, answered_ns; // died: when that was seen
     int64_t operations, faults;
     char why[2000];   // of the first failure

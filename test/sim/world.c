@@ -135,7 +135,7 @@ static void mark(World *w) {
     bool power = cut_ns != w->cut_ns;
     for (size_t i = 0; i < w->told_n; i++) {
         Told *t = &w->told[i];
-        t->at_risk |= i >= w->looked_n && t->at_ns >= (power ? cut_ns : w->looked_ns) - LOST_NS;
+        t->at_risk |= t->at_ns >= (power ? cut_ns : w->looked_ns) - LOST_NS;
         t->lost |= power && t->at_risk;
     }
     w->cut_ns = cut_ns;
@@ -156,7 +156,6 @@ static void supervise(World *w) {
     }
     answers_again(w);
     if (!w->serving) start_serve(w);
-    w->looked_n = w->told_n;
     w->looked_ns = now_ns(w);
 }
 
