@@ -82,7 +82,7 @@ static bool is_folded(Look *l) {
     yyjson_val *root;
     const Told *last = NULL;
     for (size_t i = 0; i < l->w->told_n; i++)
-        if (l->w->told[i].whole) last = &l->w->told[i];
+        if (l->w->told[i].whole && !l->w->told[i].lost) last = &l->w->told[i];
     if (!last) return true;
     snprintf(target, sizeof target, "/lathe/v1/usage?request_id=%s", last->id);
     return get(l, &l->w->lathe, target, &root) && yyjson_arr_size(json_get(root, "data"));
