@@ -11,7 +11,7 @@ enum {
     DB_READERS_MAX = 256,
     DB_BUSY_MS = 5000,
     DB_READ_MS = 5000, // longest life of a read snapshot
-    DB_RETRIES = 10,   // further runs of a transaction after the first
+    DB_RETRIES = 10,   // least further runs of a transaction that others overtake
     DB_SLICE_MS = 20,  // a waiting caller looks at its Ctx this often
     DB_ARGS_MAX = 30000,
     DB_VALUE_MAX = 64 << 20, // bytes of one text or blob, and of one row

@@ -155,15 +155,20 @@ static int backoff_ms(Os *os, int tries) {
     return 1 + (int)(dice % (uint32_t)span);
 }
 
+// What others overtake is run again until it has waited as long as it may for a lock, and at least
+// DB_RETRIES times: a crowd of writers is busy for longer than a few turns take.
 static err pg_transaction(Ctx *c, Tx *tx) {
     PgDb *db = (PgDb *)tx->db;
+    int64_t until_ns = os_mono_ns(db->base.os) + db->base.busy_ms * INT64_C(1000000);
     for (int tries = 0;; tries++) {
         PgConn *k;
         TRY(pg_take(c, db, &k));
         err e = attempt(c, tx, k);
         if (!e && !tx->again && tx->write) atomic_fetch_add(&db->base.commits, 1);
         pg_give(db, k);
-        if (!tx->again || tries == DB_RETRIES) return e;
+        if (!tx->again) return e;
+        if (tries >= DB_RETRIES && os_mono_ns(db->base.os) >= until_ns)
+            return c->failure.why == &R_DB_BUSY ? db_busy(c, db->base.busy_ms) : e;
         atomic_fetch_add(&db->base.retries, 1);
         TRY(pg_pause(c, db, backoff_ms(db->base.os, tries)));
     }

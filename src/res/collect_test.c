@@ -8,7 +8,14 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-enum { CONTENTS = 3, THREADS = 5, ROUNDS = 25, CONTENT_BYTES = 3000, PATIENCE_MS = 60000 };
+enum {
+    CONTENTS = 3,
+    THREADS = 5,
+    TURNS = 50,
+    ROUNDS = 25,
+    CONTENT_BYTES = 3000,
+    PATIENCE_MS = 60000
+};
 
 // ---- rows that name objects, of a module of the test's own
 
@@ -176,15 +183,19 @@ TOY_TEST(collect_never_takes_what_was_claimed_while_threads_store_the_same) {
     CHECK_OK(c, open_world(&w, c, f->app.db, str_z(test_dir()), S("node")));
     threads_world = &w, collect_between = let_others;
     jobs_start(w.app.jobs);
-    for (int i = 0; i < THREADS; i++) {
-        actors[i] = (Actor){ &w, i };
-        thread_start(c->os, "actor", act, &actors[i], &threads[i]);
+    int turns = 0;
+    while (turns < TURNS && !atomic_load(&w.waited)) { // until a claim met a removal
+        for (int i = 0; i < THREADS; i++) {
+            actors[i] = (Actor){ &w, i };
+            thread_start(c->os, "actor", act, &actors[i], &threads[i]);
+        }
+        for (int i = 0; i < THREADS; i++) thread_join(threads[i]);
+        turns++;
     }
-    for (int i = 0; i < THREADS; i++) thread_join(threads[i]);
-    CHECK_INT(atomic_load(&w.stored), THREADS * ROUNDS);
+    CHECK_INT(atomic_load(&w.stored), turns * THREADS * ROUNDS);
     wait_idle(c, &w);
     collect_between = NULL;
-    CHECK(atomic_load(&w.waited) > 0); // they did meet
+    CHECK(atomic_load(&w.waited) > 0);
     int64_t left;
     CHECK_OK(c, objects(c, w.app.blobs, &left));
     CHECK_INT(left, 0); // nobody names any

@@ -31,7 +31,7 @@ WRONG = [
     (["metrics", "more"], "more is not expected here; see `lathe help metrics`"),
     (["apply", "-f"], "-f needs a value after it"),
     (["deployment", "list", "-o", "xml"], "-o must be one of table, json, yaml, name, not xml"),
-    (["--server", "ftp://x", "whoami"], "ftp://x is not the address of a server: http://HOST:PORT or unix:PATH"),
+    (["--server", "ftp://x", "whoami"], "ftp://x is not the address of a server: http(s)://HOST:PORT or unix:PATH"),
 ]
 
 
