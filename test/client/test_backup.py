@@ -199,6 +199,18 @@ def test_where_a_backup_may_go(world):
 
 
 @SQLITE_ONLY
+@pytest.mark.parametrize("body, code, field", [
+    ({"foldr": "/elsewhere"}, 400, "foldr"), ({"folder": 5}, 400, "folder"), ({"folder": "/elsewhere", "more": 1}, 400, "more"),
+    ({"folder": "x" * 1001}, 400, "folder"), ([1], 400, None)], ids=str)
+def test_what_is_asked_wrongly_is_named_and_nothing_is_taken(world, body, code, field):
+    jobs = "SELECT id FROM job WHERE kind = 'backup.take'"
+    before = world.rows(jobs)
+    answer = world.call("POST", "/lathe/v1/backups", body)
+    assert answer.status == code and (field is None or answer.json["error"]["field"] == field), answer
+    assert world.rows(jobs) == before
+
+
+@SQLITE_ONLY
 def test_by_itself_and_kept_for_a_time(tmp_path):
     folder = tmp_path / "backups"
     s = Server(tmp_path / "data")

@@ -88,13 +88,27 @@ static err ask_tx(Ctx *c, Tx *tx, void *arg) {
     return app->audit ? app->audit(c, tx, &entry) : ERR_OK;
 }
 
+typedef struct BackupInput {
+    str folder, job;
+} BackupInput;
+// clang-format off
+static const Field folder_input[] = {
+    TEXT(BackupInput, folder, 0, 1000, "Folder on the server's machine; absent: backup.folder",
+        "服务器上的目录；缺省为 backup.folder"),
+    { 0 }
+};
+// clang-format on
+
 static err serve_create(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
     Ask a = { .folder = setting_text(&backup_settings[BACKUP_FOLDER]), .project = c->project };
-    yyjson_val *root = NULL;
+    BackupInput in = { 0 };
+    yyjson_val *root;
     (void)r;
-    if (body->bytes.n) TRY(json_parse(c, body->bytes, &root));
-    str folder = json_get_str(root, "folder");
-    if (folder.n) a.folder = folder;
+    if (body->bytes.n) {
+        TRY(json_parse(c, body->bytes, &root));
+        TRY(fields_read(c, folder_input, &in, root, FIELDS_CREATE));
+    }
+    if (in.folder.n) a.folder = in.folder;
     if (!a.folder.n) return fail(c, ERR_INVALID, R_FIELD_REQUIRED, "field", "folder");
     TRY(folder_check(c, a.folder));
     if (db_kind(c->db) != DB_SQLITE) return backup_no_postgres(c);
@@ -151,29 +165,18 @@ static err serve_list(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpRe
 }
 
 // clang-format off
-typedef struct BackupInput { str folder, job; } BackupInput;
-static const Field create_input[] = {
-    TEXT(BackupInput, folder, 0, 1000, "Folder on the server's machine; absent: backup.folder",
-        "服务器上的目录；缺省为 backup.folder"),
-    { 0 }
-};
 static const Field create_output[] = {
     ROW(BackupInput, job, T_ID, STATUS, "Job that takes it", "备份作业"),
     TEXT(BackupInput, folder, STATUS, 1000, "Where it goes", "备份位置"),
     { 0 }
 };
-static const Field list_query[] = {
-    TEXT(BackupInput, folder, 0, 1000, "Folder on the server's machine; absent: backup.folder",
-        "服务器上的目录；缺省为 backup.folder"),
-    { 0 }
-};
 static const Route routes[] = {
     { HTTP_POST, "/lathe/v1/backups", ROUTE_SYSTEM, "backups.create", serve_create,
-      .body_max = 65536, .input = create_input, .input_size = sizeof(BackupInput),
+      .body_max = 65536, .input = folder_input, .input_size = sizeof(BackupInput),
       .output = create_output, .errors = "202",
       .en = "Take a backup of the running server, as a job", .zh = "备份运行中的服务器（作业）" },
-    { HTTP_GET, "/lathe/v1/backups", ROUTE_SYSTEM, "backups.read", serve_list, .query = list_query,
-      .en = "Backups in a folder, newest first", .zh = "目录中的备份（新的在前）" },
+    { HTTP_GET, "/lathe/v1/backups", ROUTE_SYSTEM, "backups.read", serve_list,
+      .query = folder_input, .en = "Backups in a folder, newest first", .zh = "目录中的备份（新的在前）" },
     { 0 }
 };
 // clang-format on
