@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// world_test.c - server and client in a simulated world: cuts, delays, refused connections and full
-// disks drawn by a seed. Whatever happens, each call ends once, what is said to be whole is whole,
-// and nothing is left. An equal seed replays an equal history.
-#include "base/test.h"
+// world_test.c - server and client in a simulated world, plain and over TLS: cuts, delays, refused
+// connections and full disks drawn by a seed. Whatever happens, each call ends once, what is said to
+// be whole is whole, and nothing is left. An equal seed replays an equal history; TLS draws keys of
+// its own, so there only the ends are equal, and with an RSA key every message's length.
 #include "net/client.h"
-#include "net/http.h"
+#include "net/tls_fix_test.h"
 #include "os/sim.h"
 #include <assert.h>
 
-enum { CALLS = 30, SEEDS = 24 };
+enum { CALLS = 30, SEEDS = 24, SEEDS_TLS = 16 };
 
 typedef struct World World;
 typedef struct Errand { // one call, started and perhaps cancelled at times of the seed's
@@ -29,9 +29,11 @@ struct World {
     Client *client;
     Pool *pool;
     Server *server;
+    TlsServer *tls; // NULL: plain, and so is trust
+    TlsClient *trust;
     Addr addr;
     Errand errands[CALLS];
-    int ends, left, whole;
+    int ends, left;
     bool drained;
 };
 
@@ -94,6 +96,8 @@ static void start(void *arg) {
     struct evbuffer *b = evbuffer_new();
     evbuffer_add(b, e->body.p, e->body.n);
     CallSpec spec = { .to = e->w->addr,
+                      .tls = e->w->trust,
+                      .tls_host = S("localhost"),
                       .method = e->method,
                       .target = str_z(e->target),
                       .body = b,
@@ -132,7 +136,31 @@ static void errand_init(World *w, Errand *e, Ctx *c) {
 
 // ---- the world
 
-static err world_open(World *w, uint64_t seed, Ctx *c) {
+static void certificates(void) {
+    enum { LONG_S = 1000000000 }; // the world's clock is its own
+    cert_make(&(CertSpec){ "ca", NULL, NULL, -LONG_S, LONG_S, true });
+    cert_make(&(CertSpec){ "server", "DNS:localhost", "ca", -LONG_S, LONG_S, true });
+}
+
+// Files are the machine's; clocks and dice the world's.
+static err trust_open(World *w, Os *server) {
+    Ctx *c = real_ctx();
+    TlsIdentity id = cert_identity("server");
+    TRY(tls_server_new(c, &id, &w->tls));
+    TRY(tls_client_new(c, cert_path("ca", "pem"), TLS_1_2, &w->trust));
+    w->tls->os = server;
+    w->trust->os = sim_node(w->sim, 0);
+    return ERR_OK;
+}
+
+static err listen_at(World *w, Ctx *c) {
+    TRY(addr_parse(c, S("0.0.0.0:80"), &w->addr));
+    if (w->tls) TRY(server_listen_tls(c, w->server, &w->addr, w->tls, NULL));
+    else TRY(server_listen(c, w->server, &w->addr, NULL));
+    return addr_parse(c, S("10.0.0.2:80"), &w->addr);
+}
+
+static err world_open(World *w, uint64_t seed, bool tls, Ctx *c) {
     *w = (World){ .sim = sim_new(seed) };
     Os *server = sim_node(w->sim, 1);
     w->client_loop = loop_new(sim_node(w->sim, 0));
@@ -141,17 +169,16 @@ static err world_open(World *w, uint64_t seed, Ctx *c) {
     w->pool = pool_new(server, "pool", 2, 8);
     ServerConfig config = { .pool = w->pool,
                             .spool_dir = S("/spool"),
+                            .greetings_max = 4,
                             .left = on_left,
                             .app = w,
                             .routes = row_list,
                             .routes_n = countof(row_list) };
+    if (tls) TRY(trust_open(w, server));
     c->os = server;
     TRY(dir_make(c, S("/spool"), 0700));
-    TRY(addr_parse(c, S("0.0.0.0:80"), &w->addr));
     TRY(server_new(c, w->server_loops, 2, &config, &w->server));
-    TRY(server_listen(c, w->server, &w->addr, NULL));
-    TRY(addr_parse(c, S("10.0.0.2:80"), &w->addr));
-    return ERR_OK;
+    return listen_at(w, c);
 }
 
 static void faults(World *w, uint64_t seed) {
@@ -180,6 +207,8 @@ static void world_close(World *w) {
     server_free(w->server);
     loop_free(w->client_loop);
     for (int i = 0; i < 2; i++) loop_free(w->server_loops[i]);
+    if (w->tls) tls_server_free(w->tls);
+    if (w->trust) tls_client_free(w->trust);
     sim_free(w->sim);
 }
 
@@ -193,10 +222,24 @@ static void errand_check(const Errand *e, uint64_t seed) {
                     e->body.n);
 }
 
-static uint64_t history(uint64_t seed, int *out_whole) {
+// Drains the server and looks at what is left of anything.
+static void drain(World *w, uint64_t seed) {
+    sim_faults(w->sim, -1, &(SimFaults){ .latency_us_max = 100 });
+    server_drain(w->server, 100000, on_drained, w);
+    sim_run(w->sim, later(w, 200), is_drained, w);
+    ServerCounts n = server_counts(w->server);
+    if (!w->drained || n.connections || n.requests_active || n.bytes_in_flight || n.greetings
+        || n.requests != w->left)
+        test_failed(__FILE__, __LINE__, "seed %llu: %zu connections, %zu requests, %lld bytes",
+                    (unsigned long long)seed, n.connections, n.requests_active,
+                    (long long)n.bytes_in_flight);
+}
+
+// A number that stands for all that happened; *out_whole counts the good ends.
+static uint64_t history(uint64_t seed, bool tls, int *out_whole) {
     static World w;
     Ctx *c = test_ctx();
-    if (world_open(&w, seed, c)) {
+    if (world_open(&w, seed, tls, c)) {
         test_failed(__FILE__, __LINE__, "no world");
         return 0;
     }
@@ -205,33 +248,35 @@ static uint64_t history(uint64_t seed, int *out_whole) {
     sim_run(w.sim, later(&w, 900), all_ended, &w);
     if (w.ends != CALLS)
         test_failed(__FILE__, __LINE__, "seed %llu: %d ends", (unsigned long long)seed, w.ends);
+    uint64_t ends = seed;
     for (int i = 0; i < CALLS; i++) {
-        errand_check(&w.errands[i], seed);
-        *out_whole += w.errands[i].ends && w.errands[i].why == CALL_OK && w.errands[i].status < 400;
+        const Errand *e = &w.errands[i];
+        errand_check(e, seed);
+        *out_whole += e->ends && e->why == CALL_OK && e->status < 400;
+        ends = ends * 31 + (uint64_t)e->why * 7 + (uint64_t)e->cancelled + e->got.n;
     }
-    sim_faults(w.sim, -1, &(SimFaults){ .latency_us_max = 100 });
-    server_drain(w.server, 100000, on_drained, &w);
-    sim_run(w.sim, later(&w, 200), is_drained, &w);
-    ServerCounts n = server_counts(w.server);
-    if (!w.drained || n.connections || n.requests_active || n.bytes_in_flight
-        || n.requests != w.left)
-        test_failed(__FILE__, __LINE__, "seed %llu: %zu connections, %zu requests, %lld bytes",
-                    (unsigned long long)seed, n.connections, n.requests_active,
-                    (long long)n.bytes_in_flight);
-    uint64_t digest = sim_digest(w.sim);
+    drain(&w, seed);
+    uint64_t digest = tls ? ends : sim_digest(w.sim);
     world_close(&w);
     return digest;
 }
 
-TEST(net_world) {
+static void seeds(int n, bool tls) {
     int whole = 0;
-    for (uint64_t seed = 1; seed <= SEEDS; seed++) history(seed, &whole);
-    CHECK(whole > SEEDS * CALLS / 3 && whole < SEEDS * CALLS); // the faults bite, and not all
+    if (tls) certificates();
+    for (int seed = 1; seed <= n; seed++) history((uint64_t)seed, tls, &whole);
+    CHECK(whole > n * CALLS / 3 && whole < n * CALLS); // the faults bite, and not all
 }
 
-TEST(net_world_replays) {
+static void replays(bool tls) {
     int whole[2] = { 0 };
+    if (tls) certificates();
     for (uint64_t seed = 1; seed <= 5; seed++)
-        CHECK(history(seed, &whole[0]) == history(seed, &whole[1]));
+        CHECK(history(seed, tls, &whole[0]) == history(seed, tls, &whole[1]));
     CHECK_INT(whole[0], whole[1]);
 }
+
+TEST(net_world) { seeds(SEEDS, false); }
+TEST(net_world_replays) { replays(false); }
+TEST(net_tls_world) { seeds(SEEDS_TLS, true); }
+TEST(net_tls_world_replays) { replays(true); }
