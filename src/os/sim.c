@@ -40,7 +40,17 @@ void sim_mix(Sim *s, uint64_t value) {
     s->digest ^= s->digest >> 28;
 }
 
-void sim_mix_bytes(Sim *s, const void *p, size_t n) { sim_mix(s, str_hash(str_n(p, n)) ^ n); }
+void sim_mix_bytes(Sim *s, const void *p, size_t n) {
+    uint64_t h = n, word = 0;
+    for (; n >= sizeof word; n -= sizeof word, p = (const char *)p + sizeof word) {
+        memcpy(&word, p, sizeof word);
+        h = (h ^ word) * 0x9fb21c651e98df25u;
+        h ^= h >> 28;
+    }
+    word = 0;
+    if (n) memcpy(&word, p, n);
+    sim_mix(s, h ^ word);
+}
 
 uint64_t sim_digest(Sim *s) { return s->digest; }
 

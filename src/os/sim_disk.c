@@ -8,27 +8,6 @@
 
 enum { SECTOR = 512, FILE_MAX = 1 << 30 };
 
-// --- bytes
-
-static void bytes_size(Bytes *b, size_t n) {
-    if (n > b->cap) {
-        b->cap = n > b->cap * 2 ? n : b->cap * 2;
-        b->p = mem_grow(b->p, b->cap, 1);
-    }
-    if (n > b->n) memset(b->p + b->n, 0, n - b->n);
-    b->n = n;
-}
-
-static void bytes_put(Bytes *b, size_t at, const uint8_t *p, size_t n) {
-    if (at + n > b->n) bytes_size(b, at + n);
-    memcpy(b->p + at, p, n);
-}
-
-static void bytes_copy(Bytes *to, const Bytes *from) {
-    bytes_size(to, from->n);
-    if (from->n) memcpy(to->p, from->p, from->n);
-}
-
 // --- inodes
 
 Inode *inode_make(SimDisk *d, bool is_dir, unsigned mode) {
@@ -79,8 +58,8 @@ void inode_unref(SimDisk *d, Inode *i) {
     names_drop(d, &i->names);
     names_drop(d, &i->disk_names);
     drop_name_changes(d, i);
-    mem_free(i->now.p);
-    mem_free(i->disk.p);
+    bytes_done(&i->now);
+    bytes_done(&i->disk);
     mem_free(i->changes);
     mem_free(i->names.e);
     mem_free(i->disk_names.e);
@@ -199,7 +178,7 @@ static void file_power_cut(SimDisk *d, Inode *i) {
     drop_changes(i);
     bytes_copy(&i->now, &i->disk);
     i->reserved = 0;
-    sim_mix_bytes(d->sim, i->now.p ? i->now.p : (const uint8_t *)"", i->now.n);
+    sim_mix(d->sim, i->now.n); // its bytes follow from what was written and the dice
 }
 
 // --- names

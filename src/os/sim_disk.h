@@ -8,8 +8,8 @@
 #include "os/sim_impl.h"
 
 typedef struct Bytes {
-    uint8_t *p;
-    size_t n, cap;
+    uint8_t **pieces; // NULL: zeros
+    size_t n, pieces_n;
 } Bytes;
 
 typedef struct Change { // of a file's contents, not yet synced
@@ -56,6 +56,14 @@ struct SimDisk {
     int64_t used, max; // bytes; max 0: no limit
     uint64_t next_op;
 };
+
+// sim_bytes.c
+void bytes_size(Bytes *b, size_t n); // what is new is zeros
+void bytes_put(Bytes *b, size_t at, const uint8_t *p, size_t n);
+void bytes_get(const Bytes *b, size_t at, uint8_t *out, size_t n); // within b->n
+void bytes_copy(Bytes *to, const Bytes *from);
+int64_t bytes_next(const Bytes *b, size_t at); // where there may be other than zeros; -1: nowhere
+void bytes_done(Bytes *b);
 
 // 0 or errno. The parent directory and the last name of a path; "/": the root and an empty name.
 int disk_walk(SimDisk *d, str path, Inode **out_parent, str *out_name);

@@ -58,7 +58,7 @@ static err read_at(Ctx *c, File *head, int64_t offset, void *out, size_t n, size
     const Bytes *b = &f->inode->now;
     size_t left = (uint64_t)offset < b->n ? b->n - (size_t)offset : 0;
     if (n > left) n = left;
-    if (n) memcpy(out, b->p + offset, n);
+    if (n) bytes_get(b, (size_t)offset, out, n);
     *out_got = n;
     return ERR_OK;
 }
@@ -126,7 +126,9 @@ static err size_of(Ctx *c, File *head, int64_t *out) {
     return ERR_OK;
 }
 
-static int64_t next_data(File *head, int64_t offset) { return (void)head, offset; }
+static int64_t next_data(File *head, int64_t offset) {
+    return bytes_next(&((SimFile *)head)->inode->now, (size_t)offset);
+}
 static int no_fd(File *head) { return (void)head, -1; }
 
 static err lock(Ctx *c, File *head) {

@@ -6,12 +6,12 @@
 #include "os/sim_pthread.h"
 #include <assert.h>
 #include <dlfcn.h>
+#include <elf.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 typedef struct Started {
@@ -27,13 +27,28 @@ static void die(const char *what, const char *why) {
     exit(2);
 }
 
+// Where that part ends which is loaded: symbols of debuggers follow.
+static off_t loaded_bytes(int fd) {
+    Elf64_Ehdr head;
+    Elf64_Phdr part;
+    off_t end = sizeof head;
+    if (pread(fd, &head, sizeof head, 0) != sizeof head) return 0;
+    for (int i = 0; i < head.e_phnum; i++) {
+        off_t at = (off_t)(head.e_phoff + (size_t)i * sizeof part);
+        if (pread(fd, &part, sizeof part, at) != sizeof part) return 0;
+        off_t to = (off_t)(part.p_offset + part.p_filesz);
+        if (part.p_type == PT_LOAD && to > end) end = to;
+    }
+    return end;
+}
+
 static void *load(const char *file) {
     char path[64];
-    struct stat st;
     int from = open(file, O_RDONLY | O_CLOEXEC), to = memfd_create("program", MFD_CLOEXEC);
-    if (from < 0 || to < 0 || fstat(from, &st)) die("cannot open", file);
-    for (off_t at = 0; at < st.st_size;)
-        if (sendfile(to, from, &at, (size_t)(st.st_size - at)) <= 0) die("cannot copy", file);
+    off_t end = from < 0 ? 0 : loaded_bytes(from);
+    if (to < 0 || !end) die("cannot open", file);
+    for (off_t at = 0; at < end;)
+        if (sendfile(to, from, &at, (size_t)(end - at)) <= 0) die("cannot copy", file);
     snprintf(path, sizeof path, "/proc/self/fd/%d", to);
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!library) die("cannot load", dlerror());
