@@ -101,8 +101,19 @@ err db_one(Ctx *c, Tx *tx, Rows **out, const Sql *sql, const Val *args, size_t n
 typedef struct Migration {
     int number;
     const char *text, *pg;
+    int release;   // of the schema that brings it; 0: the first
+    int last_used; // by this release, of what it takes away; 0: it takes nothing away
 } Migration;
 err db_migrate(Ctx *c, Db *db, const char *owner, const Migration *rows, size_t n);
+// Called once, before the first migration changes a database that has some already: an error ends
+// the migrating before it began. Set it before db_migrate.
+void db_before_migrating(Db *db, err (*fn)(Ctx *c, Db *db));
+// Releases of the schema: expand, then contract, so release n runs on the schema of n + 1 and on
+// none after it: ERR_CONFLICT with R_DB_RELEASE. *out_there: 0 when none was set yet.
+err db_release_check(Ctx *c, Db *db, int ours, int *out_there);
+err db_release_set(Ctx *c, Db *db, int ours); // never goes back
+// Why a migration breaks the release before its own, which still runs; NULL: it does not.
+const char *migration_breaks(const Migration *m);
 // Columns of a table as the database has them, to compare with rows: names, types as SQLite's
 // (INTEGER TEXT REAL BLOB, else the database's own, upper case), not-null. None: no such table.
 typedef struct Column {
@@ -152,6 +163,12 @@ void db_faults(Db *db, const DbFaults *f);
     X(DB_FULL, "disk_full", "the disk that holds the database is full", "数据库所在磁盘已满") \
     X(DB_MIGRATION, "bad_migration", "migration {owner} {number}: {why}", \
       "迁移 {owner} {number}：{why}") \
+    X(DB_RELEASE, "schema_too_new", \
+      "the database has the schema of release {there}, and this program is of release {ours}: it " \
+      "runs on that of {most} at most. Start a program of release {most} or later, or go back to " \
+      "a copy of the database from before (README.md of src/db)", \
+      "数据库的模式版本为 {there}，本程序为 {ours}，最高支持 {most}：请启动 {most} 或更高版本的程序，" \
+      "或恢复升级前的数据库副本（见 src/db/README.md）") \
     X(DB_URL, "bad_database_url", "the database address is not usable: {why}", \
       "数据库地址不可用：{why}")
 // clang-format on

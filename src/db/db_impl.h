@@ -37,6 +37,7 @@ struct Db {
     int readers;
     int64_t busy_ms;
     DbFaults faults;
+    err (*before_migrating)(Ctx *c, Db *db); // NULL: done, or nobody asked
     atomic_llong transactions, commits, retries, reads, waits_ns;
 };
 

@@ -93,6 +93,83 @@ DB_TEST(starters_at_once_migrate_once) {
     CHECK_SQL(f, "SELECT count(*) FROM model", 1);
 }
 
+// ---- releases
+
+DB_TEST(a_release_runs_on_the_next_schema_and_on_none_after_it) {
+    int there = -1;
+    CHECK_OK(f->c, db_release_check(f->c, f->db, 4, &there)); // before anything is there
+    CHECK_INT(there, 0);
+    CHECK_OK(f->c, db_migrate(f->c, f->db, "registry", rows, 2));
+    for (int n = 3; n < 8; n++) {
+        CHECK_OK(f->c, db_release_set(f->c, f->db, n));
+        CHECK_OK(f->c, db_release_set(f->c, f->db, n)); // another node does the same
+        for (int ours = 1; ours < 9; ours++) {
+            err want = n <= ours + 1 ? ERR_OK : ERR_CONFLICT;
+            CHECK_ERR(db_release_check(f->c, f->db, ours, &there), want);
+            CHECK_INT(there, n);
+            if (!want) continue;
+            CHECK(f->c->failure.why == &R_DB_RELEASE);
+            CHECK_STR(failure_param(&f->c->failure, "most"), say(f->c, "%d", ours + 1));
+        }
+    }
+    CHECK_OK(f->c, db_release_set(f->c, f->db, 2)); // the older one starts again: not back
+    CHECK_OK(f->c, db_release_check(f->c, f->db, 6, &there));
+    CHECK_INT(there, 7);
+    CHECK_OK(f->c, db_migrate(f->c, f->db, "registry", rows, 3));
+}
+
+static int told;
+static err before_refused;
+static err tell(Ctx *c, Db *db) {
+    (void)db;
+    told++;
+    return before_refused ? fail(c, before_refused, R_DB_FULL) : ERR_OK;
+}
+
+DB_TEST(before_a_migration_changes_what_is_there) {
+    told = 0, before_refused = ERR_FULL;
+    db_before_migrating(f->db, tell);
+    CHECK_OK(f->c, db_migrate(f->c, f->db, "registry", rows, 1)); // a new one holds nothing to keep
+    CHECK_INT(told, 0);
+    db_before_migrating(f->db, tell);
+    CHECK_OK(f->c, db_migrate(f->c, f->db, "registry", rows, 1)); // nothing to do
+    CHECK_INT(told, 0);
+    CHECK_ERR(db_migrate(f->c, f->db, "registry", rows, 3), ERR_FULL);
+    CHECK_SQL(f, "SELECT count(*) FROM schema_migration", 1); // no copy, no change
+    before_refused = ERR_OK;
+    CHECK_OK(f->c, db_migrate(f->c, f->db, "registry", rows, 3));
+    CHECK_INT(told, 2);
+    const Migration other = { 1, "CREATE TABLE o (x TEXT) STRICT", NULL };
+    CHECK_OK(f->c, db_migrate(f->c, f->db, "other", &other, 1));
+    CHECK_INT(told, 2); // one copy for all that a start changes
+}
+
+TEST(what_a_migration_may_take_away) {
+    static const struct {
+        const char *text;
+        int release, last_used;
+        bool good;
+    } cases[] = {
+        { "DROP TABLE old", 0, 0, true }, // nothing was released before the first
+        { "DROP TABLE old", 1, 0, true },
+        { "DROP TABLE old", 4, 0, false },
+        { "DROP TABLE old", 4, 3, false }, // release 3 runs on this schema, and uses it
+        { "DROP TABLE old", 4, 2, true },
+        { "ALTER TABLE a DROP COLUMN b", 3, 2, false },
+        { "ALTER TABLE a DROP COLUMN b", 3, 1, true },
+        { "ALTER TABLE a RENAME COLUMN b TO c", 2, 0, false },
+        { "ALTER TABLE a ALTER COLUMN b TYPE BIGINT", 2, 0, false },
+        { "ALTER TABLE a ADD COLUMN b TEXT", 2, 0, true },
+        { "CREATE TABLE n (x TEXT); CREATE INDEX i ON n (x); DROP INDEX j", 2, 0, true },
+    };
+    for (size_t i = 0; i < countof(cases); i++) {
+        Migration m = { 1, cases[i].text, NULL, cases[i].release, cases[i].last_used };
+        Migration pg = { 1, "SELECT 1", cases[i].text, cases[i].release, cases[i].last_used };
+        CHECK_INT(!migration_breaks(&m), cases[i].good);
+        CHECK_INT(!migration_breaks(&pg), cases[i].good);
+    }
+}
+
 DB_TEST(columns_are_told_alike) {
     static const struct {
         const char *name, *type;

@@ -16,6 +16,12 @@ static SQL(migration_list,
            "SELECT number, hash FROM schema_migration WHERE owner = $1 ORDER BY number");
 static SQL(migration_add,
            "INSERT INTO schema_migration (owner, number, hash, at_ms) VALUES ($1, $2, $3, $4)");
+// The schema's release stands beside the migrations, as those of an owner that has none.
+static SQL(release_there, "SELECT CAST(COALESCE(MAX(number), 0) AS BIGINT) FROM schema_migration"
+                          " WHERE owner = 'release'");
+static SQL(release_add, "INSERT INTO schema_migration (owner, number, hash, at_ms)"
+                        " VALUES ('release', $1, '', $2) ON CONFLICT (owner, number) DO NOTHING");
+static SQL(migration_any, "SELECT CAST(count(*) AS BIGINT) FROM schema_migration");
 
 typedef struct Work {
     const char *owner;
@@ -109,14 +115,76 @@ static err ensure_table(Ctx *c, Db *db) {
     return e;
 }
 
+// ---- releases
+
+static err read_number(Ctx *c, Tx *tx, int64_t *out, const Sql *sql) {
+    Rows *r;
+    TRY(db_one(c, tx, &r, sql, NULL, 0));
+    *out = col_int(r, 0);
+    return ERR_OK;
+}
+static err read_release(Ctx *c, Tx *tx, void *out) {
+    return read_number(c, tx, out, &release_there);
+}
+static err read_any(Ctx *c, Tx *tx, void *out) { return read_number(c, tx, out, &migration_any); }
+
+err db_release_check(Ctx *c, Db *db, int ours, int *out_there) {
+    int64_t there = 0;
+    assert(ours > 0);
+    TRY(ensure_table(c, db));
+    TRY(db_read(c, db, read_release, &there));
+    *out_there = (int)there;
+    if (there <= ours + 1) return ERR_OK;
+    return fail(c, ERR_CONFLICT, R_DB_RELEASE, "there", say(c, "%d", (int)there), "ours",
+                say(c, "%d", ours), "most", say(c, "%d", ours + 1));
+}
+
+static err set_release(Ctx *c, Tx *tx, void *arg) {
+    return db_run(c, tx, &release_add, V(*(const int *)arg), V(tx_now_ms(tx)));
+}
+
+err db_release_set(Ctx *c, Db *db, int ours) { return db_tx(c, db, set_release, &ours); }
+
+static bool takes_away(const char *text) {
+    static const char *const words[] = { "DROP TABLE", "DROP COLUMN", "RENAME ",  "SET NOT NULL",
+                                         "DROP VIEW",  " TYPE ",      "ADD CHECK" };
+    for (size_t i = 0; text && i < countof(words); i++)
+        if (str_find(str_z(text), str_z(words[i])) >= 0) return true;
+    return false;
+}
+
+// An index that goes costs time only, and a column that comes needs a default: SQLite insists.
+const char *migration_breaks(const Migration *m) {
+    bool takes = takes_away(m->text) || takes_away(m->pg);
+    if (m->release <= 1) return NULL; // nothing was released before
+    if (takes && !m->last_used) return "it takes something away and does not say who used it last";
+    if (m->last_used > m->release - 2)
+        return "it takes away what the release before its own still uses";
+    return NULL;
+}
+
+void db_before_migrating(Db *db, err (*fn)(Ctx *c, Db *db)) { db->before_migrating = fn; }
+
+static err announce(Ctx *c, Db *db) {
+    int64_t any = 0;
+    err (*fn)(Ctx *, Db *) = db->before_migrating;
+    if (!fn) return ERR_OK;
+    TRY(db_read(c, db, read_any, &any));
+    if (any) TRY(fn(c, db));
+    db->before_migrating = NULL; // what follows is ours
+    return ERR_OK;
+}
+
 err db_migrate(Ctx *c, Db *db, const char *owner, const Migration *rows, size_t n) {
     Work w = { owner, rows, n, 0 };
     for (size_t i = 0; i < n; i++) {
         assert(rows[i].text && rows[i].number > 0);
         assert(!i || rows[i].number > rows[i - 1].number);
+        assert(!migration_breaks(&rows[i]));
     }
     TRY(ensure_table(c, db));
     TRY(db_read(c, db, look, &w));
+    if (w.done < n) TRY(announce(c, db));
     while (w.done < n) {
         size_t before = w.done;
         TRY(db_tx(c, db, apply_next, &w));

@@ -52,6 +52,10 @@ const Setting kit_settings[KIT_SETTINGS + 1] = {
             .zh = "postgres://…；空则使用数据目录中的 SQLite" },
     [KIT_DB_READERS] = { "db.connections", SET_INT, "4", 1, 100,
         .en = "Database connections besides the writer", .zh = "数据库连接数（写连接除外）" },
+    [KIT_DB_SNAPSHOTS] = { "db.snapshots", SET_INT, "2", 0, 1000,
+        .en = "Copies of SQLite's database from before an upgrade changed its schema, kept in the "
+            "data folder's snapshots/; 0: none is taken",
+        .zh = "升级更改模式之前的 SQLite 数据库副本保留数（数据目录的 snapshots/）；0 为不保留" },
     [KIT_LOG_LEVEL] = { "log.level", SET_TEXT, "info", 1, 500, .live = true, .flag = "log",
         .accepts = log_levels_good,
         .form = "debug, info, warn, error or off, also per module: info,net=debug",

@@ -23,6 +23,7 @@ enum {
     KIT_NODE,
     KIT_DB,
     KIT_DB_READERS,
+    KIT_DB_SNAPSHOTS,
     KIT_LOG_LEVEL,
     KIT_LOG_FORMAT,
     KIT_KEEP_JOBS,

@@ -90,7 +90,10 @@ static void note(Ctx *c, const Retention *r, int64_t removed) {
 
 static err run_one(Ctx *c, const Retention *r) {
     int64_t keep_ms = setting_int(r->setting), removed = 0;
-    if (keep_ms) TRY(r->trim(c, os_wall_ms(c->os) - keep_ms, &removed));
+    int64_t before_ms = os_wall_ms(c->os) - keep_ms;
+    if (before_ms < 0)
+        before_ms = 0; // longer than there is time: identifiers hold none before 1970
+    if (keep_ms) TRY(r->trim(c, before_ms, &removed));
     say_removed(c, r->name, removed);
     note(c, r, removed);
     return ERR_OK;

@@ -12,6 +12,7 @@
 #include "res/serve.h"
 #include "res/serve_tls.h"
 #include "res/snapshot.h"
+#include "res/upgrade.h"
 #include <assert.h>
 #include <signal.h>
 #include <stdio.h>
@@ -142,7 +143,7 @@ static err migrate(Serve *s) {
     for (const Module *const *m = s->app.modules; *m; m++)
         if ((*m)->migrations_n)
             TRY(db_migrate(c, s->app.db, (*m)->name, (*m)->migrations, (*m)->migrations_n));
-    return ERR_OK;
+    return upgrade_end(c);
 }
 
 static err open_stores(Serve *s) {
@@ -153,6 +154,7 @@ static err open_stores(Serve *s) {
     DbConfig config = { .url = url, .readers = (int)kit_int(KIT_DB_READERS) };
     TRY(db_open(c, &config, &a->db));
     c->db = a->db;
+    TRY(upgrade_begin(c));
     TRY(blobs_open(c, a->data_dir, &a->blobs));
     uint32_t node = (uint32_t)str_hash(a->node);
     return journal_open(c, a->data_dir, node, &a->journal);

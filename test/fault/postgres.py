@@ -33,6 +33,11 @@ class Address(PostgresSchema):
     def __init__(self, direct, given):
         self.direct, self.env = direct, {"LATHE_DB_URL": given}
 
+    def url_of(self, schema):
+        """The same, looking into a schema of that name."""
+        url = f"{self.direct}?options=-csearch_path%3D{schema}"
+        return Address(url, url)
+
 
 class Postgres:
     """One server of the cluster in `folder`, on loopback."""
