@@ -13,26 +13,12 @@ extern void __gcov_dump(void) __attribute__((weak)); // of the compiler, in `mak
 int complaints;
 enum { LIMIT_S = 110 };
 
-static SQL(schema_drop, "DROP SCHEMA IF EXISTS lathe_conformance CASCADE");
-static SQL(schema_make, "CREATE SCHEMA lathe_conformance");
-
-static err fresh_schema(Ctx *c, Tx *tx, void *arg) {
-    (void)arg;
-    TRY(db_run(c, tx, &schema_drop));
-    return db_run(c, tx, &schema_make);
-}
-
+// "": SQLite in the server's own folder, as by default.
 static err make_url(Conf *f, const char **out) {
-    *out = "";
-    if (f->kind == DB_SQLITE) return ERR_OK;
-    const char *url = getenv("LATHE_TEST_POSTGRES");
-    Db *admin;
-    TRY(db_open(f->c, &(DbConfig){ .url = str_z(url) }, &admin));
-    err e = db_tx(f->c, admin, fresh_schema, NULL);
-    db_close(admin);
-    *out = say(f->c, "%s%coptions=-csearch_path%%3Dlathe_conformance", url,
-               strchr(url, '?') ? '&' : '?');
-    return e;
+    str url = { 0 };
+    if (f->kind == DB_POSTGRES) TRY(suite_database(f->c, f->kind, &url));
+    *out = url.n ? url.p : "";
+    return ERR_OK;
 }
 
 // ---- asking

@@ -6,11 +6,10 @@
 // server has its own.
 #ifndef LATHE_TEST_CONFORMANCE_TEST_H
 #define LATHE_TEST_CONFORMANCE_TEST_H
-#include "base/test.h"
+#include "db/suite_test.h"
 #include "res/bind.h"
 #include "res/field_impl.h"
 #include "res/serve.h"
-#include <stdlib.h>
 
 // Where one asks from: a project, or an organisation, with keys.
 typedef struct Tenant {
@@ -31,17 +30,7 @@ typedef struct Conf {
     Buf log;                 // what the server has logged
 } Conf;
 void conf_run(DbKind kind, void (*fn)(Conf *f));
-#define CONF_TEST_ON(kind, name_, suffix)                                      \
-    static void test_##name_##suffix(void) { conf_run(kind, suite_##name_); }  \
-    __attribute__((constructor)) static void test_add_##name_##suffix(void) {  \
-        static Test t = { #name_ #suffix, __FILE__, test_##name_##suffix, 0 }; \
-        if (kind == DB_SQLITE || getenv("LATHE_TEST_POSTGRES")) test_add(&t);  \
-    }
-#define CONF_TEST(name_)                        \
-    static void suite_##name_(Conf *f);         \
-    CONF_TEST_ON(DB_SQLITE, name_, _sqlite)     \
-    CONF_TEST_ON(DB_POSTGRES, name_, _postgres) \
-    static void suite_##name_(Conf *f)
+#define CONF_TEST(name_) SUITE_TEST(Conf, conf_run, name_)
 // Fails the test, and goes on with the walk: every row that breaks a rule is named.
 #define COMPLAIN(...) (complaints++, test_failed(__FILE__, __LINE__, __VA_ARGS__))
 extern int complaints;

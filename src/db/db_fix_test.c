@@ -6,71 +6,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-Ctx *fix_ctx(void) {
-    Ctx *c = mem_new(sizeof *c);
-    ctx_init(c, arena_new(), os_real());
-    return c;
-}
-
-void fix_ctx_free(Ctx *c) {
-    arena_free(c->mem);
-    mem_free(c);
-}
-
 err fix_open(Fix *f, Db **out) { return db_open(f->c, &(DbConfig){ .url = f->url }, out); }
 
-// Also before main: no Os yet.
-const char *fix_postgres_url(void) { return getenv("LATHE_TEST_POSTGRES"); }
-
-TEST(postgres_is_there_or_skipped) {
-    Ctx *c = test_ctx();
-    Db *db;
-    c->os = os_real();
-    if (!fix_postgres_url()) {
-        printf("skipped: db *_postgres (LATHE_TEST_POSTGRES is not set: test/postgres-run)\n");
-        return;
-    }
-    CHECK_OK(c, db_open(c, &(DbConfig){ .url = str_z(fix_postgres_url()) }, &db));
-    CHECK_OK(c, db_check(c, db));
-    db_close(db);
-}
-
-static SQL(schema_drop, "DROP SCHEMA IF EXISTS lathe_test CASCADE");
-static SQL(schema_make, "CREATE SCHEMA lathe_test");
-
-static err fresh_schema(Ctx *c, Tx *tx, void *arg) {
-    (void)arg;
-    TRY(db_run(c, tx, &schema_drop));
-    return db_run(c, tx, &schema_make);
-}
-
-static err make_url(Fix *f) {
-    Ctx *c = f->c;
-    if (f->kind == DB_SQLITE) {
-        f->url = str_z(say(c, "sqlite:%s/t.db", test_dir()));
-        return ERR_OK;
-    }
-    const char *url = fix_postgres_url();
-    Db *admin;
-    TRY(db_open(c, &(DbConfig){ .url = str_z(url) }, &admin));
-    err e = db_tx(c, admin, fresh_schema, NULL);
-    db_close(admin);
-    f->url =
-        str_z(say(c, "%s%coptions=-csearch_path%%3Dlathe_test", url, strchr(url, '?') ? '&' : '?'));
-    return e;
-}
-
 static void open_and_run(Fix *f, void (*fn)(Fix *f)) {
-    CHECK_OK(f->c, make_url(f));
+    CHECK_OK(f->c, suite_database(f->c, f->kind, &f->url));
     CHECK_OK(f->c, fix_open(f, &f->db));
     fn(f);
     db_close(f->db);
 }
 
 void fix_run(DbKind kind, void (*fn)(Fix *f)) {
-    Fix f = { .c = fix_ctx(), .kind = kind };
+    Fix f = { .c = suite_ctx(NULL), .kind = kind };
     open_and_run(&f, fn);
-    fix_ctx_free(f.c);
+    suite_ctx_free(f.c);
 }
 
 typedef struct Ask {

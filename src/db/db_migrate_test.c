@@ -76,13 +76,13 @@ typedef struct Start {
 
 static void starter(void *arg, int i) {
     Start *s = arg;
-    Fix mine = { .c = fix_ctx(), .url = s->f->url };
+    Fix mine = { .c = suite_ctx(NULL), .url = s->f->url };
     (void)i;
     if (!fix_open(&mine, &mine.db)) {
         s->good += !db_migrate(mine.c, mine.db, "registry", rows, countof(rows));
         db_close(mine.db);
     }
-    fix_ctx_free(mine.c);
+    suite_ctx_free(mine.c);
 }
 
 DB_TEST(starters_at_once_migrate_once) {

@@ -62,13 +62,13 @@ static err overtaken(Ctx *c, Tx *tx, void *arg) {
 }
 
 DB_TEST_POSTGRES(a_serialisation_failure_runs_again) {
-    Story s = { .f = f, .other = fix_ctx() };
+    Story s = { .f = f, .other = suite_ctx(NULL) };
     CHECK_OK(f->c, fix_script(f, table));
     CHECK_OK(f->c, db_tx(f->c, f->db, overtaken, &s));
     CHECK_INT(s.runs, 2);
     CHECK_SQL(f, "SELECT n FROM box", 2);
     CHECK_INT(db_counts(f->db).retries, 1);
-    fix_ctx_free(s.other);
+    suite_ctx_free(s.other);
 }
 
 static err always_overtaken(Ctx *c, Tx *tx, void *arg) {
@@ -81,7 +81,7 @@ static err always_overtaken(Ctx *c, Tx *tx, void *arg) {
 }
 
 DB_TEST_POSTGRES(who_is_always_overtaken_gives_up_after_a_while) {
-    Story s = { .f = f, .other = fix_ctx() };
+    Story s = { .f = f, .other = suite_ctx(NULL) };
     CHECK_OK(f->c, fix_script(f, table));
     db_close(f->db);
     const DbConfig config = { .url = f->url, .readers = 2, .busy_ms = 300 };
@@ -93,7 +93,7 @@ DB_TEST_POSTGRES(who_is_always_overtaken_gives_up_after_a_while) {
     CHECK_STR(failure_param(&f->c->failure, "ms"), "300");
     CHECK(s.runs >= 1 + DB_RETRIES);
     CHECK_SQL(f, "SELECT n FROM box", s.runs); // the helper's alone
-    fix_ctx_free(s.other);
+    suite_ctx_free(s.other);
 }
 
 typedef struct Crowd {
@@ -103,9 +103,9 @@ typedef struct Crowd {
 static void crowd_member(void *arg) {
     enum { WRITES = 40 };
     Crowd *m = arg;
-    Ctx *c = fix_ctx();
+    Ctx *c = suite_ctx(NULL);
     for (int i = 0; i < WRITES && !m->e; i++) m->e = db_tx(c, m->f->db, increment, NULL);
-    fix_ctx_free(c);
+    suite_ctx_free(c);
 }
 
 DB_TEST_POSTGRES(a_crowd_of_writers_all_get_through) {
@@ -146,14 +146,14 @@ static err cut_off(Ctx *c, Tx *tx, void *arg) {
 }
 
 DB_TEST_POSTGRES(a_connection_lost_before_the_commit_runs_again) {
-    Story s = { .f = f, .other = fix_ctx() };
+    Story s = { .f = f, .other = suite_ctx(NULL) };
     CHECK_OK(f->c, fix_script(f, table));
     CHECK_OK(f->c, db_tx(f->c, f->db, cut_off, &s));
     CHECK_INT(s.runs, 2);
     CHECK_SQL(f, "SELECT n FROM box", 2);
     s.runs = 0;
     CHECK_ERR(db_read(f->c, f->db, cut_off, &s), ERR_INTERNAL); // it writes
-    fix_ctx_free(s.other);
+    suite_ctx_free(s.other);
 }
 
 static err count_sleepers(Ctx *c, Tx *tx, void *arg) {
@@ -190,7 +190,7 @@ static const char sleepy[] =
     " FOR EACH ROW EXECUTE FUNCTION doze()";
 
 DB_TEST_POSTGRES(a_connection_lost_in_the_commit_is_told) {
-    Story s = { .f = f, .other = fix_ctx() };
+    Story s = { .f = f, .other = suite_ctx(NULL) };
     Thread t;
     CHECK_OK(f->c, fix_script(f, table));
     CHECK_OK(f->c, fix_script(f, sleepy));
@@ -201,7 +201,7 @@ DB_TEST_POSTGRES(a_connection_lost_in_the_commit_is_told) {
     CHECK_ERR(e, ERR_UNAVAILABLE);
     CHECK(f->c->failure.why == &R_DB_UNKNOWN);
     CHECK_INT(s.runs, 1);
-    fix_ctx_free(s.other);
+    suite_ctx_free(s.other);
 }
 
 // The pool's own idea of where the server is, for a server that goes away and comes back.
@@ -262,7 +262,7 @@ DB_TEST_POSTGRES(what_others_hold_is_waited_for_a_while) {
     CHECK_OK(f->c, fix_script(f, table));
     db_close(f->db);
     for (int readers = 2; readers >= 1; readers--) {
-        Story s = { .f = f, .other = fix_ctx() };
+        Story s = { .f = f, .other = suite_ctx(NULL) };
         const DbConfig config = { .url = f->url, .readers = readers, .busy_ms = 400 };
         Thread t;
         CHECK_OK(f->c, db_open(f->c, &config, &f->db));
@@ -276,7 +276,7 @@ DB_TEST_POSTGRES(what_others_hold_is_waited_for_a_while) {
         CHECK_OK(s.other, s.helped);
         CHECK_SQL(f, "SELECT n FROM box", 3 - readers);
         CHECK(db_counts(f->db).waits_ns > 0 || readers == 2);
-        fix_ctx_free(s.other);
+        suite_ctx_free(s.other);
         if (readers > 1) db_close(f->db);
     }
 }

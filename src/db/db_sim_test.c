@@ -57,8 +57,8 @@ static err compare(Ctx *c, Tx *tx, void *arg) {
 }
 
 static void renew_ctx(World *w) {
-    if (w->c) fix_ctx_free(w->c);
-    w->c = fix_ctx();
+    if (w->c) suite_ctx_free(w->c);
+    w->c = suite_ctx(NULL);
     w->c->os = sim_node(w->sim, 0);
 }
 
@@ -81,7 +81,7 @@ static void add_some(World *w, int n) {
 
 static void world_done(World *w) {
     db_close(w->db);
-    fix_ctx_free(w->c);
+    suite_ctx_free(w->c);
     sim_free(w->sim);
     mem_free(w);
 }

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// db_test.h - for the tests of db/: one suite, run on both databases. PostgreSQL's half is there
-// when LATHE_TEST_POSTGRES is set (test/postgres-run sets it); else one line says that it is not.
+// db_test.h - for the tests of db/: one suite, run on both databases (db/suite_test.h).
 #ifndef LATHE_DB_TEST_H
 #define LATHE_DB_TEST_H
-#include "base/test.h"
 #include "db/db_impl.h"
+#include "db/suite_test.h"
 
 typedef struct Fix {
     Ctx *c;
@@ -14,31 +13,18 @@ typedef struct Fix {
 } Fix;
 void fix_run(DbKind kind, void (*fn)(Fix *f));
 
-// A test that runs on one side only, in a fresh database.
-#define DB_TEST_ON(kind, name_, suffix)                                        \
-    static void test_##name_##suffix(void) { fix_run(kind, suite_##name_); }   \
-    __attribute__((constructor)) static void test_add_##name_##suffix(void) {  \
-        static Test t = { #name_ #suffix, __FILE__, test_##name_##suffix, 0 }; \
-        if (kind == DB_SQLITE || fix_postgres_url()) test_add(&t);             \
-    }
-#define DB_TEST_POSTGRES(name_)               \
-    static void suite_##name_(Fix *f);        \
-    DB_TEST_ON(DB_POSTGRES, name_, _postgres) \
+// The first two run on one side only.
+#define DB_TEST_POSTGRES(name_)                           \
+    static void suite_##name_(Fix *f);                    \
+    SUITE_TEST_ON(DB_POSTGRES, fix_run, name_, _postgres) \
     static void suite_##name_(Fix *f)
-#define DB_TEST_SQLITE(name_)             \
-    static void suite_##name_(Fix *f);    \
-    DB_TEST_ON(DB_SQLITE, name_, _sqlite) \
+#define DB_TEST_SQLITE(name_)                         \
+    static void suite_##name_(Fix *f);                \
+    SUITE_TEST_ON(DB_SQLITE, fix_run, name_, _sqlite) \
     static void suite_##name_(Fix *f)
-#define DB_TEST(name_)                        \
-    static void suite_##name_(Fix *f);        \
-    DB_TEST_ON(DB_SQLITE, name_, _sqlite)     \
-    DB_TEST_ON(DB_POSTGRES, name_, _postgres) \
-    static void suite_##name_(Fix *f)
+#define DB_TEST(name_) SUITE_TEST(Fix, fix_run, name_)
 
-const char *fix_postgres_url(void); // NULL: not asked for
-err fix_open(Fix *f, Db **out);     // the same database again
-Ctx *fix_ctx(void);                 // for a thread of the test; fix_ctx_free
-void fix_ctx_free(Ctx *c);
+err fix_open(Fix *f, Db **out); // the same database again
 
 // One script, or one statement whose single number is wanted, in a transaction of its own.
 err fix_script(Fix *f, const char *text);

@@ -46,9 +46,9 @@ static void increments(void *arg, int i) {
     Shared *s = arg;
     (void)i;
     for (int n = 0; n < s->each; n++) {
-        Ctx *c = fix_ctx();
+        Ctx *c = suite_ctx(NULL);
         note(s, db_tx(c, s->f->db, increment, &(int64_t){ 1 }));
-        fix_ctx_free(c);
+        suite_ctx_free(c);
     }
 }
 
@@ -70,13 +70,13 @@ DB_TEST(increments_add_up) {
 static void with_failures(void *arg, int i) {
     Shared *s = arg;
     for (int n = 0; n < s->each; n++) {
-        Ctx *c = fix_ctx();
+        Ctx *c = suite_ctx(NULL);
         err e = db_tx(c, s->f->db, (n + i) % 2 ? increment_and_fail : increment, &(int64_t){ 1 });
         if ((n + i) % 2 && e == ERR_GONE)
             e = c->failure.why == &R_DB_NO_ROW ? ERR_UNAVAILABLE : ERR_INTERNAL;
         else if ((n + i) % 2 && e != ERR_UNAVAILABLE) e = ERR_INTERNAL;
         note(s, e);
-        fix_ctx_free(c);
+        suite_ctx_free(c);
     }
 }
 
@@ -114,10 +114,10 @@ static err take_one(Ctx *c, Tx *tx, void *arg) {
 static void take_all(void *arg, int i) {
     Shared *s = arg;
     for (int n = 0; n < s->each; n++) {
-        Ctx *c = fix_ctx();
+        Ctx *c = suite_ctx(NULL);
         err e = db_tx(c, s->f->db, take_one, &(int64_t){ 1 + i % 2 });
         note(s, e == ERR_PRECONDITION ? ERR_UNAVAILABLE : e);
-        fix_ctx_free(c);
+        suite_ctx_free(c);
     }
 }
 
@@ -155,14 +155,14 @@ static err peek(Ctx *c, Tx *tx, void *arg) {
 }
 
 DB_TEST(a_snapshot_stands_still) {
-    Peek p = { .f = f, .other = fix_ctx() };
+    Peek p = { .f = f, .other = suite_ctx(NULL) };
     CHECK_OK(f->c, fix_script(f, counters));
     CHECK_OK(f->c, db_read(f->c, f->db, peek, &p));
     CHECK_OK(p.other, p.wrote);
     CHECK_INT(p.before, 0);
     CHECK_INT(p.after, 0);
     CHECK_SQL(f, "SELECT n FROM counter WHERE id = 1", 1);
-    fix_ctx_free(p.other);
+    suite_ctx_free(p.other);
 }
 
 // ---- limits of time
@@ -217,14 +217,14 @@ DB_TEST(a_cancelled_query_returns_soon) {
         int64_t late_ns = INT64_MAX;
         for (int i = 0; i < TRIES && late_ns >= SOON_MS * INT64_C(1000000); i++) {
             Thread t;
-            Long l = { .sql = long_texts[kind], .c = fix_ctx() };
+            Long l = { .sql = long_texts[kind], .c = suite_ctx(NULL) };
             thread_start(os_real(), "db-test", canceller, &l, &t);
             err e = go_long(f, &l, kind);
             int64_t end_ns = os_mono_ns(os_real());
             thread_join(t);
             CHECK_ERR(e, ERR_CANCELLED);
             late_ns = end_ns - l.cancelled_ns;
-            fix_ctx_free(l.c);
+            suite_ctx_free(l.c);
         }
         CHECK(late_ns < SOON_MS * INT64_C(1000000));
         CHECK_SQL(f, "SELECT n FROM counter WHERE id = 1", 0);
@@ -236,12 +236,12 @@ DB_TEST(a_deadline_ends_a_query) {
     for (size_t kind = 0; kind < countof(long_fns); kind++) {
         int64_t late_ns = INT64_MAX;
         for (int i = 0; i < TRIES && late_ns >= SOON_MS * INT64_C(1000000); i++) {
-            Long l = { .sql = long_texts[kind], .c = fix_ctx() };
+            Long l = { .sql = long_texts[kind], .c = suite_ctx(NULL) };
             l.c->deadline_ns = os_mono_ns(os_real()) + 60 * INT64_C(1000000);
             CHECK_ERR(go_long(f, &l, kind), ERR_TIMEOUT);
             late_ns = os_mono_ns(os_real()) - l.c->deadline_ns;
             CHECK(l.c->failure.why == &R_DEADLINE && late_ns >= 0);
-            fix_ctx_free(l.c);
+            suite_ctx_free(l.c);
         }
         CHECK(late_ns < SOON_MS * INT64_C(1000000));
         CHECK_SQL(f, "SELECT CAST(sum(n) AS BIGINT) FROM counter", 0);
@@ -256,13 +256,13 @@ static err cancel_itself(Ctx *c, Tx *tx, void *arg) {
 }
 
 DB_TEST(a_cancelled_transaction_is_rolled_back) {
-    Ctx *c = fix_ctx();
+    Ctx *c = suite_ctx(NULL);
     CHECK_OK(f->c, fix_script(f, counters));
     CHECK_ERR(db_tx(c, f->db, cancel_itself, &(int64_t){ 1 }), ERR_CANCELLED);
     CHECK_ERR(db_tx(c, f->db, increment, &(int64_t){ 1 }), ERR_CANCELLED);
     CHECK_ERR(db_read(c, f->db, increment, &(int64_t){ 1 }), ERR_CANCELLED);
     CHECK_SQL(f, "SELECT n FROM counter WHERE id = 1", 0);
-    fix_ctx_free(c);
+    suite_ctx_free(c);
 }
 
 // Five seconds, of which this test waits for the last fiftieth.
@@ -307,12 +307,12 @@ static void reads(void *arg, int i) {
     Shared *s = arg;
     (void)i;
     for (int n = 0; n < s->each; n++) {
-        Ctx *c = fix_ctx();
+        Ctx *c = suite_ctx(NULL);
         int64_t sum = -1;
         Fix mine = { .c = c, .db = s->f->db };
         err e = fix_int(&mine, "SELECT CAST(sum(n) AS BIGINT) FROM counter", &sum);
         note(s, sum == 0 ? e : ERR_INTERNAL);
-        fix_ctx_free(c);
+        suite_ctx_free(c);
     }
 }
 

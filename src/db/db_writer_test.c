@@ -112,7 +112,7 @@ static Member *start_member(Hold *h, err (*fn)(Ctx *, Tx *, void *)) {
     m->hold = h;
     m->fn = fn;
     m->id = h->n;
-    m->c = fix_ctx();
+    m->c = suite_ctx(NULL);
     thread_start(os_real(), "db-test", member_main, m, &m->thread);
     if (h->n) await_queue(h->f, h->n);
     else
@@ -127,7 +127,7 @@ static void release(Hold *h) {
 }
 
 static void hold_done(Hold *h) {
-    for (int i = 0; i < h->n; i++) fix_ctx_free(h->members[i].c);
+    for (int i = 0; i < h->n; i++) suite_ctx_free(h->members[i].c);
 }
 
 DB_TEST_SQLITE(waiting_ones_share_one_commit) {
@@ -201,14 +201,14 @@ DB_TEST_SQLITE(nobody_waits_longer_than_asked) {
     CHECK(waiter->c->failure.why == &R_DB_BUSY && waiter->c->failure.retry_after_ms > 0);
     CHECK(waiter->took_ns >= 60 * INT64_C(1000000));
     // Another process's lock counts as well: here, another Db on the same file.
-    Fix other = { .c = fix_ctx(), .db = first };
+    Fix other = { .c = suite_ctx(NULL), .db = first };
     CHECK_ERR(db_tx(other.c, first, add_entry, &(Entry){ 1, 1 }), ERR_UNAVAILABLE);
     CHECK(other.c->failure.why == &R_DB_BUSY);
     atomic_store(&h.release, true);
     thread_join(h.members[0].thread);
     CHECK_OK(f->c, db_tx(f->c, first, add_entry, &(Entry){ 1, 1 }));
     db_close(first);
-    fix_ctx_free(other.c);
+    suite_ctx_free(other.c);
     hold_done(&h);
 }
 
@@ -235,11 +235,11 @@ static int64_t log_bytes(Fix *f) {
 
 static void write_much(void *arg) {
     Stay *s = arg;
-    Ctx *c = fix_ctx();
+    Ctx *c = suite_ctx(NULL);
     for (int64_t i = 0; i < 40; i++)
         if (db_tx(c, s->f->db, add_entry, &(Entry){ 100 + i, 200000 })) break;
     s->log_bytes = log_bytes(s->f);
-    fix_ctx_free(c);
+    suite_ctx_free(c);
 }
 
 static err stay(Ctx *c, Tx *tx, void *arg) {
@@ -263,7 +263,7 @@ DB_TEST_SQLITE(the_log_does_not_grow_for_ever) {
 // ---- processes that end badly
 
 static Fix child_fix(Fix *f) {
-    Fix mine = { .c = fix_ctx(), .kind = f->kind, .url = f->url };
+    Fix mine = { .c = suite_ctx(NULL), .kind = f->kind, .url = f->url };
     if (fix_open(&mine, &mine.db)) _exit(90);
     return mine;
 }
@@ -293,7 +293,7 @@ typedef struct Acks {
 
 static void acknowledge(void *arg, int i) {
     Acks *a = arg;
-    Ctx *c = fix_ctx();
+    Ctx *c = suite_ctx(NULL);
     for (int64_t n = 0;; n++) {
         int64_t id = n * 4 + i;
         if (db_tx(c, a->f->db, add_entry, &(Entry){ id, 100 })) _exit(91);
@@ -348,11 +348,11 @@ typedef struct Fill {
 static void fill(void *arg, int i) {
     Fill *s = arg;
     for (int64_t n = 0; n < 40; n++) {
-        Ctx *c = fix_ctx();
+        Ctx *c = suite_ctx(NULL);
         err e = db_tx(c, s->f->db, add_entry, &(Entry){ n * 4 + i, 40000 });
         bool full = e == ERR_FULL && c->failure.why == &R_DB_FULL;
         atomic_fetch_add(!e ? &s->good : full ? &s->full : &s->odd, 1);
-        fix_ctx_free(c);
+        suite_ctx_free(c);
     }
 }
 

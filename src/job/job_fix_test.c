@@ -4,50 +4,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-const char *job_fix_postgres(void) { return getenv("LATHE_TEST_POSTGRES"); }
-
-void job_fix_add(Test *t, DbKind kind) {
-    if (kind == DB_SQLITE || job_fix_postgres()) test_add(t);
-}
-
-Ctx *job_fix_ctx(Db *db) {
-    Ctx *c = mem_new(sizeof *c);
-    ctx_init(c, arena_new(), os_real());
-    c->db = db;
-    return c;
-}
-
-void job_fix_ctx_free(Ctx *c) {
-    arena_free(c->mem);
-    mem_free(c);
-}
-
-static SQL(schema_drop, "DROP SCHEMA IF EXISTS lathe_job_test CASCADE");
-static SQL(schema_make, "CREATE SCHEMA lathe_job_test");
-
-static err fresh_schema(Ctx *c, Tx *tx, void *arg) {
-    (void)arg;
-    TRY(db_run(c, tx, &schema_drop));
-    return db_run(c, tx, &schema_make);
-}
-
-static err make_url(JobFix *f) {
-    if (f->kind == DB_SQLITE) {
-        f->url = str_z(say(f->c, "sqlite:%s/t.db", test_dir()));
-        return ERR_OK;
-    }
-    const char *url = job_fix_postgres();
-    Db *admin;
-    TRY(db_open(f->c, &(DbConfig){ .url = str_z(url) }, &admin));
-    err e = db_tx(f->c, admin, fresh_schema, NULL);
-    db_close(admin);
-    char sep = strchr(url, '?') ? '&' : '?';
-    f->url = str_z(say(f->c, "%s%coptions=-csearch_path%%3Dlathe_job_test", url, sep));
-    return e;
-}
-
 static void open_and_run(JobFix *f, void (*fn)(JobFix *f)) {
-    CHECK_OK(f->c, make_url(f));
+    CHECK_OK(f->c, suite_database(f->c, f->kind, &f->url));
     CHECK_OK(f->c, db_open(f->c, &(DbConfig){ .url = f->url }, &f->db));
     CHECK_OK(f->c, job_tables_make(f->c, f->db));
     f->c->db = f->db;
@@ -57,9 +15,9 @@ static void open_and_run(JobFix *f, void (*fn)(JobFix *f)) {
 }
 
 void job_fix_run(DbKind kind, void (*fn)(JobFix *f)) {
-    JobFix f = { .c = job_fix_ctx(NULL), .kind = kind };
+    JobFix f = { .c = suite_ctx(NULL), .kind = kind };
     open_and_run(&f, fn);
-    job_fix_ctx_free(f.c);
+    suite_ctx_free(f.c);
 }
 
 typedef struct Ask {

@@ -81,20 +81,20 @@ static err add_tx(Ctx *c, Tx *tx, void *arg) {
 
 static void work(void *arg) {
     World *w = arg;
-    Ctx *c = job_fix_ctx(w->db);
+    Ctx *c = suite_ctx(w->db);
     c->os = sim_node(w->sim, 0);
     str id;
     if (w->added < JOBS_MAX && sim_random(w->sim, 2)) {
         w->added++;
         if (!db_tx(c, w->db, add_tx, &id)) w->acked[w->acked_n++] = arena_str(w->mem, id);
     }
-    job_fix_ctx_free(c);
+    suite_ctx_free(c);
     timer_start(w->work, (int64_t)sim_random(w->sim, 300));
 }
 
 static err life_begin(World *w) {
-    if (w->c) job_fix_ctx_free(w->c);
-    w->c = job_fix_ctx(NULL);
+    if (w->c) suite_ctx_free(w->c);
+    w->c = suite_ctx(NULL);
     w->c->os = sim_node(w->sim, 0);
     TRY(dir_make(w->c, S("/data"), 0700));
     TRY(dir_sync(w->c, S("/")));
@@ -188,7 +188,7 @@ static void world_run(uint64_t seed, const SimFaults *faults, World *w) {
         else check(w);
         life_free(w, false);
     }
-    if (w->c) job_fix_ctx_free(w->c);
+    if (w->c) suite_ctx_free(w->c);
     arena_free(w->mem);
     sim_free(w->sim);
 }

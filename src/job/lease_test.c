@@ -97,7 +97,7 @@ typedef struct Taker {
 static void taker_run(void *arg) {
     Taker *t = arg;
     for (int i = 0; i < ROUNDS; i++) {
-        Ctx *c = job_fix_ctx(t->db);
+        Ctx *c = suite_ctx(t->db);
         Lease l;
         err e = lease_take(c, t->db, S("o"), str_z(t->name), 1, &l);
         for (int k = 0; !e && k < 3; k++) {
@@ -106,7 +106,7 @@ static void taker_run(void *arg) {
         }
         if (e == ERR_LOST) t->lost++;
         else if (e && e != ERR_CONFLICT && e != ERR_UNAVAILABLE) t->failed++;
-        job_fix_ctx_free(c);
+        suite_ctx_free(c);
     }
 }
 

@@ -102,29 +102,9 @@ void node_stop(EventFix *f, size_t i) {
 
 // ---- databases
 
-const char *event_fix_postgres(void) { return getenv("LATHE_TEST_POSTGRES"); }
-
-static err fresh_schema(Ctx *c, Tx *tx, void *arg) {
-    static SQL(schema_drop, "DROP SCHEMA IF EXISTS lathe_event_test CASCADE");
-    static SQL(schema_make, "CREATE SCHEMA lathe_event_test");
-    (void)arg;
-    TRY(db_run(c, tx, &schema_drop));
-    return db_run(c, tx, &schema_make);
-}
-
 static err make_database(EventFix *f) {
     Ctx *c = f->c;
-    if (f->kind == DB_SQLITE) f->url = arena_printf(c->mem, "sqlite:%s/t.db", test_dir());
-    else {
-        const char *url = event_fix_postgres();
-        Db *admin;
-        TRY(db_open(c, &(DbConfig){ .url = str_z(url) }, &admin));
-        err e = db_tx(c, admin, fresh_schema, NULL);
-        db_close(admin);
-        TRY(e);
-        f->url = arena_printf(c->mem, "%s%coptions=-csearch_path%%3Dlathe_event_test", url,
-                              strchr(url, '?') ? '&' : '?');
-    }
+    TRY(suite_database(c, f->kind, &f->url));
     TRY(db_open(c, &(DbConfig){ .url = f->url }, &f->db));
     TRY(lease_migrate(c, f->db));
     return db_migrate(c, f->db, "event", event_migrations, event_migrations_n);

@@ -4,7 +4,7 @@
 // Owner: the fixture stops its nodes; a test stops its readers. Threads: the test's.
 #ifndef LATHE_RES_EVENT_TEST_H
 #define LATHE_RES_EVENT_TEST_H
-#include "base/test.h"
+#include "db/suite_test.h"
 #include "res/event_impl.h"
 
 enum { FIX_NODES = 2, FIX_LOOPS = 2, SEEN_MAX = 8192 };
@@ -24,7 +24,6 @@ typedef struct EventFix {
 } EventFix;
 // fn in a fresh database; settings: "event.poll=1h" ..., NULL ends; NULL: the defaults.
 void event_fix_run(DbKind kind, const char *const *settings, void (*fn)(EventFix *f));
-const char *event_fix_postgres(void); // NULL: LATHE_TEST_POSTGRES is not set
 bool node_start(EventFix *f, size_t i);
 void node_stop(EventFix *f, size_t i);
 
@@ -60,18 +59,7 @@ bool wait_ended(EventReader *r);
 bool wait_readers(EventFix *f, size_t node, size_t n); // connected to that node
 void reader_hold(EventReader *r, bool on);
 
-#define EVENT_TEST_ON(kind, name_, suffix, ...)                                       \
-    static void test_##name_##suffix(void) {                                          \
-        event_fix_run(kind, (const char *const[]){ __VA_ARGS__ __VA_OPT__(, ) NULL }, \
-                      suite_##name_);                                                 \
-    }                                                                                 \
-    __attribute__((constructor)) static void test_add_##name_##suffix(void) {         \
-        static Test t = { #name_ #suffix, __FILE__, test_##name_##suffix, 0 };        \
-        if (kind == DB_SQLITE || event_fix_postgres()) test_add(&t);                  \
-    }
-#define EVENT_TEST(name_, ...)                                \
-    static void suite_##name_(EventFix *f);                   \
-    EVENT_TEST_ON(DB_SQLITE, name_, _sqlite, __VA_ARGS__)     \
-    EVENT_TEST_ON(DB_POSTGRES, name_, _postgres, __VA_ARGS__) \
-    static void suite_##name_(EventFix *f)
+#define EVENT_TEST(name_, ...)                 \
+    SUITE_TEST(EventFix, event_fix_run, name_, \
+               ((const char *const[]){ __VA_ARGS__ __VA_OPT__(, ) NULL }))
 #endif

@@ -162,7 +162,7 @@ static err note_audit(Ctx *c, Tx *tx, const AuditEntry *e) {
 }
 
 static str turned(Ctx *c, str s, char first) {
-    char *p = new(c->mem, char, s.n + 2);
+    char *p = new (c->mem, char, s.n + 2);
     size_t n = 0;
     if (first) p[n++] = first;
     for (size_t i = s.n; i--;) p[n++] = s.p[i];
@@ -179,28 +179,10 @@ static err unseal(Ctx *c, str sealed, str aad, str *out) {
     return ERR_OK;
 }
 
-static SQL(schema_drop, "DROP SCHEMA IF EXISTS lathe_toy_test CASCADE");
-static SQL(schema_make, "CREATE SCHEMA lathe_toy_test");
-
-static err fresh_schema(Ctx *c, Tx *tx, void *arg) {
-    (void)arg;
-    TRY(db_run(c, tx, &schema_drop));
-    return db_run(c, tx, &schema_make);
-}
-
 static err open_database(ToyFix *f) {
     Ctx *c = f->c;
-    str url = str_z(say(c, "sqlite:%s/t.db", test_dir()));
-    if (f->kind == DB_POSTGRES) {
-        const char *base = getenv("LATHE_TEST_POSTGRES");
-        Db *admin;
-        TRY(db_open(c, &(DbConfig){ .url = str_z(base) }, &admin));
-        err e = db_tx(c, admin, fresh_schema, NULL);
-        db_close(admin);
-        TRY(e);
-        char sep = strchr(base, '?') ? '&' : '?';
-        url = str_z(say(c, "%s%coptions=-csearch_path%%3Dlathe_toy_test", base, sep));
-    }
+    str url;
+    TRY(suite_database(c, f->kind, &url));
     TRY(db_open(c, &(DbConfig){ .url = url }, &f->app.db));
     c->db = f->app.db;
     TRY(lease_migrate(c, c->db));
@@ -316,7 +298,7 @@ static err count_tx(Ctx *c, Tx *tx, void *arg) {
     return ERR_OK;
 }
 int64_t toy_count(ToyFix *f, const char *sql, const char *arg) {
-    Count *x = new(f->c->mem, Count, 1);
+    Count *x = new (f->c->mem, Count, 1);
     *x = (Count){ { "toy_count", sql, NULL }, V(arg), arg != NULL, -1 };
     if (db_read(f->c, f->app.db, count_tx, x)) test_failed(__FILE__, __LINE__, "%s", sql);
     return x->out;

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // toy_test.h - a module for the tests of res: one resource with every type of field, nested both
 // ways; what it refers to; one with a reconciler. And a database of either kind to keep them in.
-// PostgreSQL's half is there when LATHE_TEST_POSTGRES is set.
 // Owner: toy_run, for the time of a test. Threads: the test's.
 #ifndef LATHE_RES_TOY_TEST_H
 #define LATHE_RES_TOY_TEST_H
-#include "base/test.h"
+#include "db/suite_test.h"
 #include "res/field_impl.h"
 #include "res/table.h"
-#include <stdlib.h>
 
 typedef struct ToySize {
     int64_t w, h;
@@ -69,15 +67,5 @@ int64_t toy_count(ToyFix *f, const char *sql, const char *arg); // one number; a
 const char *toy_reason(ToyFix *f);                              // of the failure present
 const char *toy_param(ToyFix *f, const char *name);
 
-#define TOY_TEST_ON(kind, name_, suffix)                                       \
-    static void test_##name_##suffix(void) { toy_run(kind, suite_##name_); }   \
-    __attribute__((constructor)) static void test_add_##name_##suffix(void) {  \
-        static Test t = { #name_ #suffix, __FILE__, test_##name_##suffix, 0 }; \
-        if (kind == DB_SQLITE || getenv("LATHE_TEST_POSTGRES")) test_add(&t);  \
-    }
-#define TOY_TEST(name_)                        \
-    static void suite_##name_(ToyFix *f);      \
-    TOY_TEST_ON(DB_SQLITE, name_, _sqlite)     \
-    TOY_TEST_ON(DB_POSTGRES, name_, _postgres) \
-    static void suite_##name_(ToyFix *f)
+#define TOY_TEST(name_) SUITE_TEST(ToyFix, toy_run, name_)
 #endif

@@ -287,31 +287,8 @@ static err import(Fix *f) {
     return e;
 }
 
-static SQL(schema_drop, "DROP SCHEMA IF EXISTS lathe_deployment_test CASCADE");
-static SQL(schema_make, "CREATE SCHEMA lathe_deployment_test");
-
-static err fresh_schema(Ctx *c, Tx *tx, void *arg) {
-    (void)arg;
-    TRY(db_run(c, tx, &schema_drop));
-    return db_run(c, tx, &schema_make);
-}
-
-static err make_database(Fix *f, DbKind kind) {
-    Ctx *c = f->c;
-    f->url = str_z(say(c, "sqlite:%s/t.db", test_dir()));
-    if (kind == DB_SQLITE) return ERR_OK;
-    const char *url = job_fix_postgres();
-    Db *admin;
-    TRY(db_open(c, &(DbConfig){ .url = str_z(url) }, &admin));
-    err e = db_tx(c, admin, fresh_schema, NULL);
-    db_close(admin);
-    char sep = strchr(url, '?') ? '&' : '?';
-    f->url = str_z(say(c, "%s%coptions=-csearch_path%%3Dlathe_deployment_test", url, sep));
-    return e;
-}
-
 static err begin(Fix *f, DbKind kind, const char *const *settings) {
-    TRY(make_database(f, kind));
+    TRY(suite_database(f->c, kind, &f->url));
     TRY(dir_make(f->c, f->data, 0700));
     TRY(fix_settings(f, settings));
     TRY(open_all(f));

@@ -27,25 +27,13 @@ static void suite(DbKind kind, const char *const *settings, void (*fn)(Fix *f)) 
     fix_blind(false);
     fix_close(f);
 }
-#define RUN_ON(kind, name_, suffix, ...)                                           \
-    static void test_##name_##suffix(void) {                                       \
-        static const char *const settings[] = { __VA_ARGS__ __VA_OPT__(, ) NULL }; \
-        suite(kind, settings, suite_##name_);                                      \
-    }                                                                              \
-    __attribute__((constructor)) static void test_add_##name_##suffix(void) {      \
-        static Test t = { #name_ #suffix, __FILE__, test_##name_##suffix, 0 };     \
-        job_fix_add(&t, kind);                                                     \
-    }
-#define RUN(name_, ...)                                          \
-    static void suite_##name_(Fix *f);                           \
-    RUN_ON(DB_SQLITE, name_, _sqlite __VA_OPT__(, ) __VA_ARGS__) \
+#define SETTINGS(...) ((const char *const[]){ __VA_ARGS__ __VA_OPT__(, ) NULL })
+#define RUN(name_, ...)                                                    \
+    static void suite_##name_(Fix *f);                                     \
+    SUITE_TEST_ON(DB_SQLITE, suite, name_, _sqlite, SETTINGS(__VA_ARGS__)) \
     static void suite_##name_(Fix *f)
 // What touches the database in other ways than writing a status: on both.
-#define RUN_BOTH(name_, ...)                                         \
-    static void suite_##name_(Fix *f);                               \
-    RUN_ON(DB_SQLITE, name_, _sqlite __VA_OPT__(, ) __VA_ARGS__)     \
-    RUN_ON(DB_POSTGRES, name_, _postgres __VA_OPT__(, ) __VA_ARGS__) \
-    static void suite_##name_(Fix *f)
+#define RUN_BOTH(name_, ...) SUITE_TEST(Fix, suite, name_, SETTINGS(__VA_ARGS__))
 
 RUN_BOTH(deployment_runs_from_a_wish_to_an_answer) {
     Ctx *c = f->c;

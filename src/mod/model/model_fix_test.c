@@ -43,30 +43,6 @@ static const Module *const mods[] = { &model_module, &shelf_module, NULL };
 
 // ---- a database
 
-static SQL(schema_drop, "DROP SCHEMA IF EXISTS lathe_model_test CASCADE");
-static SQL(schema_make, "CREATE SCHEMA lathe_model_test");
-
-static err fresh_schema(Ctx *c, Tx *tx, void *arg) {
-    (void)arg;
-    TRY(db_run(c, tx, &schema_drop));
-    return db_run(c, tx, &schema_make);
-}
-
-static err make_url(ModelFix *f) {
-    if (f->kind == DB_SQLITE) {
-        f->url = str_z(say(f->c, "sqlite:%s/t.db", test_dir()));
-        return ERR_OK;
-    }
-    const char *url = job_fix_postgres();
-    Db *admin;
-    TRY(db_open(f->c, &(DbConfig){ .url = str_z(url) }, &admin));
-    err e = db_tx(f->c, admin, fresh_schema, NULL);
-    db_close(admin);
-    char sep = strchr(url, '?') ? '&' : '?';
-    f->url = str_z(say(f->c, "%s%coptions=-csearch_path%%3Dlathe_model_test", url, sep));
-    return e;
-}
-
 static err migrate(ModelFix *f) {
     Ctx *c = f->c;
     Db *db = f->app.db;
@@ -124,7 +100,7 @@ static err open_all(ModelFix *f) {
     f->app.node = S("node");
     tables_init(mods);
     TRY(model_fix_settings(f, "blob.grace=0", NULL));
-    TRY(make_url(f));
+    TRY(suite_database(f->c, f->kind, &f->url));
     TRY(db_open(c, &(DbConfig){ .url = f->url }, &f->app.db));
     c->db = f->app.db;
     TRY(migrate(f));

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // model_test.h - for the tests of the model module: a program of this module alone, on a database,
 // objects, jobs and (when asked for) a server of its own; and files in GGUF made here.
-// PostgreSQL's half of MODEL_TEST is there when LATHE_TEST_POSTGRES is set.
 // Owner: model_fix_run, for the time of a test. Threads: the test's.
 #ifndef LATHE_MOD_MODEL_TEST_H
 #define LATHE_MOD_MODEL_TEST_H
 #include "base/test.h"
+#include "db/suite_test.h"
 #include "job/job_test.h"
 #include "mod/model/model_import.h"
 #include "mod/model/model_upload.h"
@@ -22,17 +22,7 @@ typedef struct ModelFix {
     Addr addr;
 } ModelFix;
 void model_fix_run(DbKind kind, void (*fn)(ModelFix *f));
-#define MODEL_TEST_ON(kind, name_, suffix)                                         \
-    static void test_##name_##suffix(void) { model_fix_run(kind, suite_##name_); } \
-    __attribute__((constructor)) static void test_add_##name_##suffix(void) {      \
-        static Test t = { #name_ #suffix, __FILE__, test_##name_##suffix, 0 };     \
-        job_fix_add(&t, kind);                                                     \
-    }
-#define MODEL_TEST(name_)                        \
-    static void suite_##name_(ModelFix *f);      \
-    MODEL_TEST_ON(DB_SQLITE, name_, _sqlite)     \
-    MODEL_TEST_ON(DB_POSTGRES, name_, _postgres) \
-    static void suite_##name_(ModelFix *f)
+#define MODEL_TEST(name_) SUITE_TEST(ModelFix, model_fix_run, name_)
 
 // ---- the program
 err model_fix_settings(ModelFix *f, const char *a, const char *b); // "name=value"; NULL: none

@@ -396,4 +396,4 @@ static void suite_trace_partitions(ToyFix *f) {
     CHECK_INT(toy_count(f, parts, NULL), DAYS - 2 + 1);
     CHECK_INT(toy_count(f, all, NULL), (DAYS - 2) * 4);
 }
-TOY_TEST_ON(DB_POSTGRES, trace_partitions, _postgres)
+SUITE_TEST_ON(DB_POSTGRES, toy_run, trace_partitions, _postgres)
