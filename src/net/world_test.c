@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // world_test.c - server and client in a simulated world, plain and over TLS: cuts, delays, refused
-// connections and full disks drawn by a seed. Whatever happens, each call ends once, what is said to
-// be whole is whole, and nothing is left. An equal seed replays an equal history; TLS draws keys of
-// its own, so there only the ends are equal, and with an RSA key every message's length.
+// connections and full disks drawn by a seed. Whatever happens, each call ends once, what is said
+// to be whole is whole, and nothing is left. An equal seed replays an equal history; TLS draws keys
+// of its own, so there only the ends are equal, and with an RSA key every message's length.
 #include "net/client.h"
 #include "net/tls_fix_test.h"
 #include "os/sim.h"
