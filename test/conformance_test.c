@@ -365,8 +365,9 @@ static void expect_hidden(Conf *f, const Resource *r, HttpMethod method, const c
 }
 
 static void expect_unlisted(Conf *f, const Resource *r, const char *id) {
-    static const char *const asks[] = { "limit=1000", "limit=1000&sort=-created_at", "format=csv",
-                                        "format=ndjson", "q=conf" };
+    const char *asks[] = { "limit=1000", "limit=1000&sort=-created_at", "format=csv",
+                           "format=ndjson", "q=conf" };
+    if (r->flags & RES_LOG) asks[1] = "limit=1000&sort=-id";
     const char *filter = say(f->c, "id=%s", id);
     for (size_t i = 0; i <= countof(asks); i++) {
         const char *path =

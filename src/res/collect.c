@@ -33,6 +33,7 @@ const Migration collect_migrations[] = {
       NULL },
     { 2, scrub_tables, NULL },
     { 3, "ALTER TABLE blob_condemned ADD COLUMN job TEXT NOT NULL DEFAULT '';", NULL },
+    { 4, LIST_SYSTEM("damaged_objects", "created_at"), NULL },
 };
 
 static SQL(condemn, "INSERT INTO blob_condemned (digest, at_ms, job) VALUES ($1, $2, $3) "

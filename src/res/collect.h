@@ -35,7 +35,7 @@ extern const Module blob_module; // its table, setting and job kind
 extern const JobKind collect_kind;
 extern const Setting collect_settings[];
 extern const Migration collect_migrations[];
-enum { COLLECT_MIGRATIONS = 3 };
+enum { COLLECT_MIGRATIONS = 4 };
 #define COLLECT_REASONS(X)                                                                      \
     X(BLOB_LEAVING, "blob_leaving", "object {digest} is just being removed; it is tried again", \
       "对象 {digest} 正在被移除，稍后重试")                                                     \

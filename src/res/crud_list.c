@@ -21,13 +21,20 @@ static err read_filter(Ctx *c, const Resource *r, ListSpec *spec, str name, str 
     return list_filter(c, r, spec, arena_z(c->mem, name), OP_EQ, value);
 }
 
+static err list_unsorted(Ctx *c, const ResTable *t, str value) {
+    str names[64];
+    size_t n = 0;
+    for (size_t i = 0; i < t->rows_n && n < countof(names); i++)
+        if (field_sorts(t->r, &t->rows[i])) names[n++] = str_z(t->rows[i].name);
+    return fail(c, ERR_INVALID, R_FILTER, "field", say_str(c, value), "names",
+                arena_join(c->mem, names, n, S(", ")).p);
+}
+
 static err read_sort(Ctx *c, const ResTable *t, ListSpec *spec, str value) {
     if (value.n && *value.p == '-') spec->descending = true, value = str_sub(value, 1, value.n);
     if (str_is(value, "id")) return ERR_OK;
-    ListSpec probe = { 0 };
     const Field *f = field_find(t->rows, value);
-    if (!f || !(f->flags & INDEXED) || f->flags & HIDDEN) // a cursor would tell a hidden value
-        return list_filter(c, t->r, &probe, say_str(c, value), OP_IN, S(""));
+    if (!f || !field_sorts(t->r, f)) return list_unsorted(c, t, value);
     spec->sort = f;
     return ERR_OK;
 }

@@ -6,15 +6,21 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { IN_MAX = 50, SEARCH_BYTES_MAX = 400, ARGS_MAX = FILTERS_MAX * IN_MAX + 8 };
+enum { IN_MAX = 50, SEARCH_BYTES_MAX = 400, ARGS_MAX = 2 * FILTERS_MAX * IN_MAX + 8 };
 typedef struct Query {
     Ctx *c;
+    DbKind kind;
     const ResTable *t;
     const ListSpec *spec;
     Buf sql;
-    Val args[ARGS_MAX]; // each value of each filter; scope, search, cursor
+    Val args[ARGS_MAX]; // each value of each filter, twice; scope, search, cursor
     size_t n;
 } Query;
+
+// NULL: by id alone.
+static const Field *sort_of(const ListSpec *spec) {
+    return spec->sort && spec->sort->offset != offsetof(Head, id) ? spec->sort : NULL;
+}
 
 static size_t arg(Query *q, Val v) {
     assert(q->n < countof(q->args));
@@ -22,8 +28,14 @@ static size_t arg(Query *q, Val v) {
     return ++q->n;
 }
 
-static bool filterable(const Field *f) {
-    return f->flags & INDEXED && !(f->flags & HIDDEN) && f->type != T_OBJECT && f->type != T_LIST;
+bool field_filters(const Field *f) {
+    return f->flags & INDEXED && !(f->flags & HIDDEN) && f->type != T_OBJECT && f->type != T_LIST
+           && f->type != T_UNION && f->type != T_JSON;
+}
+
+// By a hidden one never: a cursor would tell its value.
+bool field_sorts(const Resource *r, const Field *f) {
+    return field_filters(f) && (!(r->flags & RES_LOG) || f->offset == offsetof(Head, id));
 }
 
 // One scalar of a field's type from text, as a parameter.
@@ -46,11 +58,11 @@ err list_filter(Ctx *c, const Resource *r, ListSpec *spec, const char *field, Fi
     if (spec->filters_n == FILTERS_MAX)
         return fail(c, ERR_INVALID, R_FIELD_LENGTH, "field", "the query", "min", "0", "max",
                     say(c, "%d", FILTERS_MAX), "unit", "filters", "got", "more");
-    if (!f || !filterable(f)) {
+    if (!f || !field_filters(f)) {
         str names[64];
         size_t n = 0;
         for (size_t i = 0; i < t->rows_n && n < countof(names); i++)
-            if (filterable(&t->rows[i])) names[n++] = str_z(t->rows[i].name);
+            if (field_filters(&t->rows[i])) names[n++] = str_z(t->rows[i].name);
         return fail(c, ERR_INVALID, R_FILTER, "field", field, "names",
                     arena_join(c->mem, names, n, S(", ")).p);
     }
@@ -61,9 +73,31 @@ err list_filter(Ctx *c, const Resource *r, ListSpec *spec, const char *field, Fi
     return ERR_OK;
 }
 
-static err add_filter(Query *q, const Filter *f) {
+static bool is_number(const Field *f) {
+    return f->type == T_INT || f->type == T_MONEY || f->type == T_TIME || f->type == T_REAL
+           || f->type == T_BOOL;
+}
+
+// Sorting by what may be unset needs one value in its place, the same in ORDER BY, in the cursor's
+// comparison and in the index.
+static void sort_expression(Query *q, const Field *f) {
+    bool always = f->flags & REQUIRED || f->offset < sizeof(Head) || f->type == T_BOOL;
+    if (always) buf_printf(&q->sql, "\"%s\"", f->name);
+    else buf_printf(&q->sql, "COALESCE(\"%s\", %s)", f->name, is_number(f) ? "0" : "''");
+}
+
+// Whether a filter's own index is the way: then rows come in the list's order, or are few. Else the
+// list is read in its order and the filter looked at on the way: a page costs no sorting of all
+// that match, which is what SQLite, which knows no counts, would choose for a range.
+static bool finds(const Query *q, const Filter *f) {
+    const Field *sort = sort_of(q->spec);
+    bool few_values = f->field->type == T_BOOL || f->field->type == T_ENUM;
+    if (sort == f->field || (!sort && f->field->offset == offsetof(Head, id))) return true;
+    return f->op == OP_EQ ? !sort || !few_values : f->op == OP_IN && !few_values;
+}
+
+static err filter_values(Query *q, const Filter *f) {
     static const char *const ops[] = { "=", "<>", "<", "<=", ">", ">=" };
-    buf_printf(&q->sql, " AND \"%s\"", f->field->name);
     if (f->op != OP_IN) {
         buf_printf(&q->sql, " %s $%zu", ops[f->op], arg(q, f->value));
         return ERR_OK;
@@ -81,6 +115,18 @@ static err add_filter(Query *q, const Filter *f) {
     }
     buf_add(&q->sql, n ? S(")") : S("NULL)"));
     return ERR_OK;
+}
+
+// The index holds what sort_expression says; the plain column beside it leaves out what is unset.
+static err add_filter(Query *q, const Filter *f) {
+    bool log = q->t->r->flags & RES_LOG, found = finds(q, f);
+    bool away = !found && q->kind == DB_SQLITE; // +x: SQLite uses no index for it
+    if (found && f->op != OP_NE && !log) {
+        buf_add(&q->sql, S(" AND ")), sort_expression(q, f->field);
+        TRY(filter_values(q, f));
+    }
+    buf_printf(&q->sql, " AND %s\"%s\"", away ? "+" : "", f->field->name);
+    return filter_values(q, f);
 }
 
 static str like_pattern(Ctx *c, str search) {
@@ -127,7 +173,7 @@ static uint64_t list_hash(const Query *q, str scope) {
     const ListSpec *s = q->spec;
     uint64_t h = str_hash_seed(str_z(q->t->r->plural), s->descending ? 7 : 3);
     h = str_hash_seed(scope, h), h = str_hash_seed(s->search, h),
-    h = str_hash_seed(str_z(s->sort ? s->sort->name : "id"), h);
+    h = str_hash_seed(str_z(sort_of(s) ? sort_of(s)->name : "id"), h);
     for (size_t i = 0; i < s->filters_n; i++) {
         const Filter *f = &s->filters[i];
         h = str_hash_seed(str_z(f->field->name), h + (uint64_t)f->op);
@@ -146,7 +192,7 @@ static str cursor_make(Query *q, str scope, const void *row) {
                 arena_printf(q->c->mem, "%016llx", (unsigned long long)list_hash(q, scope)));
     json_kv_str(&j, "id", ((const Head *)row)->id);
     json_kv_str(&j, "sort",
-                q->spec->sort ? field_to_text(q->c->mem, q->spec->sort, row) : (str){ 0 });
+                sort_of(q->spec) ? field_to_text(q->c->mem, q->spec->sort, row) : (str){ 0 });
     json_end_obj(&j);
     buf_add_hex(&hex, json.p, json.n);
     str s = arena_str(q->c->mem, buf_str(&hex));
@@ -168,16 +214,6 @@ static err unhex(Ctx *c, str hex, str *out) {
     return ERR_OK;
 }
 
-// Sorting by what may be unset needs one value in its place, the same in ORDER BY and in the
-// cursor's comparison.
-static void sort_expression(Query *q, const Field *f) {
-    bool always = f->flags & REQUIRED || f->offset < sizeof(Head) || f->type == T_BOOL;
-    bool number = f->type == T_INT || f->type == T_MONEY || f->type == T_TIME || f->type == T_REAL
-                  || f->type == T_BOOL;
-    if (always) buf_printf(&q->sql, "\"%s\"", f->name);
-    else buf_printf(&q->sql, "COALESCE(\"%s\", %s)", f->name, number ? "0" : "''");
-}
-
 static err add_cursor(Query *q, str scope) {
     if (!q->spec->cursor.n) return ERR_OK;
     str text;
@@ -189,14 +225,12 @@ static err add_cursor(Query *q, str scope) {
     if (!str_eq(json_get_str(v, "list"), want) || !id.n || str_find_char(id, 0) >= 0)
         return bad_cursor(q->c);
     const char *than = q->spec->descending ? "<" : ">";
-    if (!q->spec->sort) {
+    if (!sort_of(q->spec)) {
         buf_printf(&q->sql, " AND \"id\" %s $%zu", than, arg(q, V(id)));
         return ERR_OK;
     }
-    const Field *f = q->spec->sort;
-    bool number = f->type == T_INT || f->type == T_MONEY || f->type == T_TIME || f->type == T_REAL
-                  || f->type == T_BOOL;
-    Val at = number ? val_int(0) : val_str(S(""));
+    const Field *f = sort_of(q->spec);
+    Val at = is_number(f) ? val_int(0) : val_str(S(""));
     if (sort.p && typed(q->c, f, sort, &at)) return bad_cursor(q->c);
     buf_add(&q->sql, S(" AND (")), sort_expression(q, f);
     buf_printf(&q->sql, ", \"id\") %s ($%zu, ", than, arg(q, at));
@@ -213,17 +247,34 @@ static err write_query(Query *q, const ScopeWhere *scope, size_t limit) {
     TRY(add_cursor(q, scope->column ? scope->value : S("*")));
     const char *direction = q->spec->descending ? "DESC" : "ASC";
     buf_add(&q->sql, S(" ORDER BY "));
-    if (q->spec->sort) sort_expression(q, q->spec->sort), buf_printf(&q->sql, " %s, ", direction);
+    if (sort_of(q->spec))
+        sort_expression(q, q->spec->sort), buf_printf(&q->sql, " %s, ", direction);
     buf_printf(&q->sql, "\"id\" %s LIMIT %zu", direction, limit + 1);
     assert(!q->sql.full);
     return ERR_OK;
 }
 
+static Sql statement(Query *q) {
+    return (Sql){ arena_printf(q->c->mem, "%s_list", q->t->r->name).p,
+                  arena_z(q->c->mem, buf_str(&q->sql)), NULL };
+}
+
+err list_statement(Ctx *c, DbKind kind, const Resource *r, const ListSpec *spec, ListSql *out) {
+    Query *q = new (c->mem, Query, 1);
+    *q = (Query){ .c = c, .kind = kind, .t = table_of(r), .spec = spec };
+    ScopeWhere scope = { 0 };
+    if (!spec->all_scopes) TRY(scope_where(c, r, &scope));
+    buf_init(&q->sql, 1 << 16);
+    err e = write_query(q, &scope, spec->limit ? spec->limit : LIST_DEFAULT);
+    *out = (ListSql){ statement(q), q->args, q->n };
+    buf_done(&q->sql);
+    return e;
+}
+
 static err read_rows(Query *q, Tx *tx, size_t limit, ListPage *out, bool *out_more) {
     size_t size = q->t->r->size, n = 0;
     Sql *sql = new (q->c->mem, Sql, 1);
-    *sql = (Sql){ arena_printf(q->c->mem, "%s_list", q->t->r->name).p,
-                  arena_z(q->c->mem, buf_str(&q->sql)), NULL };
+    *sql = statement(q);
     Rows *rows;
     bool more = true;
     char *items = arena_alloc_array(q->c->mem, limit + 1, size, _Alignof(max_align_t));
@@ -246,7 +297,7 @@ static err read_rows(Query *q, Tx *tx, size_t limit, ListPage *out, bool *out_mo
 
 err res_list(Ctx *c, Tx *tx, const Resource *r, const ListSpec *spec, ListPage *out) {
     Query *q = new (c->mem, Query, 1);
-    *q = (Query){ .c = c, .t = table_of(r), .spec = spec };
+    *q = (Query){ .c = c, .kind = tx_kind(tx), .t = table_of(r), .spec = spec };
     ScopeWhere scope = { 0 };
     if (!spec->all_scopes) TRY(scope_where(c, r, &scope));
     size_t limit = spec->limit ? spec->limit : LIST_DEFAULT;
@@ -277,7 +328,7 @@ static int compare(Ctx *c, const Field *f, const void *a, const void *b) {
 }
 
 static bool comes_first(Ctx *c, const ListSpec *spec, const void *a, const void *b) {
-    int order = spec->sort ? compare(c, spec->sort, a, b) : 0;
+    int order = sort_of(spec) ? compare(c, sort_of(spec), a, b) : 0;
     if (!order) order = str_cmp(((const Head *)a)->id, ((const Head *)b)->id);
     return spec->descending ? order > 0 : order < 0;
 }

@@ -98,11 +98,6 @@ static void path_parameters(Writer *w, const Operation *op, str path) {
     }
 }
 
-static bool is_filter(const Field *f) {
-    return f->flags & INDEXED && !(f->flags & HIDDEN) && f->type != T_OBJECT && f->type != T_LIST
-           && f->type != T_UNION && f->type != T_JSON;
-}
-
 static void filter(Writer *w, const Field *f, const char *suffix, const char *en, const char *zh) {
     parameter_begin(w->j, arena_printf(w->mem, "%s%s", f->name, suffix).p, "query", false);
     openapi_describe(w->j, "description", arena_printf(w->mem, "%s: %s", f->en, en).p,
@@ -141,7 +136,7 @@ static void sort_parameter(Writer *w, const ResTable *t) {
     json_key(w->j, "enum");
     json_arr(w->j);
     for (const Field *f = t->rows; f->name; f++) {
-        if (!is_filter(f)) continue;
+        if (!field_sorts(t->r, f)) continue;
         json_put_str(w->j, str_z(f->name));
         json_put_str(w->j, arena_printf(w->mem, "-%s", f->name));
     }
@@ -158,7 +153,7 @@ static void list_parameters(Writer *w, const ResTable *t) {
     sort_parameter(w, t);
     for (const Field *f = t->rows; f->name; f++) {
         searched |= (f->flags & SEARCHED) != 0;
-        if (is_filter(f)) filters(w, f);
+        if (field_filters(f)) filters(w, f);
     }
     if (searched) put_ref(w->j, "parameters", S("q"));
 }

@@ -45,15 +45,31 @@ typedef struct Action {
     const char *en, *zh;
 } Action;
 
-// IN_SNAPSHOT: an answer to a change waits until the request path knows of it.
+// IN_SNAPSHOT: an answer to a change waits until the request path knows of it. LOG: rows come as
+// fast as requests do, and an index for each field would cost each of them: sorted by id (which is
+// by time) alone; filters are looked at along that order.
 enum {
     RES_UNNAMED = 1u,
     RES_RECONCILED = 2u,
     RES_NO_CREATE = 4u,
     RES_NO_UPDATE = 8u,
     RES_NO_DELETE = 16u,
-    RES_IN_SNAPSHOT = 32u
+    RES_IN_SNAPSHOT = 32u,
+    RES_LOG = 64u
 };
+// What a list needs, for migrations: of the scope's column ("project", "org"), of each INDEXED
+// field, and for one that may be unset of what stands in its place when it is sorted (list.c).
+// LIST_SYSTEM: without a scope. A test asks both databases whether every list is served by them.
+#define LIST_IDS(table, scope) "CREATE INDEX " table "_by_id ON " table " (" scope ", id);"
+#define LIST_INDEX(table, scope, field) \
+    "CREATE INDEX " table "_by_" field " ON " table " (" scope ", \"" field "\", id);"
+#define LIST_INDEX_UNSET(table, scope, field, unset)                                               \
+    "CREATE INDEX " table "_by_" field " ON " table " (" scope ", (COALESCE(\"" field "\", " unset \
+    ")), id);"
+#define LIST_SYSTEM(table, field) \
+    "CREATE INDEX " table "_by_" field " ON " table " (\"" field "\", id);"
+#define LIST_SYSTEM_UNSET(table, field, unset) \
+    "CREATE INDEX " table "_by_" field " ON " table " ((COALESCE(\"" field "\", " unset ")), id);"
 typedef struct Resource {
     const char *name, *plural,
         *prefix; // "model", "models", id prefix "model"; the table has the plural's name

@@ -2,6 +2,7 @@
 // retain_view.c - what is kept, for how long, how much of it there is, and what goes with the next
 // run. Figures that would take longer than a read may are null rather than late.
 // Owner: the reply. Threads: pool.
+#include "base/id.h"
 #include "base/time.h"
 #include "os/file.h"
 #include "res/kit.h"
@@ -13,15 +14,16 @@ typedef struct Place { // where a Retention row's data lies
     int64_t unit_ms;  // of the column
     const char *also; // in the WHERE; "" none
     bool days;        // with SQLite also in the databases of days
+    const char *ids;  // prefix of the identifiers by whose time it goes; NULL: by the column
 } Place;
 static const Place places[] = {
-    { "jobs", "job", "ended_ms", 1, " AND ended_ms > 0", false },
-    { "idempotency", "idempotency", "at_ms", 1, "", false },
-    { "model_uploads", "model_uploads", "created_at", 1, "", false },
-    { "usage", "usage", "created_at", 1, "", false },
-    { "traces", "traces", "created_at", 1, "", true },
-    { "rollups", "rollups", "minute", 60000, "", false },
-    { "content", "trace_content", "at", 1, "", false },
+    { "jobs", "job", "ended_ms", 1, " AND ended_ms > 0", false, NULL },
+    { "idempotency", "idempotency", "at_ms", 1, "", false, NULL },
+    { "model_uploads", "model_uploads", "created_at", 1, "", false, NULL },
+    { "usage", "usage", "created_at", 1, "", false, "attempt" },
+    { "traces", "traces", "created_at", 1, "", true, NULL },
+    { "rollups", "rollups", "minute", 60000, "", false, NULL },
+    { "content", "trace_content", "at", 1, "", false, NULL },
 };
 
 typedef struct Look {
@@ -101,6 +103,13 @@ static const char *bytes_sql(Ctx *c, const Place *p, bool pg) {
                p->table, p->table);
 }
 
+// What trim would remove, by the same bound.
+static const char *due_where(Ctx *c, const Place *p, int64_t before_ms) {
+    static const uint8_t least[10];
+    if (!p->ids) return say(c, "%s < %lld", p->column, (long long)(before_ms / p->unit_ms));
+    return say(c, "id < '" STR_FMT "'", STR_ARG(id_format(c->mem, p->ids, before_ms, least)));
+}
+
 static void write_table(Ctx *c, Json *j, const Place *p, int64_t before_ms) {
     Look l = { .p = p };
     bool pg = db_kind(c->db) == DB_POSTGRES;
@@ -111,8 +120,8 @@ static void write_table(Ctx *c, Json *j, const Place *p, int64_t before_ms) {
     json_kv_bool(j, "rows_more", any && l.value == COUNT_MAX);
     any = before_ms > 0
           && look(c, &l,
-                  say(c, "SELECT COUNT(*) FROM (SELECT 1 %s AND %s < %lld LIMIT %d) t", from,
-                      p->column, (long long)(before_ms / p->unit_ms), COUNT_MAX));
+                  say(c, "SELECT COUNT(*) FROM (SELECT 1 %s AND %s LIMIT %d) t", from,
+                      due_where(c, p, before_ms), COUNT_MAX));
     put(j, "due", any, l.value);
     any = look(c, &l, bytes_sql(c, p, pg));
     put(j, "bytes", any, l.value);

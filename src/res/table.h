@@ -31,6 +31,15 @@ typedef struct ScopeWhere {
 } ScopeWhere; // column NULL: system
 err scope_where(Ctx *c, const Resource *r, ScopeWhere *out);
 
+bool field_filters(const Field *f);                  // a list may be filtered by it
+bool field_sorts(const Resource *r, const Field *f); // and sorted
+typedef struct ListSql {
+    Sql sql;
+    const Val *args;
+    size_t n;
+} ListSql; // a list's statement and its parameters, in c->mem: what res_list asks
+err list_statement(Ctx *c, DbKind kind, const Resource *r, const ListSpec *spec, ListSql *out);
+
 // One column's value out of and into a struct.
 Val row_val(Ctx *c, const Field *f, const void *base);
 err row_load(Ctx *c, const ResTable *t, const Rows *rows,

@@ -10,6 +10,10 @@ ROW = "INSERT INTO traces (id, org, project, streamed, tokens_exact, content, re
       "VALUES ('{}', 'o', 'p', 0, 1, 0, 1, {}, 1);"
 
 
+USAGE = "INSERT INTO usage (id, org, project, started_at, streamed, tokens_exact, revision, created_at, updated_at) " \
+        "VALUES ('{}', 'o', 'p', {}, 0, 1, 1, {}, 1);"
+
+
 def shown(s, name):
     return next(r for r in s.call("GET", "/lathe/v1/retentions").json["data"] if r["name"] == name)
 
@@ -27,6 +31,9 @@ def test_retention_is_shown_and_enforced(tmp_path):
         assert (u["keep"], u["setting"], u["rows"], u["rows_more"], u["due"]) == ("1d", "retain.traces", 5, False, 3), u
         assert u["oldest"].startswith("1970-01-01T00:00:01") and u["bytes"] > 0
         assert u["last_run"] < u["next_run"] and u["before"] < u["last_run"]
+        # an attempt goes by its start, which is in its identifier: this one's end is younger than what is kept
+        s.database.run(USAGE.format("attempt_00000000000000000000000000", 1000, now - 1000))
+        assert (shown(s, "usage")["rows"], shown(s, "usage")["due"]) == (1, 1), shown(s, "usage")
         assert "retain.traces" in s.cli("retention", "list").stdout
         s.stop()
         s.start("--retain.traces", "1d", "--retain.usage", "0")           # an hour is long: a start runs it too

@@ -40,5 +40,30 @@ const Migration access_migrations[] = {
       "CREATE UNIQUE INDEX admin_keys_name ON admin_keys (name); CREATE UNIQUE INDEX "
       "admin_keys_hash ON admin_keys (hash);",
       NULL },
+    { 2,                                         // what lists are sorted and filtered by
+      LIST_SYSTEM("organisations", "created_at") //
+      LIST_IDS("projects", "org") LIST_INDEX("projects", "org", "created_at")         //
+      LIST_IDS("users", "org") LIST_INDEX_UNSET("users", "org", "email", "''")        //
+      LIST_INDEX("users", "org", "disabled") LIST_INDEX("users", "org", "created_at") //
+      "DROP INDEX users_email;"                                                       //
+      LIST_IDS("roles", "org") LIST_INDEX("roles", "org", "builtin")                  //
+      LIST_INDEX("roles", "org", "created_at")                                        //
+      LIST_IDS("members", "org") LIST_INDEX("members", "org", "user")                 //
+      LIST_INDEX("members", "org", "role")                                            //
+      LIST_INDEX_UNSET("members", "org", "member_project", "''")                      //
+      LIST_INDEX("members", "org", "created_at") "DROP INDEX members_user;"           //
+      LIST_IDS("service_accounts", "project")                                         //
+      LIST_INDEX("service_accounts", "project", "disabled")                           //
+      LIST_INDEX("service_accounts", "project", "created_at")                         //
+      LIST_IDS("api_keys", "project")                                                 //
+      LIST_INDEX_UNSET("api_keys", "project", "service_account", "''")                //
+      LIST_INDEX_UNSET("api_keys", "project", "expires_at", "0")                      //
+      LIST_INDEX("api_keys", "project", "disabled")                                   //
+      LIST_INDEX_UNSET("api_keys", "project", "owner", "''")                          //
+      LIST_INDEX("api_keys", "project", "created_at")                                 //
+      LIST_SYSTEM_UNSET("admin_keys", "admin_org", "''")                              //
+      LIST_SYSTEM_UNSET("admin_keys", "expires_at", "0")                              //
+      LIST_SYSTEM("admin_keys", "disabled") LIST_SYSTEM("admin_keys", "created_at"),
+      NULL },
 };
 const size_t access_migrations_n = countof(access_migrations);

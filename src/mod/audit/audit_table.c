@@ -34,7 +34,7 @@ static const Field entry_rows[] = {
     TEXT(Entry, hash, STATUS, 64, "SHA-256 over the hash before and this entry", "本条哈希"),
     { 0 }
 };
-enum { READ_ONLY = RES_UNNAMED | RES_NO_CREATE | RES_NO_UPDATE | RES_NO_DELETE };
+enum { READ_ONLY = RES_UNNAMED | RES_NO_CREATE | RES_NO_UPDATE | RES_NO_DELETE | RES_LOG };
 const Resource audit_entry_resource = {
     .name = "audit_entry", .plural = "audit_entries", .prefix = "audit", .scope = SCOPE_PROJECT,
         .flags = READ_ONLY, .size = sizeof(Entry),
@@ -104,5 +104,9 @@ const Migration audit_migrations[] = {
       "completion_tokens BIGINT, previous TEXT NOT NULL, hash TEXT NOT NULL, " TAIL
       "CREATE UNIQUE INDEX inference_audits_seq ON inference_audits (project, seq);"
       "CREATE INDEX inference_audits_request ON inference_audits (request_id);", NULL },
+    { 2, LIST_IDS("audit_entries", "project") LIST_INDEX("audit_entries", "project", "subject")
+      LIST_IDS("org_audit_entries", "org") LIST_INDEX("org_audit_entries", "org", "subject")
+      LIST_SYSTEM("system_audit_entries", "subject") LIST_IDS("inference_audits", "project"),
+      NULL },
 };
 // clang-format on

@@ -24,5 +24,15 @@ const Migration deployment_migrations[] = {
       "CREATE INDEX deployments_state ON deployments (project, state);"
       "CREATE INDEX deployments_created ON deployments (project, created_at);",
       NULL },
+    { 2,                                 // what lists are sorted and filtered by
+      LIST_IDS("deployments", "project") //
+      LIST_INDEX_UNSET("deployments", "project", "model", "''")  //
+      LIST_INDEX_UNSET("deployments", "project", "engine", "''") //
+      LIST_INDEX("deployments", "project", "stopped")            //
+      LIST_INDEX_UNSET("deployments", "project", "state", "''")  //
+      LIST_INDEX("deployments", "project", "created_at")         //
+      "DROP INDEX deployments_model; DROP INDEX deployments_engine; DROP INDEX "
+      "deployments_stopped; DROP INDEX deployments_state; DROP INDEX deployments_created;",
+      NULL },
 };
 const size_t deployment_migrations_n = countof(deployment_migrations);

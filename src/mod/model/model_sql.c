@@ -35,6 +35,19 @@ const Migration model_migrations[] = {
       "CREATE TABLE model_condemned (digest TEXT NOT NULL PRIMARY KEY, at_ms BIGINT NOT NULL);",
       NULL },
     { 2, "DROP TABLE model_condemned;", NULL }, // the kit's since: blob_condemned
+    { 3,                                        // what lists are sorted and filtered by
+      LIST_IDS("models", "project") LIST_INDEX("models", "project", "created_at")            //
+      "DROP INDEX models_created;"                                                           //
+      "DROP INDEX model_versions_by_number;"                                                 //
+      LIST_IDS("model_versions", "project") LIST_INDEX("model_versions", "project", "model") //
+      LIST_INDEX_UNSET("model_versions", "project", "number", "0")                           //
+      LIST_INDEX_UNSET("model_versions", "project", "state", "''")                           //
+      LIST_INDEX("model_versions", "project", "created_at")                                  //
+      "DROP INDEX model_versions_model;"                                                     //
+      "DROP INDEX model_versions_state; DROP INDEX model_versions_created;"                  //
+      LIST_IDS("model_uploads", "project") LIST_INDEX("model_uploads", "project", "model")   //
+      LIST_INDEX("model_uploads", "project", "created_at") "DROP INDEX model_uploads_model;",
+      NULL },
 };
 const size_t model_migrations_n = countof(model_migrations);
 

@@ -230,10 +230,11 @@ static const Migration migrations[] = {
       "value TEXT NOT NULL, length BIGINT, revision BIGINT NOT NULL, created_at BIGINT NOT NULL, "
       "updated_at BIGINT NOT NULL, "
       "created_by TEXT); CREATE UNIQUE INDEX secrets_name ON secrets (project, name);", NULL },
+    { 2, LIST_IDS("secrets", "project") LIST_INDEX("secrets", "project", "created_at"), NULL },
 };
 const Module secret_module = {
     .name = "secret", .needs = "", .resources = resources, .settings = settings,
-        .migrations = migrations, .migrations_n = 1,
+        .migrations = migrations, .migrations_n = countof(migrations),
     .reasons = secret_reasons, .init = secret_init, .en = "Secrets, sealed with a master key",
         .zh = "以主密钥密封的机密",
 };

@@ -55,7 +55,8 @@ static const Field trace_rows[] = {
 };
 const Resource trace_resource = {
     .name = "trace", .plural = "traces", .prefix = "trace", .scope = SCOPE_PROJECT,
-    .flags = RES_UNNAMED | RES_NO_CREATE | RES_NO_UPDATE | RES_NO_DELETE, .size = sizeof(TraceRow),
+    .flags = RES_UNNAMED | RES_NO_CREATE | RES_NO_UPDATE | RES_NO_DELETE | RES_LOG,
+        .size = sizeof(TraceRow),
         .fields = trace_rows, .daily = trace_days,
     .en = "One wide record for each request", .zh = "每个请求一条宽记录",
 };

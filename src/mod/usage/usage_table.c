@@ -38,7 +38,8 @@ static const Field usage_rows[] = {
 };
 const Resource usage_resource = {
     .name = "usage", .plural = "usage", .prefix = "attempt", .scope = SCOPE_PROJECT,
-    .flags = RES_UNNAMED | RES_NO_CREATE | RES_NO_UPDATE | RES_NO_DELETE, .size = sizeof(UsageRow),
+    .flags = RES_UNNAMED | RES_NO_CREATE | RES_NO_UPDATE | RES_NO_DELETE | RES_LOG,
+        .size = sizeof(UsageRow),
         .fields = usage_rows,
     .en = "What each attempt used and cost", .zh = "每次推理尝试的用量与费用",
 };
@@ -101,6 +102,8 @@ const Migration usage_migrations[] = {
       "tokens BIGINT NOT NULL, "
       "prompt_tokens BIGINT NOT NULL, cached_tokens BIGINT NOT NULL);"
       "CREATE INDEX usage_open_node ON usage_open (node);", NULL },
+    { 2, LIST_IDS("prices", "org") LIST_INDEX("prices", "org", "model")
+      LIST_INDEX("prices", "org", "created_at") "DROP INDEX prices_model;", NULL },
 };
 const Setting usage_settings[] = {
     { "retain.usage", SET_SPAN, "400d", 0, INT64_MAX, .live = true,
