@@ -27,7 +27,7 @@ static void write_value(Json *j, yyjson_val *v) {
 
 // As values: 3.0 and 3 are one. Also walks the limits.
 static bool same(yyjson_val *a, yyjson_val *b, int depth) {
-    assert(depth <= JSON_DEPTH_MAX);
+    assert(depth <= JSON_DEPTH_MAX || !yyjson_is_ctn(a)); // the deepest holds values
     if (yyjson_is_num(a)) return yyjson_is_num(b) && yyjson_get_num(a) == yyjson_get_num(b);
     if (yyjson_get_type(a) != yyjson_get_type(b)) return false;
     if (yyjson_is_str(a)) return str_utf8(json_str(a)) && str_eq(json_str(a), json_str(b));
