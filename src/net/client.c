@@ -247,7 +247,7 @@ static void broken(Call *c) {
         c->phase = CALL_IS_WHOLE;
         return;
     }
-    if (!may_repeat(c)) {
+    if (!may_repeat(c) || (c->sent && c->ev.repeat && !c->ev.repeat(c->arg))) {
         over(c, end_of(l));
         return;
     }

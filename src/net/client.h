@@ -64,7 +64,7 @@ typedef enum {
     CALL_TLS_REFUSED // by the server: it wants a certificate of ours, or another version
 } CallEnd;
 const char *call_end_name(CallEnd e); // lower case: "timeout_first"
-bool call_end_unsent(CallEnd e); // there was no connection to send a request on
+bool call_end_unsent(CallEnd e);      // there was no connection to send a request on
 
 typedef struct CallEvents { // any may be NULL; none comes from within call_start
     void (*head)(void *arg, const CallHead *h); // also for 4xx and 5xx; 1xx are skipped
@@ -75,6 +75,7 @@ typedef struct CallEvents { // any may be NULL; none comes from within call_star
     // Once, the last event; the call is gone when it returns. CALL_OK: the whole answer came, and
     // everything of it was drained.
     void (*end)(void *arg, CallEnd why);
+    bool (*repeat)(void *arg); // it was sent and is about to be sent once more; false: it is not
 } CallEvents;
 
 typedef struct Call Call;

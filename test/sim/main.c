@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// main.c - lathe-sim [--seeds N] [--first S] [--verbose]: runs N seeds, each in a process of its
-// own, and says of each that failed what did not hold and how to see it again.
+// main.c - lathe-sim [--seeds N] [--first S] [--rounds R] [--verbose]: runs N seeds, each in a
+// process of its own, and says of each that failed what did not hold and how to see it again.
 #include "sim_run.h"
 #include "os/sim_pthread.h"
 #include <execinfo.h>
@@ -17,6 +17,7 @@ typedef struct Sum {
     long long operations, faults, starts, virtual_ms, digest;
 } Sum;
 
+static int rounds = 60;  // of each client
 static const char *kept; // where a failed world's files go
 static volatile sig_atomic_t looked;
 
@@ -45,8 +46,19 @@ static void look(pthread_t thread) {
     while (!looked) sched_yield();
 }
 
+static Sum sum_of(const World *w) {
+    Sum sum = { .operations = w->operations,
+                .faults = w->faults,
+                .virtual_ms = os_mono_ns(sim_node(w->sim, NODE_CLIENT)) / 1000000,
+                .digest = (long long)sim_digest(w->sim) };
+    for (int i = 0; i < w->servers_n; i++)
+        sum.faults += w->servers[i].deaths, sum.starts += w->servers[i].starts;
+    return sum;
+}
+
 static int run_one(uint64_t seed, const char *dir, bool verbose, int out) {
     static World w;
+    w.rounds = rounds;
     static const int ends[] = { SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL };
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) signal(ends[i], on_crash);
     if (!verbose && !freopen("/dev/null", "w", stderr)) return 2;
@@ -54,8 +66,7 @@ static int run_one(uint64_t seed, const char *dir, bool verbose, int out) {
     bool good = world_run(seed, dir, &w);
     if (!good && verbose) sim_threads_each(w.sim, look);
     if (!good && kept) world_keep(&w, kept);
-    Sum sum = { w.operations, w.faults + w.deaths, w.starts,
-                os_mono_ns(sim_node(w.sim, NODE_CLIENT)) / 1000000, (long long)sim_digest(w.sim) };
+    Sum sum = sum_of(&w);
     if (write(out, &sum, sizeof sum) != sizeof sum) return 2;
     if (!good) {
         printf("FAIL seed %llu: %s\n", (unsigned long long)seed, w.why);
@@ -145,6 +156,8 @@ int main(int argc, char **argv) {
         if (!strcmp(argv[i], "--seeds") && i + 1 < argc) p.seeds = strtoull(argv[++i], NULL, 10);
         else if (!strcmp(argv[i], "--first") && i + 1 < argc)
             p.first = strtoull(argv[++i], NULL, 10);
+        else if (!strcmp(argv[i], "--rounds") && i + 1 < argc)
+            rounds = (int)strtol(argv[++i], NULL, 10);
         else if (!strcmp(argv[i], "--keep") && i + 1 < argc) kept = argv[++i];
         else if (!strcmp(argv[i], "--verbose")) p.verbose = true;
     }

@@ -3,8 +3,9 @@
 //   main.c     seeds, each in a process of its own; what failed, and how to see it again
 //   world.c    the nodes, the faults, lives and deaths
 //   program.c  a program as a library: each start of it has statics of its own
-//   work.c     clients: what they ask and what they were told
-//   check.c    what must hold at the end
+//   client.c   a blocking client
+//   work.c     clients: what they ask and what they were told; change.c: what they change
+//   check.c    what must hold at the end; check_told.c: request by request, change by change
 //   wrap.c     pthread's waiting calls
 // Owner: world_run. Threads: the scheduler's and simulated ones, one at a time.
 #ifndef LATHE_TEST_SIM_RUN_H
@@ -23,28 +24,56 @@ void program_start(Os *os, const char *file, const char *const *argv,
                    void (*ended)(void *arg, int code), void *arg);
 
 // ---- world.c
-enum { NODE_LATHE, NODE_ENGINE, NODE_CLIENT, CLIENTS = 6, CALLS_MAX = 20000 };
-typedef struct Told {   // one inference as its client saw it
-    char id[80];        // X-Request-Id of the answer; "": none came
-    int status;         // 0: no answer
-    int tokens;         // pieces of text that were read
-    bool stream, whole; // whole: to its end
-    bool at_risk, lost; // see mark() in world.c
-    int64_t at_ns;      // when its end came
+enum {
+    NODE_ENGINE = 1,
+    NODE_CLIENT,
+    NODE_DATABASE,
+    SERVERS_MAX = 3,
+    CLIENTS = 6,
+    CALLS_MAX = 40000
+};
+extern const int server_nodes[SERVERS_MAX];
+typedef struct Server { // a node that runs `lathe serve`
+    int node;
+    Addr at;
+    bool serving; // a life is under way
+    int starts, deaths;
+    int64_t looked_ns, died_ns, answered_ns; // died: when that was seen
+    int64_t cut_ns;                          // when its power last went; 0: never
+    int64_t refused_ns;                      // until then its disk refuses writes
+    int64_t trouble_ns; // until then it may be behind the database: faults, and a while after them
+} Server;
+typedef enum { KEY_APP, KEY_POOR, KEY_SLOW, KEYS } KeyId; // without limits; money a day; requests
+typedef struct Told {                                     // one inference as its client saw it
+    char id[24];                                          // its X-Request-Id
+    int status;                                           // 0: no answer
+    int tokens;                                           // pieces of text that were read
+    KeyId key;
+    int server;
+    bool stream, whole;      // whole: to its end
+    bool at_risk, lost;      // see mark() in world.c
+    int64_t began_ns, at_ns; // at: when its end came
 } Told;
+typedef struct Change { // of the control plane, as its client saw it
+    char id[24];        // its X-Request-Id, the same for each try
+    const char *verb;
+    int status; // 0: nobody knows
+} Change;
 typedef struct World {
     Sim *sim;
     uint64_t seed;
-    str dir; // of the programs
-    Addr lathe, engine;
-    char admin[200], key[200]; // API keys
-    bool serving, quiet;       // a life of serve is under way; faults are over
-    int starts, deaths, ended; // of serve; ended: with a code of its own
+    str dir;    // of the programs
+    int rounds; // of each client
+    Server servers[SERVERS_MAX];
+    int servers_n;
+    Addr engine;
+    char admin[200], keys[KEYS][200], key_ids[KEYS][80];
+    bool quiet; // faults are over
     int clients_left;
     bool ready, failed;
     Told *told;
-    size_t told_n;
-    int64_t looked_ns, cut_ns, died_ns, answered_ns; // died: when that was seen
+    Change *changes;
+    size_t told_n, changes_n;
     int64_t operations, faults;
     char why[2000];   // of the first failure
     char waits[1600]; // what check_end waits for
@@ -53,17 +82,53 @@ bool world_run(uint64_t seed, const char *dir, World *w); // false: w->why
 void world_keep(World *w, const char *dir);               // node 0's files, for a look at them
 void world_fail(World *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-// ---- work.c, on threads of NODE_CLIENT
-void work_setup(World *w); // until the server is ready and what clients need is there
-void work_client(World *w, int number);
+// ---- client.c: what a client of the server needs, on threads of NODE_CLIENT
 typedef struct Reply {
     int status; // 0: none, why says so
     str body;
     const char *why;
+    int pieces; // of text, in a stream
+    bool done;  // the stream came to its end
 } Reply;
-// Blocks. body absent: none. key NULL: none.
+typedef struct Call {
+    const Addr *to;
+    HttpMethod method;
+    const char *target, *key; // key NULL: none
+    str body;                 // absent: none
+    const char *id, *once;    // X-Request-Id, Idempotency-Key; NULL: none
+    bool stream;
+    int leave_after; // pieces; 0: reads to the end
+} Call;
+Reply call(Ctx *c, const Call *q); // blocks
 Reply ask(Ctx *c, const Addr *to, HttpMethod m, const char *target, const char *key, str body);
+Ctx *client_ctx(World *w);
 
-// ---- check.c, on a thread of NODE_CLIENT
+// ---- work.c, change.c
+void work_setup(World *w); // until the server is ready and what clients need is there
+typedef struct Client {
+    World *w;
+    Ctx *c;
+    int number, server, calls; // server: that it asks until it fails
+    int step;                  // change.c: in the life of its row
+    char row[24];
+} Client;
+void work_client(World *w, int number);
+void client_id(Client *k, char out[24]);                         // of its next request
+int infer(Client *k, int server, const char *key, KeyId limits); // the status
+void change_row(Client *k);
+void change_key(Client *k);
+void look_at_waiting(Client *k); // whatever waits says why
+
+// ---- check.c, check_told.c, on a thread of NODE_CLIENT
+typedef struct Look {
+    World *w;
+    Ctx *c;
+} Look;
 void check_end(World *w);
+bool look_get(Look *l, const Addr *to, const char *target, yyjson_val **out);
+// Each row of a list, page by page.
+void look_each(Look *l, const char *target, void (*fn)(Look *l, yyjson_val *row, void *arg),
+               void *arg);
+void check_told(Look *l);
+void check_changes(Look *l);
 #endif

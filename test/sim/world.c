@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// world.c - see sim_run.h: one seed's world. Node 0 runs `lathe serve` under a supervisor that
-// starts it again, node 1 the fake engine, node 2 the clients. First all is set up without faults;
+// world.c - see sim_run.h: one seed's world. Servers run `lathe serve` under a supervisor that
+// starts it again, other nodes the fake engine and the clients. First all is set up without faults;
 // then the seed draws faults and deaths while clients work; then faults end, and check.c looks.
 #include "sim_run.h"
 #include "os/sim_pthread.h"
@@ -9,7 +9,8 @@
 #include <sys/stat.h>
 
 #define SECOND INT64_C(1000000000)
-enum { SETUP_S = 120, WORK_S = 1200, SETTLE_S = 900, LOST_NS = 50000000 };
+enum { SETUP_S = 120, WORK_S = 1200, SETTLE_S = 900, LOST_NS = 50000000, BEHIND_S = 5 };
+const int server_nodes[SERVERS_MAX] = { 0, 4, 5 };
 
 void world_fail(World *w, const char *fmt, ...) {
     va_list args;
@@ -41,7 +42,7 @@ static void keep(Ctx *c, str from, const char *to) {
 
 void world_keep(World *w, const char *dir) {
     Ctx c;
-    ctx_init(&c, arena_new(), sim_node(w->sim, NODE_LATHE));
+    ctx_init(&c, arena_new(), sim_node(w->sim, w->servers[0].node));
     keep(&c, S("/data"), dir);
     arena_free(c.mem);
 }
@@ -50,16 +51,22 @@ static int64_t now_ns(World *w) { return os_mono_ns(sim_node(w->sim, NODE_CLIENT
 
 // ---- programs
 
+typedef struct Life {
+    World *w;
+    Server *s;
+} Life;
+
 static void serve_ended(void *arg, int code) {
-    World *w = arg;
-    w->serving = false;
-    w->ended++;
-    if (w->quiet) world_fail(w, "serve ended with %d though nothing was wrong", code);
+    Life *l = arg;
+    l->s->serving = false;
+    if (l->w->quiet)
+        world_fail(l->w, "serve on %s ended with %d though nothing was wrong", l->s->at.text, code);
 }
 
-static void start_serve(World *w) {
+static void start_serve(World *w, Server *s) {
     char listen[140], program[600];
-    snprintf(listen, sizeof listen, "--listen=%s", w->lathe.text);
+    Life *life = mem_new(sizeof *life);
+    snprintf(listen, sizeof listen, "--listen=%s", s->at.text);
     snprintf(program, sizeof program, STR_FMT "/lathe.so", STR_ARG(w->dir));
     const char *argv[] = { "lathe",
                            "serve",
@@ -71,9 +78,10 @@ static void start_serve(World *w) {
                            "--deployment.probe_every=2s",
                            "--deployment.backoff_max=5s",
                            NULL };
-    w->serving = true;
-    w->starts++;
-    program_start(sim_node(w->sim, NODE_LATHE), program, argv, serve_ended, w);
+    *life = (Life){ w, s };
+    s->serving = true;
+    s->starts++;
+    program_start(sim_node(w->sim, s->node), program, argv, serve_ended, life);
 }
 
 static void engine_ended(void *arg, int code) { world_fail(arg, "the engine ended with %d", code); }
@@ -91,6 +99,11 @@ static void start_engine(World *w) {
 
 // ---- faults
 
+// What may keep a server behind its database for a while.
+static bool is_trouble(const SimFaults *f) {
+    return f->crash || f->write_full || f->write_error || f->sync_error || f->read_error;
+}
+
 static SimFaults draw_faults(Sim *s) {
     SimFaults f = { .latency_us_min = 20, .latency_us_max = 2000 };
     unsigned kind = (unsigned)sim_random(s, 8);
@@ -104,59 +117,78 @@ static SimFaults draw_faults(Sim *s) {
     return f;
 }
 
-// A little of everything, a piece of virtual time long.
-static void next_weather(World *w) {
+static void server_weather(World *w, Server *server, int64_t until_ns) {
     Sim *s = w->sim;
     SimFaults f = draw_faults(s), calm = { .latency_us_min = 20, .latency_us_max = 500 };
-    if (f.clock_jump) calm.clock_jump = 0;
-    sim_faults(s, NODE_LATHE, &f);
+    sim_faults(s, server->node, &f);
+    if (is_trouble(&f)) server->trouble_ns = until_ns + BEHIND_S * SECOND;
+    if (f.write_full || f.write_error) server->refused_ns = until_ns;
     f.crash = f.write_error = f.sync_error = f.read_error = f.write_full = 0;
     f.clock_jump = 0;
     sim_faults(s, NODE_ENGINE, sim_random(s, 2) ? &f : &calm);
     bool cut = !sim_random(s, 12);
-    sim_partition(s, NODE_LATHE, NODE_ENGINE, cut);
+    sim_partition(s, server->node, NODE_ENGINE, cut);
     w->faults += cut;
     if (sim_random(s, 10) < 4) {
-        sim_crash(s, NODE_LATHE, sim_random(s, 3) == 0);
+        sim_crash(s, server->node, sim_random(s, 3) == 0);
         w->faults++;
     }
 }
 
+// A little of everything, a piece of virtual time long.
+static int64_t next_weather(World *w) {
+    int64_t until_ns = now_ns(w) + (200 + (int64_t)sim_random(w->sim, 3800)) * 1000000;
+    for (int i = 0; i < w->servers_n; i++) server_weather(w, &w->servers[i], until_ns);
+    return until_ns;
+}
+
 static void calm(World *w) {
     SimFaults none = { .latency_us_min = 20, .latency_us_max = 500 };
-    for (int n = 0; n <= NODE_CLIENT; n++) sim_faults(w->sim, n, &none);
-    sim_partition(w->sim, NODE_LATHE, NODE_ENGINE, false);
+    sim_faults(w->sim, NODE_ENGINE, &none);
+    sim_faults(w->sim, NODE_CLIENT, &none);
+    for (int i = 0; i < w->servers_n; i++) {
+        sim_faults(w->sim, w->servers[i].node, &none);
+        sim_partition(w->sim, w->servers[i].node, NODE_ENGINE, false);
+    }
 }
 
 // What was written less than 50 ms before a death may not be on the disk: the next life makes it so
-// before it answers anybody. A power cut until then may take it, a process that dies takes nothing.
-static void mark(World *w) {
-    int64_t now = now_ns(w), cut_ns = sim_power_cut_ns(w->sim, NODE_LATHE);
-    bool power = cut_ns != w->cut_ns;
+// before it answers anybody. A power cut until then may take it, a process that dies takes nothing;
+// but for what a disk refused that had promised the room, which is held in memory until it is taken.
+static void mark(World *w, Server *s) {
+    int64_t cut_ns = sim_power_cut_ns(w->sim, s->node);
+    bool power = cut_ns != s->cut_ns;
+    fprintf(stderr, "sim: %s has died: %s, seen at %lld ms\n", s->at.text,
+            power ? "no power" : "killed", (long long)(now_ns(w) / 1000000));
     for (size_t i = 0; i < w->told_n; i++) {
         Told *t = &w->told[i];
-        t->at_risk |= t->at_ns >= (power ? cut_ns : w->looked_ns) - LOST_NS;
+        if (&w->servers[t->server] != s) continue;
+        t->at_risk |= t->at_ns >= (power ? cut_ns : s->looked_ns) - LOST_NS;
         t->lost |= power && t->at_risk;
+        t->lost |= t->at_ns <= s->refused_ns && t->at_ns >= s->looked_ns - SECOND;
     }
-    w->cut_ns = cut_ns;
-    w->died_ns = now;
+    s->cut_ns = cut_ns;
+    s->died_ns = now_ns(w);
 }
 
-static void answers_again(World *w) {
-    if (w->answered_ns > w->died_ns)
-        for (size_t i = 0; i < w->told_n; i++) w->told[i].at_risk = false;
+static void answers_again(World *w, const Server *s) {
+    for (size_t i = 0; i < w->told_n && s->answered_ns > s->died_ns; i++)
+        if (&w->servers[w->told[i].server] == s) w->told[i].at_risk = false;
 }
 
 // The supervisor: whatever has died or ended is started again.
 static void supervise(World *w) {
-    unsigned lives = sim_lives(w->sim, NODE_LATHE);
-    if ((int)lives != w->deaths) {
-        w->deaths = (int)lives, w->serving = false;
-        mark(w);
+    for (int i = 0; i < w->servers_n; i++) {
+        Server *s = &w->servers[i];
+        unsigned lives = sim_lives(w->sim, s->node);
+        if ((int)lives != s->deaths) {
+            s->deaths = (int)lives, s->serving = false;
+            mark(w, s);
+        }
+        answers_again(w, s);
+        if (!s->serving) start_serve(w, s);
+        s->looked_ns = now_ns(w);
     }
-    answers_again(w);
-    if (!w->serving) start_serve(w);
-    w->looked_ns = now_ns(w);
 }
 
 // ---- phases
@@ -181,7 +213,7 @@ static bool is_ready(void *arg) { return ((World *)arg)->ready || ((World *)arg)
 static bool is_done(void *arg) { return !((World *)arg)->clients_left || ((World *)arg)->failed; }
 
 static void work(World *w) {
-    Worker workers[CLIENTS];
+    static Worker workers[CLIENTS]; // threads of theirs may outlive this
     Os *os = sim_node(w->sim, NODE_CLIENT);
     int64_t end = now_ns(w) + WORK_S * SECOND;
     w->clients_left = CLIENTS;
@@ -191,9 +223,7 @@ static void work(World *w) {
     }
     while (!is_done(w) && now_ns(w) < end) {
         supervise(w);
-        next_weather(w);
-        int64_t piece = (200 + (int64_t)sim_random(w->sim, 3800)) * 1000000;
-        sim_run(w->sim, now_ns(w) + piece, is_done, w);
+        sim_run(w->sim, next_weather(w), is_done, w);
     }
     if (!is_done(w)) world_fail(w, "%d clients did not come to their end", w->clients_left);
 }
@@ -212,14 +242,24 @@ static void settle(World *w) {
     if (!is_done(w)) world_fail(w, "it did not settle in %d s: %s", SETTLE_S, w->waits);
 }
 
+static void place(World *w) {
+    snprintf(w->engine.text, sizeof w->engine.text, "10.0.0.%d:9000", NODE_ENGINE + 1);
+    for (int i = 0; i < w->servers_n; i++) {
+        Server *s = &w->servers[i];
+        s->node = server_nodes[i];
+        snprintf(s->at.text, sizeof s->at.text, "10.0.0.%d:8642", s->node + 1);
+    }
+}
+
 bool world_run(uint64_t seed, const char *dir, World *w) {
-    *w = (World){ .seed = seed, .dir = str_z(dir), .sim = sim_new(seed) };
+    *w = (World){ .seed = seed, .dir = str_z(dir), .sim = sim_new(seed), .rounds = w->rounds };
     w->told = mem_new(CALLS_MAX * sizeof *w->told);
-    snprintf(w->lathe.text, sizeof w->lathe.text, "10.0.0.1:8642");
-    snprintf(w->engine.text, sizeof w->engine.text, "10.0.0.2:9000");
+    w->changes = mem_new(CALLS_MAX * sizeof *w->changes);
+    w->servers_n = 1;
+    place(w);
     calm(w);
     start_engine(w);
-    start_serve(w);
+    start_serve(w, &w->servers[0]);
     sim_thread_start(sim_node(w->sim, NODE_CLIENT), "setup", run_setup, w, NULL);
     sim_run(w->sim, now_ns(w) + SETUP_S * SECOND, is_ready, w);
     if (!w->ready) world_fail(w, "it was not ready after %d s", SETUP_S);

@@ -184,6 +184,12 @@ static bool has_died(const Flow *f, CallEnd why) {
     return why == CALL_RESET || (why == CALL_OK && is_stream(f) && !f->out.finished && !f->out.cut);
 }
 
+static void attempt_failed(Flow *f, CallEnd why) {
+    f->r.error_class = S("upstream"), f->r.error_reason = str_z(call_end_name(why));
+    f->r.status = 502;
+    attempt_close(f, OUTCOME_ERROR);
+}
+
 static bool may_retry(Flow *f, CallEnd why) {
     bool unreached = call_end_unsent(why);
     bool loading = why == CALL_OK && f->out.status == 503, died = has_died(f, why);
@@ -207,14 +213,54 @@ static void on_end(void *arg, CallEnd why) {
         flow_fail(f);
         return;
     }
-    f->r.error_class = S("upstream"), f->r.error_reason = str_z(call_end_name(why)),
-    f->r.status = 502;
-    attempt_close(f, OUTCOME_ERROR);
+    attempt_failed(f, why);
     f->lost = true;
     flow_again(f);
 }
 
-static const CallEvents call_events = { .head = on_head, .data = on_data, .end = on_end };
+// The last attempt is settled, with the room of its own, when it is certain that another one
+// follows: else it is the request's last. What it left behind is forgotten, for nobody saw it.
+static bool start_over(Flow *f) {
+    RequestRecord *r = &f->r;
+    if (!usage_room(f->app)) return false;
+    if (!limiter_again(access_limiter(), f->key->id, &f->key->limits, r->reserved_nano,
+                       r->cost_nano, f->start_ms)) {
+        usage_room_back(f->app);
+        return false;
+    }
+    usage_settle(f->app, r);
+    stream_close(f);
+    f->out = (Answer){ 0 };
+    f->c->failure = (Failure){ 0 };
+    r->error_class = r->error_reason = r->finish_reason = r->response_id = (str){ 0 };
+    f->lost = false;
+    return true;
+}
+
+static void answer_open(Flow *f) {
+    bool folds = f->engine->launched && !f->in.stream && f->operation != OP_EMBEDDING;
+    f->out.fold = folds ? fold_new(f->c) : NULL;
+    buf_init(&f->out.whole, (size_t)setting_int(&gateway_settings[GW_ANSWER_MAX]));
+    buf_init(&f->out.held, HELD_MAX);
+    sse_init(&f->out.sse, EVENT_MAX);
+}
+
+// A kept connection ended under the request. The engine may have run it all the same, so what
+// follows on a new one is an attempt of its own.
+static bool on_repeat(void *arg) {
+    Flow *f = arg;
+    if (f->attempt >= ATTEMPTS_MAX) return false;
+    attempt_failed(f, CALL_RESET);
+    if (!start_over(f)) return false;
+    answer_open(f);
+    open_record(f);
+    f->sent_ns = now_ns(f);
+    return true;
+}
+
+static const CallEvents call_events = {
+    .head = on_head, .data = on_data, .repeat = on_repeat, .end = on_end
+};
 
 static str target_of(Flow *f, const Replica *r) {
     static const char *const paths[] = { [OP_CHAT] = "/chat/completions",
@@ -238,8 +284,6 @@ static void take_replica(Flow *f, const Replica *r) {
     f->price = usage_price(f->snapshot, f->project, model.n ? model : d->name);
     f->r.currency = f->price ? f->price->currency : (str){ 0 };
     f->r.price_id = f->price ? f->price->id : (str){ 0 };
-    bool folds = f->engine->launched && !f->in.stream && f->operation != OP_EMBEDDING;
-    f->out.fold = folds ? fold_new(f->c) : NULL;
 }
 
 static void send_attempt(Flow *f) {
@@ -248,6 +292,7 @@ static void send_attempt(Flow *f) {
     const Replica *r =
         replica_of(deployment_by_id(now, f->deployment->id), ticket_replica(f->ticket));
     take_replica(f, r);
+    answer_open(f);
     HttpHeader headers[4] = { { S("Content-Type"), S("application/json") },
                               { S("X-Request-Id"), f->c->request_id } };
     size_t n = 2;
@@ -277,32 +322,10 @@ static void send_attempt(Flow *f) {
     snapshot_give(now);
 }
 
-// The last attempt is settled, with the room of its own, when it is certain that another one
-// follows: else it is the request's last. What it left behind is forgotten, for nobody saw it.
-static bool start_over(Flow *f) {
-    RequestRecord *r = &f->r;
-    if (!usage_room(f->app)) return false;
-    if (!limiter_again(access_limiter(), f->key->id, &f->key->limits, r->reserved_nano,
-                       r->cost_nano, f->start_ms)) {
-        usage_room_back(f->app);
-        return false;
-    }
-    usage_settle(f->app, r);
-    stream_close(f);
-    f->out = (Answer){ 0 };
-    f->c->failure = (Failure){ 0 };
-    r->error_class = r->error_reason = r->finish_reason = r->response_id = (str){ 0 };
-    f->lost = false;
-    return true;
-}
-
 Verdict stage_attempt(Flow *f) {
     if (!f->attempt) flow_describe(f);
     else if (!start_over(f)) return VERDICT_FAIL; // why the last attempt failed
     f->r.stage_us[STAGE_QUEUE] = (now_ns(f) - f->queue_ns) / 1000;
-    buf_init(&f->out.whole, (size_t)setting_int(&gateway_settings[GW_ANSWER_MAX]));
-    buf_init(&f->out.held, HELD_MAX);
-    sse_init(&f->out.sse, EVENT_MAX);
     send_attempt(f);
     return VERDICT_WAIT;
 }
