@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// blob.c - committed objects: where they lie, reading, checking and removing them. How bytes become
-// an object is stage.c's.
-#include "blob/blob_own.h"
+// blob.c - committed objects: as files, and, wherever they lie, reading, checking and removing
+// them. How bytes become an object is stage.c's, a bucket s3_store.c's, local copies cache.c's.
+#include "blob/cache.h"
+#include "blob/s3.h"
 #include <assert.h>
+#include <stdlib.h>
 
 REASONS_DEFINE(BLOB_REASONS, blob_reasons)
 
@@ -43,7 +45,7 @@ str blob_path(Ctx *c, Blobs *b, str hex) {
     return arena_printf(c->mem, "%s/%.2s/%.62s", b->objects, hex.p, hex.p + 2);
 }
 
-static err absent(Ctx *c, str hex) {
+err blob_absent(Ctx *c, str hex) {
     return fail(c, ERR_NOTFOUND, R_BLOB_ABSENT, "digest", say_str(c, hex));
 }
 
@@ -99,6 +101,7 @@ err blobs_open(Ctx *c, str dir, Blobs **out) {
     pthread_mutex_init(&b->lock, NULL);
     b->os = c->os;
     b->mem = arena_new();
+    b->places[b->places_n++] = b->home = &place_files;
     b->dir = arena_z(b->mem, dir);
     b->objects = arena_printf(b->mem, "%s/blob", b->dir).p;
     b->staging = arena_printf(b->mem, "%s/staging", b->dir).p;
@@ -116,53 +119,176 @@ err blobs_open(Ctx *c, str dir, Blobs **out) {
 void blobs_close(Blobs *b) {
     if (!b) return;
     assert(b->busy.live == 0);
+    cache_close(b->cache);
+    s3_close(b->s3);
     map_done(&b->busy);
     pthread_mutex_destroy(&b->lock);
     arena_free(b->mem);
     mem_free(b);
 }
 
-bool blob_has(Ctx *c, Blobs *b, str hex) {
+err blobs_use_s3(Ctx *c, Blobs *b, const S3Config *config, bool home) {
+    assert(!b->s3);
+    TRY(s3_open(c, config, &b->s3));
+    b->places[b->places_n++] = &place_s3;
+    if (home) b->home = &place_s3;
+    return cache_open(c, b, &b->cache);
+}
+
+bool blobs_remote(const Blobs *b) { return b->s3 != NULL; }
+
+// ---- as files
+
+static err files_find(Ctx *c, Blobs *b, str hex, int64_t *out_size) {
     PathInfo info;
-    return sha256_hex_valid(hex) && !path_info(c, blob_path(c, b, hex), &info) && info.is_file;
+    err e = path_info(c, blob_path(c, b, hex), &info);
+    if (e == ERR_NOTFOUND || (!e && !info.is_file)) return blob_absent(c, hex);
+    *out_size = info.size;
+    return e;
 }
 
-err blob_open(Ctx *c, Blobs *b, str hex, File **out, int64_t *out_size) {
-    if (!sha256_hex_valid(hex)) return absent(c, hex);
-    File *f;
-    err e = file_open(c, blob_path(c, b, hex), FILE_READ, &f);
-    if (e == ERR_NOTFOUND) return absent(c, hex);
-    if (e) return e;
-    e = file_size(c, f, out_size);
-    if (e) {
-        file_close(f);
-        return e;
-    }
-    *out = f;
-    return ERR_OK;
+static err files_open(Ctx *c, Blobs *b, str hex, BlobReader *r) {
+    err e = file_open(c, blob_path(c, b, hex), FILE_READ, &r->f);
+    if (e == ERR_NOTFOUND) return blob_absent(c, hex);
+    if (!e) e = file_size(c, r->f, &r->size);
+    return e;
 }
 
-err blob_remove(Ctx *c, Blobs *b, str hex) {
-    if (!sha256_hex_valid(hex)) return absent(c, hex);
+static err files_read(Ctx *c, BlobReader *r, int64_t at, void *out, size_t n, size_t *out_got) {
+    return file_read_at(c, r->f, at, out, n, out_got);
+}
+
+static void files_close(BlobReader *r) { file_close(r->f); }
+
+static err files_remove(Ctx *c, Blobs *b, str hex) {
     err e = path_remove(c, blob_path(c, b, hex));
-    if (e == ERR_NOTFOUND) return absent(c, hex);
+    if (e == ERR_NOTFOUND) return blob_absent(c, hex);
     return e ? e : dir_sync(c, blob_folder(c, b, hex));
 }
 
-typedef struct Hashing {
+static str rotten_path(Ctx *c, Blobs *b, str hex) {
+    return arena_printf(c->mem, "%s/" STR_FMT, b->rotten, STR_ARG(hex));
+}
+
+// Its content is worthless, so only that it is gone from its place must last.
+static err files_quarantine(Ctx *c, Blobs *b, str hex) {
+    TRY(dir_make(c, str_z(b->rotten), 0700));
+    err e = path_rename(c, blob_path(c, b, hex), rotten_path(c, b, hex));
+    if (e == ERR_NOTFOUND) return blob_absent(c, hex);
+    if (!e) e = dir_sync(c, str_z(b->rotten));
+    return e ? e : dir_sync(c, blob_folder(c, b, hex));
+}
+
+static err files_rotten(Ctx *c, Blobs *b, str hex, bool *out) {
+    PathInfo info;
+    Failure before = c->failure;
+    err e = path_info(c, rotten_path(c, b, hex), &info);
+    *out = !e;
+    if (e != ERR_NOTFOUND) return e;
+    c->failure = before;
+    return ERR_OK;
+}
+
+static err files_rotten_remove(Ctx *c, Blobs *b, str hex) {
+    err e = path_remove(c, rotten_path(c, b, hex));
+    return e == ERR_NOTFOUND ? ERR_OK : e;
+}
+
+static err files_list(Ctx *c, Blobs *b, str prefix2, str **out_hex, size_t *out_n) {
+    str *names;
+    size_t n, kept = 0;
+    TRY(dir_list(c, blob_folder(c, b, prefix2), &names, &n));
+    for (size_t i = 0; i < n; i++)
+        if (names[i].n == BLOB_DIGEST_HEX - 2 && hex_lower(names[i]))
+            names[kept++] = arena_printf(c->mem, "%.2s%.62s", prefix2.p, names[i].p);
+    *out_hex = names;
+    *out_n = kept;
+    return ERR_OK;
+}
+
+const Place place_files = { .find = files_find,
+                            .open = files_open,
+                            .read = files_read,
+                            .close = files_close,
+                            .remove = files_remove,
+                            .quarantine = files_quarantine,
+                            .rotten = files_rotten,
+                            .rotten_remove = files_rotten_remove,
+                            .list = files_list };
+
+// ---- wherever they are
+
+err blob_find(Ctx *c, Blobs *b, str hex, int64_t *out_size) {
+    int64_t size;
+    err e = ERR_NOTFOUND;
+    if (!sha256_hex_valid(hex)) return blob_absent(c, hex);
+    for (size_t i = 0; i < b->places_n && e == ERR_NOTFOUND; i++)
+        e = b->places[i]->find(c, b, hex, &size);
+    if (e == ERR_NOTFOUND) return blob_absent(c, hex);
+    if (!e && out_size) *out_size = size;
+    return e;
+}
+
+bool blob_has(Ctx *c, Blobs *b, str hex) { return !blob_find(c, b, hex, NULL); }
+
+err blob_open(Ctx *c, Blobs *b, str hex, BlobReader **out, int64_t *out_size) {
+    err e = ERR_NOTFOUND;
+    if (!sha256_hex_valid(hex)) return blob_absent(c, hex);
+    BlobReader *r = mem_new(sizeof *r);
+    r->b = b;
+    memcpy(r->hex, hex.p, BLOB_DIGEST_HEX);
+    for (size_t i = 0; i < b->places_n && e == ERR_NOTFOUND; i++) {
+        r->place = b->places[i];
+        e = r->place->open(c, b, hex, r);
+    }
+    if (e) {
+        blob_close(r);
+        return e == ERR_NOTFOUND ? blob_absent(c, hex) : e;
+    }
+    *out = r, *out_size = r->size;
+    return ERR_OK;
+}
+
+err blob_read_at(Ctx *c, BlobReader *r, int64_t at, void *out, size_t n, size_t *out_got) {
+    return r->place->read(c, r, at, out, n, out_got);
+}
+
+void blob_close(BlobReader *r) {
+    if (!r) return;
+    r->place->close(r);
+    mem_free(r);
+}
+
+// From each place it is in.
+err blob_remove(Ctx *c, Blobs *b, str hex) {
+    bool any = false;
+    if (!sha256_hex_valid(hex)) return blob_absent(c, hex);
+    cache_forget(c, b, hex);
+    for (size_t i = 0; i < b->places_n; i++) {
+        err e = b->places[i]->remove(c, b, hex);
+        if (e && e != ERR_NOTFOUND) return e;
+        any = any || !e;
+    }
+    return any ? ERR_OK : blob_absent(c, hex);
+}
+
+typedef struct Hashing { // of a file or of an object
+    File *f;
+    BlobReader *r;
     int64_t from, to;
     EVP_MD_CTX *md;
     const BlobProgress *progress;
 } Hashing;
 
-static err hash(Ctx *c, File *f, const Hashing *h) {
+static err hash(Ctx *c, const Hashing *h) {
     int64_t from = h->from, to = h->to;
     char *piece = mem_new(PIECE);
     err e = ERR_OK;
     while (!e && from < to) {
         size_t want = to - from < PIECE ? (size_t)(to - from) : PIECE, got = 0;
         e = ctx_check(c);
-        if (!e) e = file_read_at(c, f, from, piece, want, &got);
+        if (!e && h->f) e = file_read_at(c, h->f, from, piece, want, &got);
+        if (!e && h->r) e = blob_read_at(c, h->r, from, piece, want, &got);
         if (!e && got < want)
             e = fail(c, ERR_INTERNAL, R_INTERNAL, "why", "a file became shorter while it was read");
         if (e) break;
@@ -176,55 +302,67 @@ static err hash(Ctx *c, File *f, const Hashing *h) {
 }
 
 err file_hash(Ctx *c, File *f, int64_t from, int64_t to, EVP_MD_CTX *md) {
-    return hash(c, f, &(Hashing){ from, to, md, NULL });
+    return hash(c, &(Hashing){ .f = f, .from = from, .to = to, .md = md });
 }
 
 err blob_verify(Ctx *c, Blobs *b, str hex) { return blob_verify_slowly(c, b, hex, NULL); }
 
 err blob_verify_slowly(Ctx *c, Blobs *b, str hex, const BlobProgress *progress) {
-    File *f;
+    BlobReader *r;
     int64_t size;
-    TRY(blob_open(c, b, hex, &f, &size));
+    TRY(blob_open(c, b, hex, &r, &size));
     EVP_MD_CTX *md = digest_new();
-    err e = hash(c, f, &(Hashing){ 0, size, md, progress });
+    err e = hash(c, &(Hashing){ .r = r, .to = size, .md = md, .progress = progress });
     char got[BLOB_DIGEST_HEX + 1];
     digest_end(md, got);
-    file_close(f);
+    blob_close(r);
     if (!e && !str_is(hex, got))
         e = fail(c, ERR_INTERNAL, R_BLOB_ROTTEN, "digest", say_str(c, hex));
     return e;
 }
 
-static str rotten_path(Ctx *c, Blobs *b, str hex) {
-    return arena_printf(c->mem, "%s/" STR_FMT, b->rotten, STR_ARG(hex));
+// The one that is read; one behind it is looked at the next time.
+err blob_quarantine(Ctx *c, Blobs *b, str hex) {
+    err e = ERR_NOTFOUND;
+    if (!sha256_hex_valid(hex)) return blob_absent(c, hex);
+    for (size_t i = 0; i < b->places_n && e == ERR_NOTFOUND; i++)
+        e = b->places[i]->quarantine(c, b, hex);
+    return e == ERR_NOTFOUND ? blob_absent(c, hex) : e;
 }
 
-// Its content is worthless, so only that it is gone from its place must last.
-err blob_quarantine(Ctx *c, Blobs *b, str hex) {
-    if (!sha256_hex_valid(hex)) return absent(c, hex);
-    TRY(dir_make(c, str_z(b->rotten), 0700));
-    err e = path_rename(c, blob_path(c, b, hex), rotten_path(c, b, hex));
-    if (e == ERR_NOTFOUND) return absent(c, hex);
-    if (!e) e = dir_sync(c, str_z(b->rotten));
-    return e ? e : dir_sync(c, blob_folder(c, b, hex));
+err blob_rotten(Ctx *c, Blobs *b, str hex, bool *out) {
+    *out = false;
+    if (!sha256_hex_valid(hex)) return blob_absent(c, hex);
+    for (size_t i = 0; i < b->places_n && !*out; i++) TRY(b->places[i]->rotten(c, b, hex, out));
+    return ERR_OK;
 }
 
 err blob_rotten_remove(Ctx *c, Blobs *b, str hex) {
-    if (!sha256_hex_valid(hex)) return absent(c, hex);
-    err e = path_remove(c, rotten_path(c, b, hex));
-    return e == ERR_NOTFOUND ? ERR_OK : e;
+    if (!sha256_hex_valid(hex)) return blob_absent(c, hex);
+    for (size_t i = 0; i < b->places_n; i++) TRY(b->places[i]->rotten_remove(c, b, hex));
+    return ERR_OK;
+}
+
+static int by_digest(const void *a, const void *b) {
+    return str_cmp(*(const str *)a, *(const str *)b);
 }
 
 err blob_list(Ctx *c, Blobs *b, str prefix2, str **out_hex, size_t *out_n) {
     assert(prefix2.n == 2 && hex_lower(prefix2));
-    str *names;
-    size_t n, kept = 0;
-    TRY(dir_list(c, blob_folder(c, b, prefix2), &names, &n));
-    for (size_t i = 0; i < n; i++)
-        if (names[i].n == BLOB_DIGEST_HEX - 2 && hex_lower(names[i]))
-            names[kept++] = arena_printf(c->mem, "%.2s%.62s", prefix2.p, names[i].p);
-    *out_hex = names;
-    *out_n = kept;
+    str *found[countof(b->places)], *all;
+    size_t n[countof(b->places)], total = 0, kept = 0;
+    for (size_t i = 0; i < b->places_n; i++) {
+        TRY(b->places[i]->list(c, b, prefix2, &found[i], &n[i]));
+        total += n[i];
+    }
+    all = new (c->mem, str, total + 1);
+    total = 0;
+    for (size_t i = 0; i < b->places_n; i++)
+        for (size_t k = 0; k < n[i]; k++) all[total++] = found[i][k];
+    if (total) qsort(all, total, sizeof *all, by_digest);
+    for (size_t i = 0; i < total; i++)
+        if (!kept || !str_eq(all[kept - 1], all[i])) all[kept++] = all[i];
+    *out_hex = all, *out_n = kept;
     return ERR_OK;
 }
 

@@ -1,53 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// blob_test.c - objects on real files: digests, once only, resuming, refusals. Power cuts and full
-// disks are blob_sim_test.c.
-#include "base/test.h"
-#include "blob/blob.h"
+// blob_test.c - objects on real files and in a real bucket: digests, once only, resuming, refusals.
+// Power cuts and full disks are blob_sim_test.c, what S3 alone can do s3_test.c.
+#include "blob/blob_test.h"
 #include <sys/stat.h>
 #include <unistd.h>
-
-static Ctx *real_ctx(void) {
-    Ctx *c = test_ctx();
-    c->os = os_real();
-    return c;
-}
-
-static str noise(Arena *a, size_t n, uint64_t seed) {
-    char *p = arena_alloc_raw(a, n + 1);
-    for (size_t i = 0; i < n; i++) {
-        seed = seed * 6364136223846793005u + 1442695040888963407u;
-        p[i] = (char)(seed >> 56);
-    }
-    return str_n(p, n);
-}
-
-static err put(Ctx *c, Blobs *b, str bytes, char hex[BLOB_DIGEST_HEX + 1]) {
-    BlobWriter *w;
-    int64_t size;
-    TRY(blob_stage(c, b, (str){ 0 }, &w));
-    TRY(blob_append(c, w, bytes));
-    TRY(blob_commit(c, w, (str){ 0 }, hex, &size));
-    return size == (int64_t)bytes.n ? ERR_OK : ERR_INTERNAL;
-}
-
-static err get(Ctx *c, Blobs *b, str hex, str *out) {
-    File *f;
-    int64_t size;
-    size_t got;
-    TRY(blob_open(c, b, hex, &f, &size));
-    char *p = arena_alloc_raw(c->mem, (size_t)size + 1);
-    err e = file_read_at(c, f, 0, p, (size_t)size + 1, &got);
-    file_close(f);
-    *out = str_n(p, got);
-    return e;
-}
-
-static size_t staging_files(Ctx *c) {
-    str *names;
-    size_t n = 99;
-    err e = dir_list(c, arena_printf(c->mem, "%s/staging", test_dir()), &names, &n);
-    return e ? 99 : n;
-}
 
 TEST(blob_sha256_vectors) { // FIPS 180-4 examples
     char hex[BLOB_DIGEST_HEX + 1];
@@ -61,10 +17,10 @@ TEST(blob_sha256_vectors) { // FIPS 180-4 examples
     CHECK(!sha256_hex_valid(str_z(hex)));
 }
 
-TEST(blob_bytes_come_back_under_their_digest_once) {
-    Ctx *c = real_ctx();
+STORE_TEST(blob_bytes_come_back_under_their_digest_once) {
+    Ctx *c = blob_test_ctx();
     Blobs *b;
-    CHECK_OK(c, blobs_open(c, str_z(test_dir()), &b));
+    CHECK_OK(c, blob_test_open(c, &b));
     for (size_t n = 0; n < 3000000; n = n * 7 + 1) {
         char hex[BLOB_DIGEST_HEX + 1], again[BLOB_DIGEST_HEX + 1], want[BLOB_DIGEST_HEX + 1];
         str bytes = noise(c->mem, n, n), back;
@@ -75,10 +31,10 @@ TEST(blob_bytes_come_back_under_their_digest_once) {
         CHECK_OK(c, get(c, b, str_z(hex), &back));
         CHECK(str_eq(back, bytes));
         struct stat before, after;
-        CHECK(stat(blob_path(c, b, str_z(hex)).p, &before) == 0);
+        CHECK(store_is_s3 || stat(blob_path(c, b, str_z(hex)).p, &before) == 0);
         CHECK_OK(c, put(c, b, bytes, again));
-        CHECK(stat(blob_path(c, b, str_z(hex)).p, &after) == 0);
-        CHECK(before.st_ino == after.st_ino && str_is(str_z(hex), again));
+        CHECK(store_is_s3 || stat(blob_path(c, b, str_z(hex)).p, &after) == 0);
+        CHECK((store_is_s3 || before.st_ino == after.st_ino) && str_is(str_z(hex), again));
         CHECK_OK(c, blob_verify(c, b, str_z(hex)));
         str *list;
         size_t list_n;
@@ -93,14 +49,14 @@ TEST(blob_bytes_come_back_under_their_digest_once) {
     blobs_close(b);
 }
 
-TEST(blob_pieces_and_resuming_give_the_same_digest) {
-    Ctx *c = real_ctx();
+STORE_TEST(blob_pieces_and_resuming_give_the_same_digest) {
+    Ctx *c = blob_test_ctx();
     Blobs *b;
     str bytes = noise(c->mem, 1000000, 3);
     char want[BLOB_DIGEST_HEX + 1], hex[BLOB_DIGEST_HEX + 1];
     int64_t size;
     sha256_hex(bytes, want);
-    CHECK_OK(c, blobs_open(c, str_z(test_dir()), &b));
+    CHECK_OK(c, blob_test_open(c, &b));
     for (size_t at = 0, step = 1; at < bytes.n; step = step * 3 + 1) {
         BlobWriter *w; // paused, reopened and continued for each piece
         CHECK_OK(c, blob_stage(c, b, S("import_1"), &w));
@@ -110,7 +66,7 @@ TEST(blob_pieces_and_resuming_give_the_same_digest) {
         at += piece.n;
         blob_pause(w);
         blobs_close(b);
-        CHECK_OK(c, blobs_open(c, str_z(test_dir()), &b));
+        CHECK_OK(c, blob_test_open(c, &b));
     }
     BlobWriter *w;
     CHECK_OK(c, blob_stage(c, b, S("import_1"), &w));
@@ -122,11 +78,11 @@ TEST(blob_pieces_and_resuming_give_the_same_digest) {
     blobs_close(b);
 }
 
-TEST(blob_a_writer_ends_with_its_ctx) {
-    Ctx *c = real_ctx();
+STORE_TEST(blob_a_writer_ends_with_its_ctx) {
+    Ctx *c = blob_test_ctx();
     Blobs *b;
     BlobWriter *w;
-    CHECK_OK(c, blobs_open(c, str_z(test_dir()), &b));
+    CHECK_OK(c, blob_test_open(c, &b));
     for (int named = 0; named < 2; named++) {
         Ctx call;
         ctx_init(&call, arena_new(), c->os);
@@ -143,13 +99,13 @@ TEST(blob_a_writer_ends_with_its_ctx) {
     blobs_close(b);
 }
 
-TEST(blob_wrong_digest_and_hostile_names_are_refused) {
-    Ctx *c = real_ctx();
+STORE_TEST(blob_wrong_digest_and_hostile_names_are_refused) {
+    Ctx *c = blob_test_ctx();
     Blobs *b;
     BlobWriter *w, *second;
     char hex[BLOB_DIGEST_HEX + 1];
     int64_t size;
-    CHECK_OK(c, blobs_open(c, str_z(test_dir()), &b));
+    CHECK_OK(c, blob_test_open(c, &b));
     CHECK_OK(c, blob_stage(c, b, S("a"), &w));
     CHECK_OK(c, blob_append(c, w, S("x")));
     CHECK_ERR(blob_stage(c, b, S("a"), &second), ERR_CONFLICT);
@@ -169,7 +125,7 @@ TEST(blob_wrong_digest_and_hostile_names_are_refused) {
         CHECK(c->failure.why == &R_BLOB_NAME);
     }
     CHECK_ERR(blob_stage(c, b, str_n("a\0b", 3), &w), ERR_INVALID);
-    File *f;
+    BlobReader *f;
     const char *digests[] = { "", "../../etc/passwd", "zz", "ab/../../../../../../../etc/passwd" };
     for (size_t i = 0; i < countof(digests); i++)
         CHECK_ERR(blob_open(c, b, str_z(digests[i]), &f, &size), ERR_NOTFOUND);
@@ -183,14 +139,14 @@ static void progress_note(void *arg, int64_t done, int64_t total) {
     *last = done;
 }
 
-TEST(blob_import_is_not_changed_by_its_source) {
-    Ctx *c = real_ctx();
+STORE_TEST(blob_import_is_not_changed_by_its_source) {
+    Ctx *c = blob_test_ctx();
     Blobs *b;
     char hex[BLOB_DIGEST_HEX + 1], want[BLOB_DIGEST_HEX + 1];
     int64_t size, last = 0;
     str path = arena_printf(c->mem, "%s/source", test_dir());
     str bytes = noise(c->mem, (1 << 20) + 5, 9), back;
-    CHECK_OK(c, blobs_open(c, str_z(test_dir()), &b));
+    CHECK_OK(c, blob_test_open(c, &b));
     CHECK_OK(c, file_write_all(c, path, bytes, 0));
     BlobProgress p = { progress_note, &last };
     CHECK_OK(c, blob_import(c, b, path, &p, hex, &size));
@@ -215,7 +171,7 @@ TEST(blob_import_is_not_changed_by_its_source) {
 }
 
 TEST(blob_rot_is_found_and_healed_by_new_bytes) {
-    Ctx *c = real_ctx();
+    Ctx *c = blob_test_ctx();
     Blobs *b;
     char hex[BLOB_DIGEST_HEX + 1];
     str bytes = noise(c->mem, 300000, 4);
@@ -243,7 +199,7 @@ static void count_pieces(void *arg, int64_t done, int64_t total) {
 }
 
 TEST(blob_a_quarantined_object_is_gone_until_it_is_stored_anew) {
-    Ctx *c = real_ctx();
+    Ctx *c = blob_test_ctx();
     Blobs *b;
     File *f;
     char hex[BLOB_DIGEST_HEX + 1];
@@ -258,7 +214,8 @@ TEST(blob_a_quarantined_object_is_gone_until_it_is_stored_anew) {
     file_close(f);
     CHECK_OK(c, blob_quarantine(c, b, str_z(hex)));
     CHECK(!blob_has(c, b, str_z(hex)));
-    CHECK_ERR(blob_open(c, b, str_z(hex), &f, &size), ERR_NOTFOUND);
+    BlobReader *r;
+    CHECK_ERR(blob_open(c, b, str_z(hex), &r, &size), ERR_NOTFOUND);
     CHECK_ERR(blob_quarantine(c, b, str_z(hex)), ERR_NOTFOUND);
     CHECK_OK(c, put(c, b, bytes, hex));
     CHECK_OK(c, blob_verify(c, b, str_z(hex)));

@@ -4,7 +4,7 @@
 // sync has covered: after a restart only those are trusted, since a power cut may have left
 // anything behind them. The companion is written in place: it needs no space on a full disk.
 // Owner: a BlobWriter lives in the arena of the Ctx that made it, which also ends it at the latest.
-#include "blob/blob_own.h"
+#include "blob/cache.h"
 #include <assert.h>
 
 enum { SYNC_EVERY = 32 << 20, MARK_SLOT = 512 };
@@ -17,6 +17,7 @@ struct BlobWriter {
     int64_t size, synced, hashed;
     unsigned marks; // how often the mark was written: the slots take turns
     EVP_MD_CTX *md;
+    BlobProgress progress;
     bool ended;
     bool broken; // a sync failed: the kernel may have dropped bytes, and no later sync would tell
 };
@@ -200,6 +201,7 @@ err blob_stage(Ctx *c, Blobs *b, str name, BlobWriter **out) {
 
 // ---- growing
 
+void blob_writer_progress(BlobWriter *w, BlobProgress progress) { w->progress = progress; }
 int64_t blob_staged(const BlobWriter *w) { return w->size; }
 
 static err hash_catch_up(Ctx *c, BlobWriter *w) {
@@ -274,8 +276,17 @@ void blob_abandon(Ctx *c, BlobWriter *w) {
     writer_end(w);
 }
 
+// To another place than files: the staging file stays until that has it, and may go then.
+static err place_away(Ctx *c, BlobWriter *w, str hex) {
+    BlobPut put = { w->f, hex, w->size, w->progress.fn ? &w->progress : NULL };
+    TRY(w->b->home->put(c, w->b, &put));
+    if (!w->mark || !mark_write(c, w, -1)) cache_adopt(c, w->b, w->path, hex, w->size);
+    return ERR_OK;
+}
+
 // The same bytes once: an object that is there with the right size stays, and the new one goes.
 static err place(Ctx *c, BlobWriter *w, str hex) {
+    if (w->b->home->put) return place_away(c, w, hex);
     str to = blob_path(c, w->b, hex);
     PathInfo info;
     err e = path_info(c, to, &info);
@@ -305,7 +316,8 @@ err blob_commit(Ctx *c, BlobWriter *w, str want_hex, char out_hex[BLOB_DIGEST_HE
     }
     int64_t size = w->size;
     e = place(c, w, str_z(got));
-    if (!e && w->mark_path.p) files_remove(c, w);
+    if (!e && (w->mark_path.p || w->b->home->put)) files_remove(c, w);
+    if (e && !w->mark_path.p) files_remove(c, w); // nobody could go on with it
     writer_end(w);
     if (e) return e;
     memcpy(out_hex, got, sizeof got);

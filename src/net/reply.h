@@ -28,6 +28,9 @@ typedef struct HttpReply {
     // are answered by net.
     File *file;
     int64_t file_offset, file_size;
+    // Or parts of something else of file_size bytes, answered as a file; short only at its end.
+    // pull_done is called for it, and pull_arg is its argument.
+    err (*read_at)(Ctx *c, void *arg, int64_t at, void *out, size_t n, size_t *out_got);
     // Or pieces on demand, called while the client takes them; *more false ends. An error cuts the
     // connection, so that no client takes a part for the whole.
     err (*pull)(Ctx *c, void *arg, Buf *out, bool *more);

@@ -13,6 +13,8 @@ enum { RETRY_MS = 20 };
 
 // ---- on the pool thread
 
+static bool sized(const HttpReply *r) { return r->file || r->read_at; }
+
 bool serve_unclean(const Exchange *x) {
     return x->reply.pull_done || x->reply.file || x->http_body.spool;
 }
@@ -20,7 +22,7 @@ bool serve_unclean(const Exchange *x) {
 void serve_clean(Exchange *x) {
     HttpReply *r = &x->reply;
     if (r->pull_done) r->pull_done(r->pull_arg);
-    r->pull_done = NULL, r->pull = NULL;
+    r->pull_done = NULL, r->pull = NULL, r->read_at = NULL;
     file_close(r->file);
     r->file = NULL;
     if (!x->http_body.spool) return;
@@ -41,7 +43,8 @@ static err file_piece(Exchange *x) {
     size_t want = x->file_left < PIECE_MAX ? (size_t)x->file_left : PIECE_MAX, got = 0;
     char *at = buf_reserve(&r->body, want);
     assert(at);
-    TRY(file_read_at(&x->ctx, r->file, x->file_at, at, want, &got));
+    TRY(r->file ? file_read_at(&x->ctx, r->file, x->file_at, at, want, &got)
+                : r->read_at(&x->ctx, r->pull_arg, x->file_at, at, want, &got));
     buf_commit(&r->body, got);
     x->file_at += (int64_t)got;
     x->file_left -= (int64_t)got;
@@ -52,7 +55,7 @@ static err file_piece(Exchange *x) {
 // The next bytes of the answer's body.
 static err piece(Exchange *x) {
     HttpReply *r = &x->reply;
-    if (r->file) return file_piece(x);
+    if (sized(r)) return file_piece(x);
     x->more = true;
     TRY(ctx_check(&x->ctx));
     TRY(r->pull(&x->ctx, r->pull_arg, &r->body, &x->more));
@@ -75,7 +78,7 @@ static bool plan(Exchange *x) {
     HttpReply *r = &x->reply;
     bool get = x->req.method == HTTP_GET || x->req.method == HTTP_HEAD;
     RangePlan p = { RANGE_WHOLE, 0, r->file_size };
-    if (get && r->status == 200) p = range_plan(&x->req, r->etag, r->file ? r->file_size : -1);
+    if (get && r->status == 200) p = range_plan(&x->req, r->etag, sized(r) ? r->file_size : -1);
     if (p.answer == RANGE_SAME) {
         r->status = 304;
         x->reply_length = 0;
@@ -92,7 +95,7 @@ static bool plan(Exchange *x) {
         range_header(x, &p);
         return false;
     }
-    if (r->file && r->status == 200) http_reply_header(&x->ctx, r, "Accept-Ranges", S("bytes"));
+    if (sized(r) && r->status == 200) http_reply_header(&x->ctx, r, "Accept-Ranges", S("bytes"));
     if (p.answer == RANGE_PART) {
         r->status = 206;
         range_header(x, &p);
@@ -104,21 +107,22 @@ static bool plan(Exchange *x) {
 
 static err prepare(Exchange *x) {
     HttpReply *r = &x->reply;
-    assert(!(r->file && r->pull));
-    bool has_body = r->body.n || r->file || r->pull;
+    bool has_size = sized(r);
+    assert(!(has_size && r->pull) && !(r->file && r->read_at));
+    bool has_body = r->body.n || has_size || r->pull;
     if (!r->status) r->status = has_body ? 200 : 204;
     if (!plan(x)) return ERR_OK;
-    if (!r->file && !r->pull) {
+    if (!has_size && !r->pull) {
         x->reply_length = (int64_t)r->body.n;
         return ERR_OK;
     }
     buf_clear(&r->body);
-    if (r->file && !x->file_left) x->reply_length = 0;
-    else if (x->req.method == HTTP_HEAD) x->reply_length = r->file ? x->file_left : -1;
+    if (has_size && !x->file_left) x->reply_length = 0;
+    else if (x->req.method == HTTP_HEAD) x->reply_length = has_size ? x->file_left : -1;
     else {
-        int64_t length = r->file ? x->file_left : HEAD_LENGTH_CHUNKED;
+        int64_t length = has_size ? x->file_left : HEAD_LENGTH_CHUNKED;
         TRY(piece(x));
-        x->reply_length = r->file || x->more ? length : (int64_t)r->body.n;
+        x->reply_length = has_size || x->more ? length : (int64_t)r->body.n;
     }
     return ERR_OK;
 }
@@ -147,6 +151,7 @@ static void serve_work(void *arg) {
     case WORK_ENTER: x->work_failed = enter(x); break;
     case WORK_SERVE: run_handler(x); break;
     case WORK_PULL:
+        x->ctx.deadline_ns = 0; // the answer has begun: its pace is watched instead
         buf_clear(&x->reply.body);
         x->work_failed = piece(x);
         if (x->work_failed || !x->more) serve_clean(x);

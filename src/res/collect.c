@@ -4,6 +4,7 @@
 // Owner: the module's rows; texts in the caller's arena. Threads: workers.
 #include "res/collect.h"
 #include "blob/blob.h"
+#include "res/objects.h"
 #include "res/scrub.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -15,18 +16,6 @@ const JobKind collect_kind = {
     .attempts_max = 20,
     .en = "Remove an object that no row needs any more",
     .zh = "移除不再被任何记录使用的对象",
-};
-const Setting collect_settings[] = {
-    { "blob.grace", SET_SPAN, "1h", 0, INT64_MAX, .live = true,
-      .en = "An object that nothing needs any more is removed after this; longer than backups are "
-            "kept",
-      .zh = "对象不再被使用后保留的时间；应长于备份的保留时间" },
-    { "blob.scrub_every", SET_SPAN, "7d", 0, INT64_MAX, .live = true,
-      .en = "All objects are read and compared with their digests this often; 0: only when asked",
-      .zh = "校验全部对象的间隔；0 为仅手动" },
-    { "blob.scrub_rate", SET_BYTES, "32MiB", 1000, INT64_MAX, .live = true,
-      .en = "Most that this reads in a second", .zh = "校验时每秒最多读取的字节数" },
-    { 0 }
 };
 const Migration collect_migrations[] = {
     { 1, "CREATE TABLE blob_condemned (digest TEXT NOT NULL PRIMARY KEY, at_ms BIGINT NOT NULL);",
@@ -66,7 +55,7 @@ err object_claim(Ctx *c, Tx *tx, str digest) {
 err collect_object(Ctx *c, Tx *tx, str digest) {
     int64_t now_ms = tx_now_ms(tx), at;
     assert(sha256_hex_valid(digest));
-    if (__builtin_add_overflow(now_ms, setting_int(&collect_settings[0]), &at)) return ERR_OK;
+    if (__builtin_add_overflow(now_ms, setting_int(&blob_settings[BLOB_GRACE]), &at)) return ERR_OK;
     str id, payload = arena_printf(c->mem, "{\"digest\":\"" STR_FMT "\"}", STR_ARG(digest));
     JobSpec spec = { .kind = collect_kind.name, .payload = payload, .not_before_ms = at };
     TRY(job_add(c, tx, &spec, &id));
@@ -149,16 +138,19 @@ static void live_add(Ctx *c, Live *l, str digest) {
 }
 
 // Nested values are JSON: whatever in it looks like a digest and is an object.
-static void live_in_text(Ctx *c, Live *l, str text) {
+static err live_in_text(Ctx *c, Live *l, str text) {
     size_t run = 0;
     for (size_t i = 0; i <= text.n; i++) {
         bool hex = i < text.n && strchr("0123456789abcdef", text.p[i]) && text.p[i];
         if (!hex && run == BLOB_DIGEST_HEX) {
             str digest = str_n(text.p + i - run, run);
-            if (blob_has(c, program->blobs, digest)) live_add(c, l, digest);
+            err e = blob_find(c, program->blobs, digest, NULL);
+            if (e && e != ERR_NOTFOUND) return e; // a backup without it would not be whole
+            if (!e) live_add(c, l, digest);
         }
         run = hex ? run + 1 : 0;
     }
+    return ERR_OK;
 }
 
 static err live_of(Ctx *c, Tx *tx, const Resource *r, const Field *f, Live *l) {
@@ -175,7 +167,7 @@ static err live_of(Ctx *c, Tx *tx, const Resource *r, const Field *f, Live *l) {
         TRY(rows_next(c, rows, &more));
         if (!more) return ERR_OK;
         str text = col_str(rows, 0);
-        if (f->type != T_BLOB) live_in_text(c, l, text);
+        if (f->type != T_BLOB) TRY(live_in_text(c, l, text));
         else if (sha256_hex_valid(text)) live_add(c, l, text);
     }
 }
@@ -356,23 +348,36 @@ static err init(Ctx *c) {
     return scrub_init(c);
 }
 
-static const JobKind *const kinds[] = { &collect_kind, &scrub_kind, NULL };
+static err start(Ctx *c) {
+    TRY(objects_start(c));
+    return scrub_start(c);
+}
+
+static void stop(void *app) {
+    scrub_stop(app);
+    objects_stop();
+}
+
+static const JobKind *const kinds[] = { &collect_kind, &scrub_kind, &objects_move_kind, NULL };
 static const Resource *const resources[] = { &damaged_object_resource, NULL };
-REASONS_DEFINE(COLLECT_REASONS, collect_reasons)
+COLLECT_REASONS(REASON_BODY_)
+OBJECTS_REASONS(REASON_BODY_)
+static const Reason *const reasons[] = { COLLECT_REASONS(REASON_REF_) OBJECTS_REASONS(REASON_REF_)
+                                             NULL };
 const Module blob_module = {
     .name = "blob",
     .needs = "",
     .resources = resources,
     .routes = scrub_routes,
     .metrics = scrub_metrics,
-    .settings = collect_settings,
+    .settings = blob_settings,
     .jobs = kinds,
     .migrations = collect_migrations,
     .migrations_n = COLLECT_MIGRATIONS,
-    .reasons = collect_reasons,
+    .reasons = reasons,
     .init = init,
-    .start = scrub_start,
-    .stop = scrub_stop,
+    .start = start,
+    .stop = stop,
     .en = "Objects that rows share by content, and their removal",
     .zh = "按内容共享的对象及其回收",
 };

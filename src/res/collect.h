@@ -33,7 +33,6 @@ err collect_hold(Ctx *c, str holder, Lease *out);
 
 extern const Module blob_module; // its table, setting and job kind
 extern const JobKind collect_kind;
-extern const Setting collect_settings[];
 extern const Migration collect_migrations[];
 enum { COLLECT_MIGRATIONS = 4 };
 #define COLLECT_REASONS(X)                                                                      \

@@ -2,7 +2,7 @@
 // collect_test.c - removal of objects against those who store them, on threads that meet at random:
 // whoever has claimed an object and stored it finds it whole until it lets go, and what nobody
 // names goes. The same steps one at a time, in every order that a seed draws, with deaths between.
-#include "res/collect.h"
+#include "res/objects.h"
 #include "os/sim.h"
 #include "res/toy_test.h"
 #include <sched.h>
@@ -72,7 +72,7 @@ static err drop_tx(Ctx *c, Tx *tx, void *arg) {
 
 static err open_world(World *w, Ctx *c, Db *db, str dir, str node) {
     static const JobKind *const kinds[] = { &collect_kind };
-    static const Setting *const tables[] = { collect_settings, NULL };
+    static const Setting *const tables[] = { blob_settings, NULL };
     static const str flags[] = { { "blob.grace=0", 12 } };
     Settings *set;
     w->app.os = c->os, w->app.db = db, w->app.modules = mods, w->app.node = node;

@@ -2,7 +2,7 @@
 // docs_page.c - the pages of the reference: tables of rows in GitHub's Markdown.
 // Threads: any; a page is its writer's.
 #include "base/time.h"
-#include "blob/blob.h"
+#include "blob/store.h"
 #include "net/reason.h"
 #include "res/docs_impl.h"
 #include "res/field_impl.h"
@@ -308,9 +308,9 @@ void docs_errors(Page *p) {
     static const char *const reason_heads[][2] = { { "Reason", "原因" },
                                                    { "Sentence", "说明" },
                                                    { NULL, NULL } };
-    const Reason *const *const kit[] = { base_reasons,  os_reasons,      net_reasons,
-                                         db_reasons,    blob_reasons,    job_reasons,
-                                         event_reasons, setting_reasons, docs_reasons };
+    const Reason *const *const kit[] = { base_reasons,    os_reasons,  net_reasons, db_reasons,
+                                         blob_reasons,    s3_reasons,  job_reasons, event_reasons,
+                                         setting_reasons, docs_reasons };
     head(p, heads);
     for (int e = ERR_OK + 1; e < ERR__COUNT; e++) {
         const ErrRow *one = err_row((err)e);

@@ -5,6 +5,7 @@
 #include "res/cli.h"
 #include "net/tls.h"
 #include "res/kit.h"
+#include "res/objects.h"
 #include <stdio.h>
 
 typedef enum { CHECK_GOOD, CHECK_NOTE, CHECK_BAD } Verdict;
@@ -13,6 +14,8 @@ typedef struct Check {
     Verdict (*run)(Ctx *c, str *out_is);
     const char *fix_en, *fix_zh; // said unless the verdict is GOOD
 } Check;
+
+static const Module *const *modules; // of the program; set once
 
 static const char *pick(const Ctx *c, const char *en, const char *zh) {
     return strcmp(c->lang, "zh") ? en : zh;
@@ -180,6 +183,34 @@ static Verdict check_tls(Ctx *c, str *is) {
     return CHECK_BAD;
 }
 
+// The settings of this environment and of the file that LATHE_CONFIG names; a small object is
+// stored there and removed.
+static Verdict check_store(Ctx *c, str *is) {
+    const Setting *tables[64];
+    size_t n = 0;
+    for (const Module *const *m = modules; *m && n < countof(tables) - 1; m++)
+        if ((*m)->settings) tables[n++] = (*m)->settings;
+    tables[n] = NULL;
+    Settings *set;
+    bool named = false;
+    Buf why;
+    err e = settings_load(c, tables, str_z(os_env(c->os, "LATHE_CONFIG")), NULL, 0, &set);
+    if (!e) settings_use(set), e = objects_check(c, &named);
+    if (!e) {
+        str where = arena_printf(c->mem,
+                                 pick(c, "bucket " STR_FMT " can be listed, read and written",
+                                      "存储桶 " STR_FMT " 可列出与读写"),
+                                 STR_ARG(setting_text(&blob_settings[S3_BUCKET])));
+        *is = named ? where : str_z(pick(c, "files of the data folder", "数据目录中的文件"));
+        return CHECK_GOOD;
+    }
+    buf_init(&why, 4096);
+    failure_format(&c->failure, c->lang, &why);
+    *is = arena_str(c->mem, buf_str(&why));
+    buf_done(&why);
+    return CHECK_BAD;
+}
+
 static Verdict check_postgres(Ctx *c, str *is) {
     str psql = find_program(c, "psql");
     *is = psql.n ? psql
@@ -220,6 +251,9 @@ static const Check checks[] = {
     { "certificate", "证书", check_tls,
       "renew it, put both files in place, then SIGHUP: open connections go on",
       "续期并替换两个文件，再发送 SIGHUP：已有连接不受影响" },
+    { "objects", "对象存储", check_store,
+      "set LATHE_BLOB_STORE and LATHE_BLOB_S3_… as `lathe serve` gets them; then ask again",
+      "按 `lathe serve` 的配置设置 LATHE_BLOB_STORE 与 LATHE_BLOB_S3_…，再次检查" },
     { "postgresql", "PostgreSQL", check_postgres, "", "" },
 };
 // clang-format on
@@ -262,6 +296,7 @@ static int doctor(Cli *cli, int argc, char **argv) {
     (void)argc, (void)argv;
     err e = cli_done(cli);
     if (e) return cli_fail(cli, e);
+    modules = cli->modules;
     for (size_t i = 0; i < countof(checks); i++) {
         const Check *k = &checks[i];
         str is = str_z(pick(cli->c, "unknown", "未知"));

@@ -3,6 +3,7 @@
 // one that was interrupted goes on. What is found is first written down, then taken out of
 // the way: a crash between finds it again. Owner: rows of the database; texts in the call's arena.
 // Threads: job workers, one worker, pool.
+#include "res/objects.h"
 #include "res/scrub.h"
 #include "base/time.h"
 #include "blob/blob.h"
@@ -12,7 +13,7 @@
 #include <assert.h>
 #include <stdio.h>
 
-enum { FOLDERS = 256, PAUSE_MS = 50, LOOK_MS = 60000, SETTING_EVERY = 1, SETTING_RATE = 2 };
+enum { FOLDERS = 256, PAUSE_MS = 50, LOOK_MS = 60000 };
 typedef enum { SEEN_ROTTEN, SEEN_ABSENT } Seen;
 static const char *const seen_names[] = { "rotten", "absent", NULL };
 
@@ -67,7 +68,8 @@ static const Metric metric_damaged = { "lathe.blob.damaged", "{object}", METRIC_
     NULL, "Objects known to be damaged or gone", "已知损坏或缺失的对象数" };
 static const Metric metric_scrubbed = { "lathe.blob.scrub.io", "By", METRIC_COUNTER, { NULL }, NULL,
     "Bytes of objects read and compared with their digests", "已校验的对象字节数" };
-const Metric *const scrub_metrics[] = { &metric_damaged, &metric_scrubbed, NULL };
+const Metric *const scrub_metrics[] = { &metric_damaged, &metric_scrubbed, &metric_cache,
+    &metric_fetched, NULL };
 // clang-format on
 
 static App *program; // a job's own Ctx does not say
@@ -195,7 +197,7 @@ typedef struct Scrub {
 // Waits until the bytes so far have taken as long as the rate says. Cancelled: the reader looks.
 static void pace(void *arg, int64_t done, int64_t total) {
     Scrub *s = arg;
-    int64_t rate = setting_int(&collect_settings[SETTING_RATE]), ahead_ms;
+    int64_t rate = setting_int(&blob_settings[BLOB_SCRUB_RATE]), ahead_ms;
     (void)total;
     s->paced += done - s->last, s->last = done;
     do {
@@ -207,19 +209,20 @@ static void pace(void *arg, int64_t done, int64_t total) {
 
 static err scrub_object(Scrub *s, str hex) {
     Ctx *c = s->c;
-    PathInfo info;
+    int64_t size;
     BlobProgress progress = { pace, s };
-    if (path_info(c, blob_path(c, program->blobs, hex), &info)) return ERR_OK; // removed just now
+    err e = blob_find(c, program->blobs, hex, &size);
+    if (e) return e == ERR_NOTFOUND ? ERR_OK : e; // removed just now
     s->last = 0;
-    err e = blob_verify_slowly(c, program->blobs, hex, &progress);
+    e = blob_verify_slowly(c, program->blobs, hex, &progress);
     if (e == ERR_INTERNAL) e = blob_verify(c, program->blobs, hex); // not a slip of one reading
     if (e == ERR_NOTFOUND) return ERR_OK;
-    s->objects++, s->bytes += info.size;
-    metric_add(&metric_scrubbed, (double)info.size);
+    s->objects++, s->bytes += size;
+    metric_add(&metric_scrubbed, (double)size);
     job_progress(s->job, s->folder, FOLDERS, "folders");
     if (e != ERR_INTERNAL) return e;
     s->damaged++;
-    return found(c, s->job, &(Found){ .digest = hex, .seen = SEEN_ROTTEN, .size = info.size });
+    return found(c, s->job, &(Found){ .digest = hex, .seen = SEEN_ROTTEN, .size = size });
 }
 
 static err save(Scrub *s) {
@@ -263,12 +266,13 @@ static err scrub_absent(Scrub *s) {
     Live l;
     TRY(db_read(c, c->db, live_tx, &l));
     for (size_t i = 0; i < l.n; i++) {
-        if (blob_has(c, program->blobs, l.at[i])) continue;
+        err e = blob_find(c, program->blobs, l.at[i], NULL);
+        if (e && e != ERR_NOTFOUND) return e;
+        if (!e) continue;
         Found f = { .digest = l.at[i], .seen = SEEN_ABSENT };
-        PathInfo info;
-        str rotten = arena_printf(c->mem, STR_FMT "/rotten/" STR_FMT, STR_ARG(program->data_dir),
-                                  STR_ARG(l.at[i]));
-        if (!path_info(c, rotten, &info)) continue; // known already
+        bool known_rotten;
+        TRY(blob_rotten(c, program->blobs, l.at[i], &known_rotten));
+        if (known_rotten) continue;
         TRY(found(c, s->job, &f));
         s->damaged += !f.busy && !f.unused;
     }
@@ -327,7 +331,7 @@ static err state_row(Ctx *c, Tx *tx, Rows **out) {
     static SQL(scrub_state, "SELECT due_ms, started_ms, ended_ms, objects, bytes, damaged FROM "
                             "blob_scrub WHERE one = 1");
     TRY(db_run(c, tx, &scrub_begin,
-               V(tx_now_ms(tx) + setting_int(&collect_settings[SETTING_EVERY]))));
+               V(tx_now_ms(tx) + setting_int(&blob_settings[BLOB_SCRUB_EVERY]))));
     return db_one(c, tx, out, &scrub_state, NULL, 0);
 }
 
@@ -341,7 +345,7 @@ static err ask_tx(Ctx *c, Tx *tx, void *arg) {
     TRY(state_row(c, tx, &rows));
     if (a->by_clock && col_int(rows, 0) > tx_now_ms(tx)) return ERR_OK;
     TRY(db_run(c, tx, &scrub_due,
-               V(tx_now_ms(tx) + setting_int(&collect_settings[SETTING_EVERY]))));
+               V(tx_now_ms(tx) + setting_int(&blob_settings[BLOB_SCRUB_EVERY]))));
     TRY(db_query(c, tx, &scrub_under_way, NULL, 0, &rows));
     TRY(rows_next(c, rows, &more));
     a->job = more ? arena_str(c->mem, col_str(rows, 0)) : (str){ 0 };
@@ -380,7 +384,7 @@ static err turn(Ctx *c, void *arg) {
     err e = lease_take(c, c->db, S("blob.watch"), program->node, LOOK_MS / 2, &lease);
     if (e) return e == ERR_CONFLICT ? ERR_OK : e; // another node does it
     TRY(mend(c));
-    return setting_int(&collect_settings[SETTING_EVERY]) ? db_tx(c, c->db, ask_tx, &a) : ERR_OK;
+    return setting_int(&blob_settings[BLOB_SCRUB_EVERY]) ? db_tx(c, c->db, ask_tx, &a) : ERR_OK;
 }
 
 // ---- routes
@@ -447,6 +451,10 @@ const Route scrub_routes[] = {
       .output = state_rows, .cli = "scrub status",
       .en = "When objects were read last, when they will be, and what is damaged",
       .zh = "上次与下次校验时间及损坏情况" },
+    { HTTP_POST, "/lathe/v1/object_moves", ROUTE_SYSTEM, "objects.move", objects_move_serve,
+      .body_max = 1024, .output = objects_move_output, .cli = "object move", .errors = "202",
+      .en = "Move all objects to the store that blob.store names, as a job",
+      .zh = "将全部对象移至 blob.store 指定的存储（作业）" },
     { HTTP_GET, "/lathe/v1/objects/{digest}", 0, "objects.download", object_serve,
       .output_type = "application/octet-stream", .errors = "206 304 416",
       .en = "The bytes of an object that a row of this project names, whole or a range",

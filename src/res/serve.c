@@ -9,6 +9,7 @@
 #include "res/daily.h"
 #include "res/event_relay.h"
 #include "res/kit.h"
+#include "res/objects.h"
 #include "res/serve.h"
 #include "res/serve_tls.h"
 #include "res/snapshot.h"
@@ -155,7 +156,7 @@ static err open_stores(Serve *s) {
     TRY(db_open(c, &config, &a->db));
     c->db = a->db;
     TRY(upgrade_begin(c));
-    TRY(blobs_open(c, a->data_dir, &a->blobs));
+    TRY(objects_open(c, a->data_dir, &a->blobs));
     uint32_t node = (uint32_t)str_hash(a->node);
     return journal_open(c, a->data_dir, node, &a->journal);
 }

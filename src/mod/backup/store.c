@@ -138,25 +138,25 @@ err store_put_text(Ctx *c, Store *s, str bytes, Work *w, Part *out) {
 
 // Hashed as it is read: what it becomes here is what its name says, or nothing.
 err store_copy_object(Ctx *c, Store *s, Blobs *from, str hex, Work *w) {
-    File *f;
+    BlobReader *f;
     int64_t size, at = 0;
     BlobWriter *b;
     char got_hex[BLOB_DIGEST_HEX + 1];
     TRY(blob_open(c, from, hex, &f, &size));
     if (blob_has(c, s->objects, hex)) {
         step(w, size);
-        file_close(f);
+        blob_close(f);
         return ERR_OK;
     }
     err e = blob_stage(c, s->objects, (str){ 0 }, &b);
     char *piece = e ? NULL : mem_new(PIECE_BYTES);
     for (size_t got = PIECE_BYTES; !e && got == PIECE_BYTES; at += (int64_t)got) {
         e = ctx_check(c);
-        if (!e) e = file_read_at(c, f, at, piece, PIECE_BYTES, &got);
+        if (!e) e = blob_read_at(c, f, at, piece, PIECE_BYTES, &got);
         if (!e) e = blob_append(c, b, str_n(piece, got));
         step(w, e ? 0 : (int64_t)got);
     }
-    file_close(f);
+    blob_close(f);
     if (!piece) return e;
     mem_free(piece);
     if (e) {
@@ -175,15 +175,15 @@ static err damaged(Ctx *c, const Store *s, str what, const char *why) {
 }
 
 static err piece_read(Ctx *c, const Store *s, const Part *p, size_t i, char *out, size_t *out_n) {
-    File *f;
+    BlobReader *f;
     int64_t size, left = p->size - (int64_t)i * PIECE_BYTES;
     char hex[BLOB_DIGEST_HEX + 1];
     int64_t want = left < PIECE_BYTES ? left : PIECE_BYTES;
     err e = blob_open(c, s->objects, p->pieces[i], &f, &size);
     if (e == ERR_NOTFOUND) return damaged(c, s, p->name, "a piece is missing");
     if (e) return e;
-    if (size == want) e = file_read_at(c, f, 0, out, (size_t)want, out_n);
-    file_close(f);
+    if (size == want) e = blob_read_at(c, f, 0, out, (size_t)want, out_n);
+    blob_close(f);
     if (e) return e;
     if (size != want || *out_n != (size_t)want)
         return damaged(c, s, p->name, "a piece has another length");

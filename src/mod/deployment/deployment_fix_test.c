@@ -3,7 +3,7 @@
 // a unix socket: one connection at a time, closed after its answer.
 #include "mod/deployment/deployment_test.h"
 #include "base/log.h"
-#include "res/collect.h"
+#include "res/objects.h"
 #include "res/bind.h"
 #include "res/event_relay.h"
 #include "res/table.h"
@@ -99,7 +99,7 @@ static err blind_compile(Ctx *c, Arena *mem, yyjson_val *in, void **out) {
 static const SnapshotPart blind_part = { "blind", blind_query, blind_compile };
 
 err fix_settings(Fix *f, const char *const *settings) {
-    const Setting *const tables[] = { model_module.settings, collect_settings, deployment_settings,
+    const Setting *const tables[] = { model_module.settings, blob_settings, deployment_settings,
                                       NULL };
     str flags[20];
     size_t n = 0;

@@ -6,7 +6,9 @@
 // the turn's arena. Threads: the reconciler's.
 #include "base/log.h"
 #include "base/time.h"
+#include "blob/store.h"
 #include "mod/deployment/reconcile_own.h"
+#include "res/objects.h"
 #include <assert.h>
 
 // ---- leases: kept while this process lives, renewed well before they end
@@ -158,10 +160,30 @@ static const char *failure_text(Ctx *c) {
     return text;
 }
 
-// Where nodes do not share their objects, another may have the model's files.
+static void wait_for_file(Ctx *c, One *o) {
+    o->blocked = arena_printf(c->mem, STR_FMT ":" STR_FMT ": %s", STR_ARG(o->version.model),
+                              STR_ARG(o->version.number), failure_text(c));
+    for (size_t i = 0; i < o->n; i++)
+        if (o->rows[i].state == AT_WAITING) o->rows[i].reason = o->blocked;
+}
+
+// Local copies of what its replicas map, and of what is about to be started, stay.
+static void pin_files(Ctx *c, const One *o, str next) {
+    str *digests = new (c->mem, str, o->n + 1);
+    size_t n = 0;
+    for (size_t i = 0; i < o->n; i++)
+        if (o->rows[i].state != AT_WAITING && o->rows[i].digest.n) digests[n++] = o->rows[i].digest;
+    if (next.n) digests[n++] = next;
+    blobs_pin(app_of(c)->blobs, o->d.head.id, digests, n);
+}
+
+// An object in S3 is brought here first. Where nodes do not share their objects, another may have
+// the model's files.
 static void check_files(Ctx *c, One *o) {
-    PathInfo info;
-    o->misplaced = path_info(c, o->version.path, &info) == ERR_NOTFOUND;
+    pin_files(c, o, o->version.digest);
+    err e = object_local(c, o->version.digest, &o->version.path);
+    o->misplaced = e == ERR_NOTFOUND;
+    if (e && !o->misplaced) wait_for_file(c, o);
     if (!o->misplaced) return;
     o->blocked = arena_printf(c->mem,
                               "node " STR_FMT " does not have the files of " STR_FMT ":" STR_FMT
@@ -392,6 +414,7 @@ static err purge(Ctx *c, One *o) {
     str object = o->lease.object;
     TRY(db_tx(c, c->db, commit_tx, &what));
     snapshot_wake(app_of(c));
+    blobs_pin(app_of(c)->blobs, o->d.head.id, NULL, 0);
     lease_let_go(c, object);
     return ERR_OK;
 }
@@ -433,6 +456,7 @@ static bool runs_none(const One *o) {
 static void left_to_another(Ctx *c, Turn *t, str id) {
     int64_t left_ms = c->failure.retry_after_ms + 1;
     map_del(&t->known, id);
+    blobs_pin(app_of(c)->blobs, id, NULL, 0);
     if (left_ms > 1 && left_ms < t->look_ms) t->look_ms = left_ms;
 }
 
@@ -444,6 +468,7 @@ static err reconcile_one(Ctx *c, Turn *t, const Deployment *d) {
     if (e) return e == ERR_CONFLICT ? ERR_OK : e;
     one_observe(c, o);
     one_settle(o);
+    pin_files(c, o, (str){ 0 });
     if (!at_rest(o)) {
         t->busy = t->busy || wished(d) || o->n || d->head.deleting_at;
         if (wished(d)) TRY(learn_version(c, o));

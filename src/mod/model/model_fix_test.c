@@ -4,7 +4,7 @@
 #include "mod/model/model_test.h"
 #include "base/id.h"
 #include "res/bind.h"
-#include "res/collect.h"
+#include "res/objects.h"
 #include "res/table.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,7 +85,7 @@ void model_fix_rest(ModelFix *f) {
 // ---- the program
 
 err model_fix_settings(ModelFix *f, const char *a, const char *b) {
-    const Setting *const tables[] = { model_settings, collect_settings, NULL };
+    const Setting *const tables[] = { model_settings, blob_settings, NULL };
     const str flags[] = { str_z(a), str_z(b) };
     Settings *set;
     TRY(settings_load(f->c, tables, (str){ 0 }, flags, !!a + !!b, &set));

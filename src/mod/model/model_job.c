@@ -137,10 +137,15 @@ static err digest(Ctx *c, Import *im, str path) {
     return ERR_OK;
 }
 
+static void sent(void *arg, int64_t done, int64_t total) {
+    job_progress(((Import *)arg)->job, done, total, "bytes");
+}
+
 static err commit(Ctx *c, Import *im) {
     char hex[BLOB_DIGEST_HEX + 1];
     int64_t size;
     BlobWriter *w = im->w;
+    blob_writer_progress(w, (BlobProgress){ sent, im });
     im->w = NULL;
     TRY(blob_commit(c, w, im->v->digest, hex, &size));
     assert(size == im->v->size_bytes);
@@ -211,7 +216,9 @@ static err stage_and_commit(Ctx *c, Import *im) {
 }
 
 static err import(Ctx *c, Import *im) {
-    bool there = im->v->digest.p && blob_has(c, model_app()->blobs, im->v->digest);
+    err e = im->v->digest.p ? blob_find(c, model_app()->blobs, im->v->digest, NULL) : ERR_NOTFOUND;
+    bool there = !e;
+    if (e && e != ERR_NOTFOUND) return e;
     TRY(model_session_close(c, im->v->staging));
     TRY(there ? forget_staging(c, im) : stage_and_commit(c, im));
     TRY(finish(c, im));
