@@ -89,6 +89,16 @@ class PostgresSchema:
         self.env = {"LATHE_DB_URL": self.direct}
         self.run(f"CREATE SCHEMA {self.name}")
 
+    def beside(self):
+        """Another database of the same server, with an empty schema of this name."""
+        other, name = object.__new__(PostgresSchema), f"{self.name}_{next(_schemas)}"
+        self.run(f"CREATE DATABASE {name}")
+        other.server, other.name = self.server.replace("/postgres?", f"/{name}?"), self.name
+        other.direct = f"{other.server}&options=-csearch_path%3D{self.name}"
+        other.env = {"LATHE_DB_URL": other.direct}
+        other.run(f"CREATE SCHEMA {self.name}")
+        return other
+
     def _program(self, *words, text=None):
         r = subprocess.run(words, input=text, capture_output=True, text=True, timeout=60, check=False)
         assert r.returncode == 0, r.stderr

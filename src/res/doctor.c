@@ -212,11 +212,18 @@ static Verdict check_store(Ctx *c, str *is) {
 }
 
 static Verdict check_postgres(Ctx *c, str *is) {
-    str psql = find_program(c, "psql");
-    *is = psql.n ? psql
+    str url = str_z(os_env(c->os, "LATHE_DB_URL")), dump = find_program(c, "pg_dump");
+    bool used = str_starts(url, S("postgres"));
+    for (int n = 40; !dump.n && n >= 10; n--) {
+        str path = arena_printf(c->mem, "/usr/lib/postgresql/%d/bin/pg_dump", n);
+        if (exists(c, path)) dump = path;
+    }
+    *is = dump.n ? dump
+          : used ? str_z(pick(c, "pg_dump is not here: `lathe backup` cannot read LATHE_DB_URL",
+                              "没有 pg_dump：`lathe backup` 无法备份 LATHE_DB_URL"))
                  : str_z(pick(c, "not installed, and not needed: SQLite in the data folder is used",
                               "未安装，也不需要：使用数据目录中的 SQLite"));
-    return CHECK_GOOD;
+    return dump.n || !used ? CHECK_GOOD : CHECK_NOTE;
 }
 
 // clang-format off
@@ -254,7 +261,9 @@ static const Check checks[] = {
     { "objects", "对象存储", check_store,
       "set LATHE_BLOB_STORE and LATHE_BLOB_S3_… as `lathe serve` gets them; then ask again",
       "按 `lathe serve` 的配置设置 LATHE_BLOB_STORE 与 LATHE_BLOB_S3_…，再次检查" },
-    { "postgresql", "PostgreSQL", check_postgres, "", "" },
+    { "postgresql", "PostgreSQL", check_postgres,
+      "install postgresql-client, as new as the server: backup and restore run its programs",
+      "安装不低于服务器版本的 postgresql-client：`lathe backup` 与 `restore` 需要其程序" },
 };
 // clang-format on
 

@@ -66,11 +66,12 @@ static err snapshot(Ctx *c, Db *db) {
 static err before(Ctx *c, Db *db) {
     if (db_kind(db) == DB_SQLITE && kit_int(KIT_DB_SNAPSHOTS) && c->os == os_real())
         return snapshot(c, db);
-    log_at("upgrade", LOG_WARN, c, "the schema moves forward, and no copy of the database is taken",
-           "why",
-           db_kind(db) == DB_POSTGRES
-               ? "PostgreSQL's is taken by its own means, before a new release is started: pg_dump"
-               : "db.snapshots is 0");
+    log_at(
+        "upgrade", LOG_WARN, c, "the schema moves forward, and no copy of the database is taken",
+        "why",
+        db_kind(db) == DB_POSTGRES
+            ? "PostgreSQL's is taken before a new release is started: lathe backup DIR, or pg_dump"
+            : "db.snapshots is 0");
     return ERR_OK;
 }
 

@@ -142,14 +142,20 @@ void worker_free(Worker *w) {
 }
 
 err worker_sync(Ctx *c, Worker *w) {
+    enum { LOOK_MS = 100 };
+    err gone = ERR_OK;
     pthread_mutex_lock(&w->lock);
     uint64_t wanted = w->begun + 1;
     w->woken = true;
     w->waiting++;
     pthread_cond_broadcast(&w->changed);
-    while (w->ended < wanted && !w->stop) pthread_cond_wait(&w->changed, &w->lock);
-    err e = w->ended < wanted ? ERR_CANCELLED : w->last;
+    while (w->ended < wanted && !w->stop && !(gone = ctx_check(c))) {
+        struct timespec until = when(w->app->os, LOOK_MS);
+        pthread_cond_timedwait(&w->changed, &w->lock, &until);
+    }
+    err e = gone ? gone : w->ended < wanted ? ERR_CANCELLED : w->last;
     if (!--w->waiting) pthread_cond_broadcast(&w->changed);
     pthread_mutex_unlock(&w->lock);
+    if (gone) return gone;
     return e ? fail(c, e, R_INTERNAL, "why", say(c, "%s did not finish", w->name)) : ERR_OK;
 }

@@ -23,6 +23,7 @@ void worker_nudge(Worker *w); // NULL is fine
 void worker_stop(Worker *w); // NULL is fine
 void worker_free(Worker *w); // stops it first; nobody may know it any more; NULL is fine
 // Blocks until a turn that began after this call has ended: for tests and for answers that promise
-// it. Its error is that turn's.
+// it. Its error is that turn's, or the caller's own when he may not wait any longer: a turn that
+// has always more to do never ends.
 err worker_sync(Ctx *c, Worker *w);
 #endif

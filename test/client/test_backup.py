@@ -2,20 +2,18 @@
 """A backup of a server that is being written to, restored elsewhere: what was acknowledged before the moment is there, and the new
 server shares nothing with the old one."""
 
-import contextlib
 import datetime
 import json
 import os
 import pathlib
 import shutil
-import sqlite3
 import subprocess
 import threading
 
 import pytest
-from harness import LATHE, ROOT, Background, FakeEngines, Server, chat, wait_for
+from harness import LATHE, ROOT, Background, FakeEngines, Server, SqliteFile, chat, wait_for
 
-SQLITE_ONLY = pytest.mark.skipif(os.environ.get("LATHE_TEST_DATABASE") == "postgres", reason="PostgreSQL is backed up by its own tools")
+POSTGRES = os.environ.get("LATHE_TEST_DATABASE") == "postgres"
 QUICK = ("--deployment.probe_every", "200ms", "--deployment.backoff_first", "500ms")
 
 
@@ -29,8 +27,8 @@ def said(r):
     return json.loads(r.stdout)
 
 
-def start(top, name, engines, key=None):
-    s = Server(top / name)
+def start(top, name, engines, key=None, database=None):
+    s = Server(top / name, database=database)
     s.data.mkdir(exist_ok=True)
     if key:
         (s.data / "admin.key").write_text(key)
@@ -76,11 +74,18 @@ class Writers:
             return list(self.accounts), list(self.requests)
 
 
+def place(server):
+    """Where a restore goes besides a folder: (words for the command, database)."""
+    if not POSTGRES:
+        return (), None
+    database = server.database.beside()
+    return ("--db", database.direct), database
+
+
 def names(rows):
     return {r["id"] for r in rows}
 
 
-@SQLITE_ONLY
 def test_a_backup_under_load_restored_elsewhere_holds_what_was_acknowledged(world):
     s, folder = world, world.top / "backups"
     w = Writers(s)
@@ -101,18 +106,19 @@ def test_a_backup_under_load_restored_elsewhere_holds_what_was_acknowledged(worl
 
     key = s.data / "master.key"
     to = s.top / "new"
+    where, database = place(s)
     for words, why in ((("--data", to), "no key is at hand"), (("--data", s.data, "--master_key_file", key), "in use"),
                        (("--data", to, "--master_key_file", s.data / "admin.key"), "does not hold it")):
-        r = lathe("restore", folder, *words, ok=False)
+        r = lathe("restore", folder, *words, *where, ok=False)
         assert why in r.stderr and not to.exists(), r.stderr
-    r = lathe("restore", folder, "--data", to, ok=False, env={"LATHE_MASTER_KEY": "0" * 64})
+    r = lathe("restore", folder, "--data", to, *where, ok=False, env={"LATHE_MASTER_KEY": "0" * 64})
     assert "another one" in r.stderr and not to.exists()
-    r = lathe("restore", folder, "--data", to, "--master_key_file", key, "--dry-run")
+    r = lathe("restore", folder, "--data", to, "--master_key_file", key, *where, "--dry-run")
     assert "another node" in r.stderr and not to.exists()
-    lathe("restore", folder, "--data", to, "--master_key_file", key)
+    lathe("restore", folder, "--data", to, "--master_key_file", key, *where)
 
     pid = s.deployment("chat")["replicas_status"][0]["pid"]
-    n = start(s.top, "new", s.engines, s.key)
+    n = start(s.top, "new", s.engines, s.key, database)
     s.restored.append(n)
     n.app_key = s.app_key
     assert set(accounts) <= names(n.rows("SELECT id FROM service_accounts"))
@@ -125,8 +131,8 @@ def test_a_backup_under_load_restored_elsewhere_holds_what_was_acknowledged(worl
     old = {r["request_id"]: (r["prompt_tokens"], r["completion_tokens"], r["cost"]) for r in s.rows("SELECT * FROM usage")}
     for r in used.values():                                               # nothing that the old one does not know, but for what was open
         assert r["outcome"] == "interrupted" or old[r["request_id"]] == (r["prompt_tokens"], r["completion_tokens"], r["cost"]), r
-    total = n.rows("SELECT SUM(requests) n, SUM(completion_tokens) t FROM usage_day")[0]
-    assert total["n"] == len(used) and total["t"] == sum(r["completion_tokens"] for r in used.values())
+    total = n.rows("SELECT CAST(SUM(requests) AS BIGINT) requests, CAST(SUM(completion_tokens) AS BIGINT) tokens FROM usage_day")[0]
+    assert total["requests"] == len(used) and total["tokens"] == sum(r["completion_tokens"] for r in used.values())
     assert len(n.rows("SELECT id FROM traces")) == len(used)              # once each, with the replay of the journal
     audits = n.rows("SELECT request_id FROM inference_audits")
     assert len(audits) == len(used)
@@ -144,11 +150,10 @@ def test_a_backup_under_load_restored_elsewhere_holds_what_was_acknowledged(worl
     assert n.cli("model", "list").stdout.count("smol") == 1
 
 
-@SQLITE_ONLY
 def test_to_a_point_in_time(world):
     s, folder = world, world.top / "points"
     marks = []
-    for i in range(3):
+    for i in range(2 if POSTGRES else 3):
         s.make("service_accounts", name=f"point-{i}", roles=["viewer"])
         s.cli("backup", str(folder), "--wait")
         marks.append(datetime.datetime.now(datetime.timezone.utc).isoformat())
@@ -156,35 +161,36 @@ def test_to_a_point_in_time(world):
     key = s.data / "master.key"
     for i, at in enumerate(marks):
         to = s.top / f"point-{i}"
-        r = lathe("restore", folder, "--data", to, "--at", at.replace("+00:00", "Z"), "--master_key_file", key)
+        where, database = place(s)
+        r = lathe("restore", folder, "--data", to, "--at", at.replace("+00:00", "Z"), "--master_key_file", key, *where)
         assert "newest one not after it" in r.stderr
-        with contextlib.closing(sqlite3.connect(to / "lathe.db")) as db:
-            there = {n for (n,) in db.execute("SELECT name FROM service_accounts WHERE name LIKE 'point-%'")}
-        assert there == {f"point-{k}" for k in range(i + 1)}
+        there = (database or SqliteFile(to)).rows("SELECT name FROM service_accounts WHERE name LIKE 'point-%'")
+        assert {r["name"] for r in there} == {f"point-{k}" for k in range(i + 1)}
         shutil.rmtree(to)
     r = lathe("restore", folder, "--data", s.top / "none", "--at", "2020-01-01T00:00:00Z", "--master_key_file", key, ok=False)
     assert "no backup taken at or before" in r.stderr and not (s.top / "none").exists()
 
 
-@SQLITE_ONLY
 def test_each_damaged_part_is_found_and_nothing_is_restored(world):
     s, folder, to = world, world.top / "damaged", world.top / "never"
     s.cli("backup", str(folder), "--wait")
     key = s.data / "master.key"
+    where, database = place(s)
     files = [p for p in folder.rglob("*") if p.is_file() and p.parent.parent.name == "blob"] + list(folder.glob("point/*"))
     assert len(files) > 10
-    for path in files[:: max(1, len(files) // 12)] + files[-1:]:
+    for path in files[:: max(1, len(files) // (4 if POSTGRES else 12))] + files[-1:]:
         whole = path.read_bytes()
         for broken in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[:-1], None):
             path.unlink() if broken is None else path.write_bytes(broken)
             lathe("backup", "verify", folder, ok=False)
-            lathe("restore", folder, "--data", to, "--master_key_file", key, ok=False)
+            lathe("restore", folder, "--data", to, "--master_key_file", key, *where, ok=False)
             assert not to.exists() and not pathlib.Path(f"{to}.restoring").exists()
             path.write_bytes(whole)
     lathe("backup", "verify", folder)
+    if database:
+        assert database.rows("SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace") == []
 
 
-@SQLITE_ONLY
 def test_where_a_backup_may_go(world):
     s = world
     for folder, status in (("relative", 400), (str(s.data / "in"), 400), (str(s.data.parent), 400), ("/", 400)):
@@ -198,7 +204,6 @@ def test_where_a_backup_may_go(world):
     assert s.call("POST", "/lathe/v1/backups", {"folder": str(other)}, key=s.app_key).status == 403
 
 
-@SQLITE_ONLY
 @pytest.mark.parametrize("body, code, field", [
     ({"foldr": "/elsewhere"}, 400, "foldr"), ({"folder": 5}, 400, "folder"), ({"folder": "/elsewhere", "more": 1}, 400, "more"),
     ({"folder": "x" * 1001}, 400, "folder"), ([1], 400, None)], ids=str)
@@ -210,7 +215,6 @@ def test_what_is_asked_wrongly_is_named_and_nothing_is_taken(world, body, code, 
     assert world.rows(jobs) == before
 
 
-@SQLITE_ONLY
 def test_by_itself_and_kept_for_a_time(tmp_path):
     folder = tmp_path / "backups"
     s = Server(tmp_path / "data")
@@ -224,13 +228,46 @@ def test_by_itself_and_kept_for_a_time(tmp_path):
         assert s.stop() == 0, s.said()
 
 
-@pytest.mark.skipif(os.environ.get("LATHE_TEST_DATABASE") != "postgres", reason="says what PostgreSQL's own tools are for")
-def test_postgres_is_backed_up_by_its_own_tools(tmp_path):
+# ---- PostgreSQL's own programs
+
+
+@pytest.mark.skipif(not POSTGRES, reason="of PostgreSQL")
+def test_a_database_that_is_not_the_one_is_refused_and_nothing_is_written(world):
+    s, folder, to = world, world.top / "refused", world.top / "refused-to"
+    s.cli("backup", str(folder), "--wait")
+    key = ("--master_key_file", s.data / "master.key")
+    full = s.database.beside()
+    full.run("CREATE TABLE mine (x TEXT)")
+    elsewhere = s.database.beside()
+    for url, why in ((full.direct, "is not empty"), (elsewhere.server, "lie in schema"), (f"sqlite:{to}.db", "is of PostgreSQL"),
+                     (elsewhere.direct.replace("/" + elsewhere.server.split("/")[3].split("?")[0], "/nowhere"), "database")):
+        r = lathe("restore", folder, "--data", to, *key, "--db", url, ok=False)
+        assert why in r.stderr and not to.exists(), r.stderr
+    assert full.rows("SELECT * FROM mine") == []
+    r = lathe("restore", folder, "--data", to, *key, ok=False)
+    assert "--db postgres://" in r.stderr
+    r = lathe("restore", folder, "--data", to, *key, "--db", elsewhere.direct, "--postgres_programs", str(to), ok=False)
+    assert "pg_restore of PostgreSQL" in r.stderr and "install it" in r.stderr and not to.exists()
+
+
+@pytest.mark.skipif(not POSTGRES, reason="of PostgreSQL")
+def test_without_pg_dump_the_backup_says_how_to_get_it(tmp_path):
+    tools = tmp_path / "tools"
+    tools.mkdir()
     s = Server(tmp_path / "data")
     s.data.mkdir()
-    s.start()
+    s.start("--backup.postgres_programs", str(tools))
     try:
-        a = s.call("POST", "/lathe/v1/backups", {"folder": str(tmp_path / "backups")})
-        assert a.status == 400 and "pg_dump" in a.json["error"]["message"]
+        for text, why in ((None, "is not on this machine"), ("echo 'pg_dump (PostgreSQL) 9.6.1'", "or later is not on this machine"),
+                          ("test $1 = --version && echo 'pg_dump (PostgreSQL) 99.0' || { echo a clear word >&2; exit 3; }", "a clear word")):
+            if text:
+                (tools / "pg_dump").write_text(f"#!/bin/sh\n{text}\n")
+                (tools / "pg_dump").chmod(0o755)
+            job = s.call("POST", "/lathe/v1/backups", {"folder": str(tmp_path / "backups")}).json["job"]
+            said = wait_for("its word", 20, lambda: (lambda j: j["error_text"] or None)(s.call("GET", f"/lathe/v1/jobs/{job}").json))
+            assert why in said, said
+            s.call("POST", f"/lathe/v1/jobs/{job}/cancel")
+            wait_for("its end", 20, lambda: s.call("GET", f"/lathe/v1/jobs/{job}").json["state"] in ("failed", "cancelled") or None)
+        assert list((tmp_path / "backups" / "point").iterdir()) == []
     finally:
         assert s.stop() == 0, s.said()

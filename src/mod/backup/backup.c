@@ -23,6 +23,11 @@ const Setting backup_settings[] = {
     [BACKUP_KEEP] = { "retain.backups", SET_SPAN, "30d", 0, INT64_MAX, .live = true,
         .en = "Backups in backup.folder; the newest always stays",
         .zh = "backup.folder 中备份的保留时间；最新的一份始终保留" },
+    [BACKUP_PROGRAMS] = { "backup.postgres_programs", SET_TEXT, "", 0, 1000, .live = true,
+        .en = "Folder of pg_dump, as new as the PostgreSQL server; empty: PATH, then "
+            "/usr/lib/postgresql",
+        .zh = "pg_dump 所在目录（版本不低于 PostgreSQL 服务器）；空则查找 PATH 与 "
+            "/usr/lib/postgresql" },
     { 0 }
 };
 const Metric metric_backup_last = { "lathe.backup.last", "s", METRIC_GAUGE, { NULL }, NULL,
@@ -38,12 +43,6 @@ static const EventKind *const events[] = { &backup_taken, &backup_restored, NULL
 // clang-format on
 
 str backup_time(int64_t ms, char out[32]) { return ms ? time_format(ms, out) : (str){ 0 }; }
-
-err backup_no_postgres(Ctx *c) {
-    return fail(c, ERR_INVALID, R_BACKUP_DATABASE, "why",
-                "the database is PostgreSQL: back it up with its own tools (pg_dump, or a base "
-                "backup with archived WAL for any point in time); see README.md of the module");
-}
 
 // ---- asking for one
 
@@ -111,7 +110,6 @@ static err serve_create(Ctx *c, const HttpRequest *r, const HttpBody *body, Http
     if (in.folder.n) a.folder = in.folder;
     if (!a.folder.n) return fail(c, ERR_INVALID, R_FIELD_REQUIRED, "field", "folder");
     TRY(folder_check(c, a.folder));
-    if (db_kind(c->db) != DB_SQLITE) return backup_no_postgres(c);
     TRY(db_tx(c, c->db, ask_tx, &a));
     out->status = 202;
     Json j = json_to(&out->body);
@@ -208,7 +206,7 @@ static err turn(Ctx *c, void *arg) {
     (void)arg;
     int64_t every = setting_int(&backup_settings[BACKUP_EVERY]);
     Ask a = { .folder = setting_text(&backup_settings[BACKUP_FOLDER]) };
-    if (!every || !a.folder.n || db_kind(c->db) != DB_SQLITE) return ERR_OK;
+    if (!every || !a.folder.n) return ERR_OK;
     TRY(folder_check(c, a.folder));
     return db_tx(c, c->db, due_tx, &a);
 }

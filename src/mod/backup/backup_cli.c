@@ -158,6 +158,8 @@ static err read_line(Cli *cli, RestorePlan *p) {
     str data, key_file;
     TRY(cli_value(cli, "data", &data));
     TRY(cli_value(cli, "master_key_file", &key_file));
+    TRY(cli_value(cli, "db", &p->db_url));
+    TRY(cli_value(cli, "postgres_programs", &p->tools));
     TRY(read_at(cli, &p->at_ms));
     TRY(word_needed(cli, "the folder of the backup", &p->from));
     if (!data.n) return fail(c, ERR_INVALID, R_CLI_MISSING, "what", "--data DIR");
@@ -180,7 +182,8 @@ static err restore_line(Cli *cli) {
     if (e) return e;
     show(cli, &p.point, cli->dry_run ? "would be restored" : "restored");
     if (!cli->dry_run)
-        fprintf(stderr, "start it: lathe serve --data " STR_FMT "\n", STR_ARG(p.data));
+        fprintf(stderr, "start it: lathe serve --data " STR_FMT "%s\n", STR_ARG(p.data),
+                p.db_url.n ? ", with db.url the address that --db named" : "");
     return ERR_OK;
 }
 
@@ -198,7 +201,7 @@ const CliVerb backup_verbs[] = {
     { "backup", NULL, "[DIR] [--wait]", backup,
       "Back up the running server into a folder of its machine; what is there is not copied again",
       "将运行中的服务器备份到其所在机器的目录；已有内容不再复制" },
-    { "restore", NULL, "FROM --data DIR [--at TIME] [--master_key_file FILE] [--dry-run]", restore,
+    { "restore", NULL, "FROM --data DIR [--db URL] [--at TIME] [--master_key_file FILE]", restore,
       "A new data folder out of a backup: the newest, or the newest not after a time",
       "由备份恢复出新的数据目录：最新的备份，或指定时间之前最新的备份" },
     { 0 }

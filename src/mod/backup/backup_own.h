@@ -4,6 +4,7 @@
 // Threads: one at a time a Store; a backup locks its folder.
 #ifndef LATHE_MOD_BACKUP_OWN_H
 #define LATHE_MOD_BACKUP_OWN_H
+#include "db/copy.h"
 #include "mod/backup/backup.h"
 #include "res/app.h"
 
@@ -26,6 +27,8 @@ typedef struct Part { // a file of the data folder, in pieces
 typedef struct Point {
     str id; // its file's name without ".json"
     str node, job, master_key, database, version;
+    str schema; // of PostgreSQL: where its tables lie
+    int server_major;
     int64_t taken_ms; // all that was acknowledged before it is in
     int64_t ended_ms;
     Part *parts;
@@ -71,23 +74,34 @@ int64_t point_id_ms(str id);                                          // when; 0
 // ---- take.c: the job
 extern const JobKind backup_kind;
 void backup_of(App *app); // whose backups the job takes; before any runs
+// ---- postgres.c
+#define DUMP_PART "database.dump"
+typedef struct PgTool {
+    str folder, temp; // where to look first; a file for what a program says
+    int major;        // of the server: an older program is of no use
+} PgTool;
+err backup_tool(Ctx *c, const char *name, const PgTool *want, str *out); // R_BACKUP_TOOL
+err backup_dump(Ctx *c, const PgSnapshot *s, str folder, str to, Work *w);
+
 // ---- restore.c
 typedef struct RestorePlan {
     str from, data, key_file;
-    int64_t at_ms; // 0: the newest
+    str db_url, tools; // for a backup of PostgreSQL: an empty database, and where its programs are
+    int64_t at_ms;     // 0: the newest
     Store store;
     Point point;
     str node; // the new one
 } RestorePlan;
 err restore_check(Ctx *c, RestorePlan *p, Work *w); // nothing is written
 err restore_run(Ctx *c, RestorePlan *p, Work *w);
+err restore_database_check(Ctx *c, RestorePlan *p); // postgres.c: empty, of our schema's name
+err restore_database(Ctx *c, const RestorePlan *p, Db *db, str dump, Work *w); // all or nothing
 err restore_told(Ctx *c); // at a server's start: says once that it came from a backup
 
 extern const Setting backup_settings[];
-enum { BACKUP_FOLDER, BACKUP_EVERY, BACKUP_KEEP };
+enum { BACKUP_FOLDER, BACKUP_EVERY, BACKUP_KEEP, BACKUP_PROGRAMS };
 extern const EventKind backup_taken;
 str backup_time(int64_t ms, char out[32]);
-err backup_no_postgres(Ctx *c);
 err backup_points_json(Ctx *c, str folder, Buf *out); // as GET /lathe/v1/backups answers
 extern const CliVerb backup_verbs[];
 extern const Metric metric_backup_last, metric_backup_bytes;
@@ -105,6 +119,17 @@ extern const Metric metric_backup_last, metric_backup_bytes;
       "the backup's secrets are sealed with master key {want}, and {source}: nothing was written", \
       "备份的机密由主密钥 {want} 密封，而{source}；未写入任何内容")                               \
     X(BACKUP_DATABASE, "backup_database", "{why}", "{why}")                                       \
+    X(BACKUP_TOOL, "no_postgres_program",                                                         \
+      "{program} of PostgreSQL {version} or later is not on this machine: install it "            \
+      "(postgresql-client-{version}), or name its folder in backup.postgres_programs",            \
+      "本机没有 PostgreSQL {version} 或更高版本的 {program}：请安装 "                             \
+      "postgresql-client-{version}，或用 backup.postgres_programs 指定其目录")                    \
+    X(BACKUP_TOOL_FAILED, "postgres_program_failed", "{program}: {why}", "{program}：{why}")      \
+    X(BACKUP_SCHEMA, "backup_schema",                                                             \
+      "the backup's tables lie in schema {want}, and the database named by --db is looked into "  \
+      "at {got}: make that schema and end the address with ?options=-csearch_path%3D{want}",      \
+      "备份的表位于模式 {want}，而 --db 指向的模式为 {got}：请创建该模式，并在地址末尾加上 "      \
+      "?options=-csearch_path%3D{want}")                                                          \
     X(BACKUP_MOVED, "backup_again", "the journal moved on too fast; it is tried again",           \
       "日志推进过快，稍后重试")                                                                   \
     X(BACKUP_PATH, "backup_path", "{path}: the folder of a backup is an absolute path, and lies " \

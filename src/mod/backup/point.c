@@ -65,6 +65,8 @@ static void write_point(Json *j, const Point *p) {
     json_kv_str(j, "ended_at", time_format(p->ended_ms, ended));
     json_kv_str(j, "node", p->node), json_kv_str(j, "job", p->job);
     json_kv_str(j, "master_key", p->master_key), json_kv_str(j, "database", p->database);
+    if (p->schema.n) json_kv_str(j, "schema", p->schema);
+    if (p->server_major) json_kv_i64(j, "server_major", p->server_major);
     json_kv_i64(j, "objects", p->objects), json_kv_i64(j, "objects_bytes", p->objects_bytes);
     json_key(j, "missing"), json_arr(j);
     for (size_t i = 0; i < p->missing_n; i++) json_put_str(j, p->missing[i]);
@@ -132,7 +134,10 @@ static err read_point(Ctx *c, const Store *s, yyjson_val *v, Point *out) {
         return damaged(c, s, S("the manifest"), "its format is not known here");
     out->node = json_get_str(v, "node"), out->job = json_get_str(v, "job");
     out->master_key = json_get_str(v, "master_key"), out->database = json_get_str(v, "database");
-    out->version = json_get_str(v, "version");
+    out->version = json_get_str(v, "version"), out->schema = json_get_str(v, "schema");
+    int64_t major = 0;
+    if (json_get_i64(v, "server_major", &major) && major > 0 && major < 1000)
+        out->server_major = (int)major;
     json_get_i64(v, "objects", &out->objects),
         json_get_i64(v, "objects_bytes", &out->objects_bytes);
     bool timed = time_parse(json_get_str(v, "taken_at"), &out->taken_ms);

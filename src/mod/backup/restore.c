@@ -88,13 +88,24 @@ static err room_check(Ctx *c, const RestorePlan *p) {
                                       : fail(c, ERR_FULL, R_DISK_FULL, "path", say_str(c, p->data));
 }
 
+static bool of_postgres(const Point *p) { return str_is(p->database, "postgres"); }
+
+static err database_check(Ctx *c, RestorePlan *p) {
+    const char *part = of_postgres(&p->point) ? DUMP_PART : "lathe.db";
+    if (!part_find(&p->point, part))
+        return fail(c, ERR_INVALID, R_BACKUP_DATABASE, "why", "this backup holds no database");
+    if (of_postgres(&p->point)) return restore_database_check(c, p);
+    if (!p->db_url.n) return ERR_OK;
+    return fail(c, ERR_INVALID, R_BACKUP_DATABASE, "why",
+                "this backup is of SQLite: its database lies in the data folder, --db is for one "
+                "of PostgreSQL");
+}
+
 err restore_check(Ctx *c, RestorePlan *p, Work *w) {
     TRY(target_check(c, p));
     TRY(store_open(c, p->from, false, &p->store));
     TRY(point_at(c, &p->store, p->at_ms, &p->point));
-    if (!str_is(p->point.database, "sqlite") || !part_find(&p->point, "lathe.db"))
-        return fail(c, ERR_INVALID, R_BACKUP_DATABASE, "why",
-                    "this backup holds no SQLite database");
+    TRY(database_check(c, p));
     TRY(key_check(c, p));
     TRY(room_check(c, p));
     return point_check(c, &p->store, &p->point, w);
@@ -176,7 +187,8 @@ static const Fence fences[] = {
       false },
     { "UPDATE deployments SET replicas_status = '[]', ready_replicas = 0, node = NULL", false },
     { "UPDATE usage_fold SET node = $1 WHERE node = $2", true },
-    { "UPDATE usage_open SET node = $1 WHERE node = $2", true },
+    // Other nodes' too: nobody else settles them here.
+    { "UPDATE usage_open SET node = $1 WHERE node <> $1 OR node = $2", true },
     { "UPDATE trace_fold SET node = $1 WHERE node = $2", true },
 };
 static const Fence day_fences[] = { { "UPDATE folded SET node = $1 WHERE node = $2", true } };
@@ -203,10 +215,9 @@ static err fence_tx(Ctx *c, Tx *tx, void *arg) {
     return f->job ? db_run(c, tx, &backup_job_end, V(f->p->point.job), V(tx_now_ms(tx))) : ERR_OK;
 }
 
-static err fence(Ctx *c, const RestorePlan *p, str path, Fencing *f) {
+static err fence(Ctx *c, const RestorePlan *p, str url, Fencing *f) {
     Db *db;
-    DbConfig config = { .url = arena_printf(c->mem, "sqlite:" STR_FMT, STR_ARG(path)),
-                        .readers = 1 };
+    DbConfig config = { .url = url, .readers = 2 };
     f->p = p;
     TRY(db_open(c, &config, &db));
     err e = db_check(c, db);
@@ -215,14 +226,32 @@ static err fence(Ctx *c, const RestorePlan *p, str path, Fencing *f) {
     return e;
 }
 
+static str sqlite_at(Ctx *c, const RestorePlan *p, const char *name) {
+    str path = at_new(c, p, name);
+    return arena_printf(c->mem, "sqlite:" STR_FMT, STR_ARG(path));
+}
+
+// All of it or nothing; the dump is not part of the new folder.
+static err database_write(Ctx *c, const RestorePlan *p, Work *w) {
+    str dump = at_new(c, p, DUMP_PART);
+    Db *db;
+    DbConfig config = { .url = p->db_url, .readers = 2 };
+    if (!of_postgres(&p->point)) return ERR_OK;
+    TRY(db_open(c, &config, &db));
+    err e = restore_database(c, p, db, dump, w);
+    db_close(db);
+    return e ? e : path_remove(c, dump);
+}
+
 static err fence_all(Ctx *c, const RestorePlan *p) {
     Fencing main = { .at = fences, .n = countof(fences), .job = true };
-    TRY(fence(c, p, at_new(c, p, "lathe.db"), &main));
+    if (of_postgres(&p->point)) return fence(c, p, p->db_url, &main);
+    TRY(fence(c, p, sqlite_at(c, p, "lathe.db"), &main));
     for (size_t i = 0; i < p->point.parts_n; i++) {
         str name = p->point.parts[i].name;
         Fencing day = { .at = day_fences, .n = countof(day_fences) };
         if (str_starts(name, S("telemetry/")) && str_ends(name, S(".db")))
-            TRY(fence(c, p, at_new(c, p, arena_z(c->mem, name)), &day));
+            TRY(fence(c, p, sqlite_at(c, p, arena_z(c->mem, name)), &day));
     }
     return ERR_OK;
 }
@@ -272,10 +301,11 @@ err restore_run(Ctx *c, RestorePlan *p, Work *w) {
         arena_restore(c->mem, mark);
     }
     TRY(objects_write(c, p, w));
-    TRY(fence_all(c, p));
     TRY(key_write(c, p));
     TRY(file_write_all(c, at_new(c, p, "node"), p->node, 0));
     TRY(note_write(c, p));
+    TRY(database_write(c, p, w));
+    TRY(fence_all(c, p));
     static const char *const folders[] = { "", "journal", "jobs", "telemetry", "restored" };
     for (size_t i = 0; i < countof(folders); i++) {
         err e = dir_sync(c, at_new(c, p, folders[i]));

@@ -174,6 +174,31 @@ static err database_part(Take *t, str from, str name, bool look) {
     return path_remove(c, copy);
 }
 
+typedef struct Shared {
+    Take *t;
+    const PgSnapshot *s;
+} Shared;
+static err shared_tx(Ctx *c, Tx *tx, void *arg) {
+    Shared *x = arg;
+    TRY(pg_snapshot_join(c, tx, x->s));
+    return live_tx(c, tx, x->t);
+}
+
+// What pg_dump reads, and which objects belong to it: one snapshot.
+static err postgres_part(Take *t) {
+    Ctx *c = t->c;
+    PgSnapshot s;
+    Shared shared = { t, &s };
+    str dump = in_work(t, DUMP_PART);
+    TRY(pg_snapshot_open(c, c->db, &s));
+    t->point.schema = s.schema, t->point.server_major = s.server_major;
+    err e = db_read(c, s.db, shared_tx, &shared);
+    if (!e) e = backup_dump(c, &s, setting_text(&backup_settings[BACKUP_PROGRAMS]), dump, &t->work);
+    pg_snapshot_close(&s);
+    if (!e) e = put_path(t, dump, -1, S(DUMP_PART));
+    return e ? e : path_remove(c, dump);
+}
+
 static err day_parts(Take *t) {
     Ctx *c = t->c;
     str *names;
@@ -190,6 +215,19 @@ static err day_parts(Take *t) {
                 part_find(&t->point, name.p) ? t->point.parts_n - 1 : t->point.parts_n;
     }
     return ERR_OK;
+}
+
+static err sqlite_parts(Take *t) {
+    PathInfo info;
+    str path = sqlite_path(t->c->db);
+    TRY(path_info(t->c, path, &info));
+    t->work.total = info.size;
+    TRY(database_part(t, path, S("lathe.db"), true));
+    return day_parts(t);
+}
+
+static err main_database(Take *t) {
+    return db_kind(t->c->db) == DB_POSTGRES ? postgres_part(t) : sqlite_parts(t);
 }
 
 // ---- small files
@@ -276,27 +314,35 @@ static err key_id(Ctx *c, str *out) {
     return ERR_OK;
 }
 
+// So that a restore has little left to fold. Where requests come faster than they are folded that
+// never ends: what is not folded comes with the journal.
+static err fold_first(Ctx *c) {
+    enum { FOLD_MS = 2000 };
+    int64_t before_ns = c->deadline_ns, most_ns = os_mono_ns(c->os) + FOLD_MS * INT64_C(1000000);
+    if (!before_ns || before_ns > most_ns) c->deadline_ns = most_ns;
+    err e = usage_flush(c);
+    bool late = e == ERR_TIMEOUT && c->deadline_ns == most_ns;
+    c->deadline_ns = before_ns;
+    return late ? ERR_OK : e;
+}
+
 static err take_all(Take *t) {
     static const char *const audit_files[] = { "checkpoint.json", "sign.pub", NULL };
     Ctx *c = t->c;
     App *app = app_of(c);
     uint64_t lowest, last_before;
     Point *p = &t->point;
-    PathInfo info;
     TRY(hold(t));
     TRY(key_id(c, &p->master_key));
     p->node = app->node, p->job = job_id(t->job), p->version = S("0.1.0");
-    p->database = S("sqlite");
+    p->database = db_kind(c->db) == DB_POSTGRES ? S("postgres") : S("sqlite");
     p->parts = new (c->mem, Part, PARTS_MAX);
     p->taken_ms = os_wall_ms(c->os);
-    TRY(usage_flush(c));
+    TRY(fold_first(c));
     TRY(hold_segments(t, &lowest));
     last_before = t->held_n ? t->held[t->held_n - 1].number : 0;
     TRY(small_parts(t, "audit", audit_files));
-    TRY(path_info(c, sqlite_path(c->db), &info));
-    t->work.total = info.size;
-    TRY(database_part(t, sqlite_path(c->db), S("lathe.db"), true));
-    TRY(day_parts(t));
+    TRY(main_database(t));
     TRY(journal_parts(t, last_before));
     TRY(log_parts(t));
     TRY(object_parts(t));
@@ -349,7 +395,6 @@ static err run(Ctx *c, Job *j) {
     Take *t = new (c->mem, Take, 1);
     *t = (Take){ .c = c, .job = j, .work = { .fn = on_step, .arg = t } };
     str id = job_id(j);
-    if (db_kind(c->db) != DB_SQLITE) return backup_no_postgres(c);
     err e = store_open(c, json_get_str(root, "folder"), true, &t->store);
     if (!e) e = take_all(t);
     store_close(&t->store);
