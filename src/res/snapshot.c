@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// snapshot.c - see snapshot.h. On disk: DIR/snapshot.json, {"number": N, "parts": {"keys": …, …}},
-// written whole and atomically.
-#include "res/snapshot.h"
+// snapshot.c - see snapshot.h: readers, and the builder. What changed is snapshot_change.c's, the
+// copy on disk snapshot_disk.c's.
 #include "base/log.h"
-#include "os/file.h"
-#include "res/app.h"
+#include "res/snapshot_impl.h"
 #include "res/worker.h"
 #include <assert.h>
 
 // Looked at twice a second, for what other nodes commit; read again when something was committed,
 // and now and then in any case. With SQLite there are no other nodes, and our own changes wake it.
-enum { PARTS_MAX = 16, SNAPSHOT_BYTES_MAX = 64 << 20 };
+// Parts that say what changed are read whole once a minute at most, for a hundredth of the time; a
+// node that has not read for half an hour begins anew, for the log of changes is kept for one.
+enum { WHOLE_MS = 60000, WHOLE_SHARE = 100, LOG_SHARE = 20, LOST_MS = 1800000, TRIM_MS = 600000 };
 enum { EVERY_MS = 500, ALONE_MS = 5000, READ_MS = 10000, READ_ALONE_MS = 60000 };
 
 struct Snapshot {
     atomic_int refs; // one for being current
     Arena *mem;
     int64_t number;
-    str text[PARTS_MAX]; // each part's JSON
+    str text[PARTS_MAX]; // each part's JSON, but of those that say what changed
     void *part[PARTS_MAX];
 };
 
@@ -29,15 +29,21 @@ static struct {
     atomic_llong true_at_ns; // when SQL last agreed with it
     Worker *builder;
     atomic_bool wanted; // somebody woke it
-    char version[200];  // the database's, when it was read last; builder only, with read_ns
+    // the builder's alone, from here
+    char version[200]; // the database's, when it was read last
     int64_t read_ns;
+    int64_t cursor, whole_ns, cost_ns,
+        trim_ns;                    // cursor -1: read all of it; cost: of the last whole
+    uint64_t seed, hash[PARTS_MAX]; // of the text that came last
+    bool dirty[PARTS_MAX];          // changed since it was read whole
     void (*swapped[8])(void *);
     void *swapped_arg[8];
     size_t swapped_n;
-} all = { .lock = PTHREAD_MUTEX_INITIALIZER };
+} all = { .lock = PTHREAD_MUTEX_INITIALIZER, .cursor = -1 };
 
 void snapshot_part(const SnapshotPart *p) {
     assert(all.parts_n < PARTS_MAX && !all.current);
+    assert(!p->apply == !p->changes);
     all.parts[all.parts_n++] = p;
 }
 
@@ -77,42 +83,103 @@ int64_t snapshot_age_ms(const Snapshot *s) {
 }
 
 // ---- building
-typedef struct Build {
-    str text[PARTS_MAX];
-} Build;
+typedef struct Query {
+    Build *b;
+    SnapshotChange *changes;
+    size_t n;
+} Query;
 
-static err query_all(Ctx *c, Tx *tx, void *arg) {
-    Build *b = arg;
+static err query_part(Ctx *c, Tx *tx, const Query *q, size_t i, Buf *out, bool *out_whole) {
+    const SnapshotPart *p = q->b->parts[i];
+    Json j = json_to(out);
+    buf_clear(out);
+    if (!part_delta(q->b, i)) TRY(p->query(c, tx, &j));
+    else if (q->n) TRY(p->changes(c, tx, q->changes, q->n, &j, out_whole));
+    if (out->full) return fail(c, ERR_TOOLARGE, R_TOO_LONG, "what", p->name, "limit", "1 GiB");
+    q->b->text[i] = out->n ? arena_str(c->mem, buf_str(out)) : (str){ 0 };
+    return ERR_OK;
+}
+
+static err query_parts(Ctx *c, Tx *tx, const Query *q, bool *out_whole) {
     Buf out;
     buf_init(&out, SNAPSHOT_BYTES_MAX);
     err e = ERR_OK;
-    for (size_t i = 0; i < all.parts_n && !e; i++) {
-        buf_clear(&out);
-        Json j = json_to(&out);
-        e = all.parts[i]->query(c, tx, &j);
-        if (!e && out.full)
-            e = fail(c, ERR_TOOLARGE, R_TOO_LONG, "what", all.parts[i]->name, "limit", "64 MiB");
-        if (!e) b->text[i] = arena_str(c->mem, buf_str(&out));
-    }
+    for (size_t i = 0; i < all.parts_n && !e && !*out_whole; i++)
+        e = query_part(c, tx, q, i, &out, out_whole);
     buf_done(&out);
     return e;
 }
 
-static bool same(const Snapshot *s, const Build *b) {
-    for (size_t i = 0; s && i < all.parts_n; i++)
-        if (!str_eq(s->text[i], b->text[i])) return false;
-    return s != NULL;
+static bool any_delta(void) {
+    for (size_t i = 0; i < all.parts_n; i++)
+        if (all.parts[i]->apply) return true;
+    return false;
 }
 
-static err compile_all(Ctx *c, const Build *b, Snapshot *s) {
+static err query_all(Ctx *c, Tx *tx, void *arg) {
+    Query q = { .b = arg };
+    bool whole = false;
+    if (any_delta()) TRY(change_list(c, tx, all.cursor, q.b, &q.changes, &q.n));
+    TRY(query_parts(c, tx, &q, &whole));
+    if (!whole) return ERR_OK;
+    q.b->whole = true, whole = false;
+    return query_parts(c, tx, &q, &whole);
+}
+
+// Which parts are as they were; false when none changed.
+static bool compare(Build *b, uint64_t hash[PARTS_MAX]) {
+    bool any = !all.current;
+    for (size_t i = 0; i < b->parts_n; i++) {
+        hash[i] = str_hash_seed(b->text[i], all.seed);
+        b->same[i] = all.current && hash[i] == all.hash[i];
+        if (part_delta(b, i)) b->same[i] |= !b->text[i].n; // told of again
+        else if (b->parts[i]->apply) b->same[i] &= !all.dirty[i];
+        any |= !b->same[i];
+    }
+    return any;
+}
+
+static void note(const Build *b, const uint64_t hash[PARTS_MAX]) {
+    for (size_t i = 0; i < b->parts_n; i++) {
+        if (part_delta(b, i) && !b->text[i].n) continue;
+        all.hash[i] = hash[i];
+        all.dirty[i] = part_delta(b, i);
+    }
+    all.cursor = b->cursor;
+}
+
+static err replay(Ctx *c, const Build *b, Snapshot *s, size_t i) {
+    for (size_t k = 0; k < b->replay_n; k++) {
+        yyjson_val *in = json_get(b->replay[k], b->parts[i]->name);
+        if (in) TRY(b->parts[i]->apply(c, s->mem, s->part[i], in, &s->part[i]));
+    }
+    return ERR_OK;
+}
+
+// A view that shares with the one before outlives the text that it was made of.
+static err compile_shared(Ctx *c, const Build *b, Snapshot *s, size_t i) {
+    yyjson_val *json = NULL;
+    bool delta = part_delta(b, i) || b->same[i];
+    if (!b->same[i]) TRY(json_parse(c, b->text[i], &json));
+    if (delta) return b->parts[i]->apply(c, s->mem, all.current->part[i], json, &s->part[i]);
+    TRY(b->parts[i]->compile(c, s->mem, json, &s->part[i]));
+    return replay(c, b, s, i);
+}
+
+static err compile_part(Ctx *c, const Build *b, Snapshot *s, size_t i) {
     Ctx in = {
         .mem = s->mem, .os = c->os, .app = c->app, .db = c->db, .who = c->who, .lang = c->lang
     };
+    yyjson_val *json;
+    if (b->parts[i]->apply) return compile_shared(c, b, s, i);
+    s->text[i] = arena_str(s->mem, b->text[i]);
+    TRY(json_parse(&in, s->text[i], &json));
+    return b->parts[i]->compile(&in, s->mem, json, &s->part[i]);
+}
+
+static err compile_all(Ctx *c, const Build *b, Snapshot *s) {
     for (size_t i = 0; i < all.parts_n; i++) {
-        yyjson_val *json;
-        s->text[i] = arena_str(s->mem, b->text[i]);
-        err e = json_parse(&in, s->text[i], &json);
-        if (!e) e = all.parts[i]->compile(&in, s->mem, json, &s->part[i]);
+        err e = compile_part(c, b, s, i);
         if (e)
             return fail(c, e, R_INTERNAL, "why",
                         say(c, "snapshot part %s does not compile", all.parts[i]->name));
@@ -138,48 +205,37 @@ static err swap(Ctx *c, const Build *b, int64_t number) {
     return ERR_OK;
 }
 
-// ---- the copy on disk: for a start while SQL is away
-static str disk_path(Ctx *c) {
-    return arena_printf(c->mem, STR_FMT "/snapshot.json", STR_ARG(app_of(c)->data_dir));
+static bool wants_whole(int64_t now_ns) {
+    int64_t since_ns = now_ns - all.whole_ns;
+    if (all.cursor < 0 || !all.current || !any_delta()) return true;
+    if (now_ns - atomic_load(&all.true_at_ns) > LOST_MS * 1000000LL) return true;
+    if (since_ns > WHOLE_MS * 1000000LL && since_ns > WHOLE_SHARE * all.cost_ns) return true;
+    return disk_wants_whole() && since_ns > LOG_SHARE * all.cost_ns;
 }
 
-static err save(Ctx *c, const Build *b, int64_t number) {
-    Buf out;
-    buf_init(&out, SNAPSHOT_BYTES_MAX);
-    Json j = json_to(&out);
-    json_obj(&j), json_kv_i64(&j, "number", number), json_key(&j, "parts"), json_obj(&j);
-    for (size_t i = 0; i < all.parts_n; i++) json_kv_raw(&j, all.parts[i]->name, b->text[i]);
-    json_end_obj(&j), json_end_obj(&j);
-    err e = out.full ? ERR_OK : file_write_all(c, disk_path(c), buf_str(&out), FILE_PRIVATE);
-    buf_done(&out);
-    return e;
-}
-
-static err load(Ctx *c, Build *b, int64_t *out_number) {
-    str text;
-    yyjson_val *v;
-    TRY(file_read_all(c, disk_path(c), SNAPSHOT_BYTES_MAX, &text));
-    TRY(json_parse(c, text, &v));
-    json_get_i64(v, "number", out_number);
-    for (size_t i = 0; i < all.parts_n; i++) {
-        yyjson_val *part = json_get(json_get(v, "parts"), all.parts[i]->name);
-        if (!part)
-            return fail(c, ERR_NOTFOUND, R_INTERNAL, "why", "the snapshot on disk lacks a part");
-        b->text[i] = json_text(c->mem, part);
-    }
+static err build_and_swap(Ctx *c, Build *b, int64_t number) {
+    uint64_t hash[PARTS_MAX];
+    TRY(db_read(c, c->db, query_all, b));
+    bool changed = compare(b, hash);
+    if (changed) TRY(swap(c, b, number));
+    note(b, hash);
+    atomic_store(&all.true_at_ns, os_mono_ns(c->os));
+    if (changed && disk_save(c, b, number)) // requests do not depend on it
+        log_at("snapshot", LOG_WARN, c, "cannot keep the snapshot on disk");
     return ERR_OK;
 }
 
 static err rebuild(Ctx *c) {
+    int64_t began_ns = os_mono_ns(c->os);
     Build *b = new (c->mem, Build, 1);
-    TRY(db_read(c, c->db, query_all, b));
-    int64_t number = all.current ? all.current->number : 0;
-    bool changed = !same(all.current, b);
-    if (changed) TRY(swap(c, b, number + 1));
-    atomic_store(&all.true_at_ns, os_mono_ns(c->os));
-    if (changed && save(c, b, number + 1)) // the old copy stays; requests do not depend on it
-        log_at("snapshot", LOG_WARN, c, "cannot keep the snapshot on disk");
-    return ERR_OK;
+    *b = (Build){ .parts = all.parts, .parts_n = all.parts_n, .whole = wants_whole(began_ns) };
+    err e = build_and_swap(c, b, all.current ? all.current->number + 1 : 1);
+    if (e) all.cursor = -1;
+    if (e || !b->whole) return e;
+    all.whole_ns = began_ns, all.cost_ns = os_mono_ns(c->os) - began_ns;
+    if (!any_delta() || began_ns - all.trim_ns < TRIM_MS * 1000000LL) return ERR_OK;
+    all.trim_ns = began_ns;
+    return change_trim(c);
 }
 
 static bool read_since(Ctx *c, int64_t ms) {
@@ -218,11 +274,14 @@ static err turn(Ctx *c, void *arg) {
 
 err snapshot_start(Ctx *c) {
     assert(!all.current);
+    os_random(c->os, &all.seed, sizeof all.seed);
+    all.cursor = -1, all.trim_ns = os_mono_ns(c->os);
     err e = rebuild(c);
     if (e == ERR_UNAVAILABLE) {
         Build *b = new (c->mem, Build, 1);
         int64_t number = 0;
-        TRY(load(c, b, &number));
+        *b = (Build){ .parts = all.parts, .parts_n = all.parts_n };
+        TRY(disk_load(c, b, &number));
         TRY(swap(c, b, number));
         log_at("snapshot", LOG_WARN, c, "the database is away; serving from the snapshot on disk");
     } else if (e) {
@@ -236,6 +295,7 @@ void snapshot_stop(void *app) {
     (void)app;
     worker_free(all.builder);
     snapshot_give(all.current);
+    disk_close();
     all.builder = NULL, all.current = NULL, all.parts_n = 0, all.swapped_n = 0;
     all.version[0] = 0, all.read_ns = INT64_MIN / 2;
 }

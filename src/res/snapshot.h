@@ -6,6 +6,9 @@
 // want, in the snapshot's arena. Only JSON that differs is compiled again into a new snapshot.
 // Built by a thread of its own, woken by snapshot_wake (resources' notify hooks), and by a look at
 // the database's version twice a second, so a change made on another node arrives within a second.
+// A part of very many rows says what a change is of (`changes`, `apply`): then it is read whole at
+// the start and now and then only (at most a hundredth of the time), and what is between comes from
+// the log of changed resources, which res/ writes in each change's own transaction.
 // Threads: readers anywhere.
 #ifndef LATHE_RES_SNAPSHOT_H
 #define LATHE_RES_SNAPSHOT_H
@@ -13,16 +16,26 @@
 #include "db/db.h"
 
 typedef struct Snapshot Snapshot;
+typedef struct SnapshotChange {
+    str kind, id; // of a resource with RES_IN_SNAPSHOT; its row may be gone
+} SnapshotChange;
 typedef struct SnapshotPart {
     const char *name;                        // "keys"
     err (*query)(Ctx *c, Tx *tx, Json *out); // all tenants; one JSON value
     err (*compile)(Ctx *c, Arena *mem, yyjson_val *in,
                    void **out); // must accept what an older release wrote, or fail
+    // Both or neither. What became of these, each named once, as one JSON value; *out_whole: it
+    // must be read whole. They may be told of twice.
+    err (*changes)(Ctx *c, Tx *tx, const SnapshotChange *at, size_t n, Json *out, bool *out_whole);
+    // The next view, which shares with the one before what did not change; in NULL: all of it.
+    err (*apply)(Ctx *c, Arena *mem, const void *before, yyjson_val *in, void **out);
 } SnapshotPart;
 void snapshot_part(const SnapshotPart *p); // in a module's init
 
 err snapshot_start(Ctx *c); // builds the first one (SQL away: from disk); then the thread
 void snapshot_stop(void *app);
+// In the transaction of a change: for parts that are not read whole.
+err snapshot_changed(Ctx *c, Tx *tx, const char *kind, str id);
 void snapshot_wake(void *app); // something changed; fits Resource.notify
 // Blocks until a snapshot that contains what is committed now is current: for tests and for answers
 // that promise it.

@@ -26,7 +26,7 @@ typedef struct Notes {
     str last;
 } Notes;
 static err notes_compile(Ctx *c, Arena *mem, yyjson_val *in, void **out) {
-    Notes *notes = new(mem, Notes, 1);
+    Notes *notes = new (mem, Notes, 1);
     size_t i, n;
     yyjson_val *v;
     yyjson_arr_foreach(in, i, n, v) {
@@ -177,4 +177,111 @@ TOY_TEST(snapshot_swaps_under_readers) {
     CHECK_OK(f->c, e);
     for (int i = 0; i < 3; i++) CHECK_INT(readers[i].wrong, 0);
     CHECK_INT(atomic_load(&swaps), 26);
+}
+
+// ---- a part that says what changed
+
+static int whole_readings, changed_rows;
+static err told_query(Ctx *c, Tx *tx, Json *out) {
+    whole_readings++;
+    return notes_query(c, tx, out);
+}
+static err told_changes(Ctx *c, Tx *tx, const SnapshotChange *at, size_t n, Json *out,
+                        bool *out_whole) {
+    (void)c, (void)tx;
+    json_arr(out);
+    for (size_t i = 0; i < n; i++, changed_rows++) {
+        *out_whole |= str_is(at[i].id, "whole");
+        if (str_is(at[i].kind, "note")) json_put_str(out, at[i].id);
+    }
+    json_end_arr(out);
+    return ERR_OK;
+}
+static err told_apply(Ctx *c, Arena *mem, const void *before, yyjson_val *in, void **out) {
+    Notes *notes = new (mem, Notes, 1);
+    *notes = *(const Notes *)before;
+    notes->n += yyjson_arr_size(in), notes->last = S("shared");
+    *out = notes;
+    (void)c;
+    return ERR_OK;
+}
+static err told_compile(Ctx *c, Arena *mem, yyjson_val *in, void **out) {
+    TRY(notes_compile(c, mem, in, out));
+    ((Notes *)*out)->last = S("whole");
+    return ERR_OK;
+}
+static const SnapshotPart told = { "told", told_query, told_compile, told_changes, told_apply };
+
+static err tell_tx(Ctx *c, Tx *tx, void *arg) {
+    TRY(note_tx(c, tx, arg));
+    return snapshot_changed(c, tx, "note", str_z(arg));
+}
+static err tell(ToyFix *f, const char *id) {
+    TRY(db_tx(f->c, f->app.db, tell_tx, (void *)(uintptr_t)id));
+    return snapshot_sync(f->c);
+}
+static size_t told_now(const char *how) {
+    const Snapshot *s = snapshot_take();
+    const Notes *notes = snapshot_get(s, &told);
+    size_t n = str_is(notes->last, how) ? notes->n : 0;
+    snapshot_give(s);
+    return n;
+}
+static err start_told(ToyFix *f) {
+    whole_readings = changed_rows = 0;
+    f->app.data_dir = str_z(test_dir());
+    snapshot_part(&part), snapshot_part(&told);
+    return snapshot_start(f->c);
+}
+static PathInfo on_disk(ToyFix *f, const char *name) {
+    PathInfo info = { 0 };
+    if (path_info(f->c, str_z(say(f->c, "%s/%s", test_dir(), name)), &info)) info.size = -1;
+    return info;
+}
+
+TOY_TEST(snapshot_reads_what_changed_and_no_more) {
+    int64_t number;
+    CHECK_OK(f->c, start_told(f));
+    int64_t base = on_disk(f, "snapshot.json").size;
+    for (int i = 1; i <= 30; i++) {
+        CHECK_OK(f->c, tell(f, say(f->c, "n%02d", i)));
+        CHECK_INT(told_now("shared"), i);
+        CHECK_INT(count_now(&number), i);                     // the other part is read whole
+        if (f->kind == DB_SQLITE) CHECK_INT(changed_rows, i); // PostgreSQL may tell of one twice
+    }
+    CHECK_INT(whole_readings, 1);
+    CHECK_INT(on_disk(f, "snapshot.json").size, base); // a change costs a line, not all of it
+    CHECK(on_disk(f, "snapshot.log").size > 0);
+    CHECK_INT(on_disk(f, "snapshot.log").mode & 0777, 0600);
+    CHECK_OK(f->c, tell(f, "whole")); // the part asks for it
+    CHECK_INT(told_now("whole"), 31);
+    CHECK_INT(whole_readings, 2);
+    CHECK(on_disk(f, "snapshot.json").size > base);
+    CHECK_INT(on_disk(f, "snapshot.log").size, 0);
+    snapshot_stop(&f->app);
+}
+
+TOY_TEST(snapshot_and_its_log_serve_a_start_without_sql) {
+    int64_t number, again;
+    CHECK_OK(f->c, start_told(f));
+    for (int i = 0; i < 5; i++) CHECK_OK(f->c, tell(f, say(f->c, "n%d", i)));
+    count_now(&number);
+    snapshot_stop(&f->app);
+    str log_path = str_z(say(f->c, "%s/snapshot.log", test_dir())), log;
+    CHECK_OK(f->c, file_read_all(f->c, log_path, 1 << 20, &log));
+    db_faults(f->app.db, &(DbFaults){ .away = 1000000 });
+    CHECK_OK(f->c, start_told(f));
+    CHECK_INT(told_now("shared"), 5);
+    CHECK_INT(count_now(&again), 5);
+    CHECK_INT(again, number);
+    snapshot_stop(&f->app);
+    // A torn end: what was whole counts.
+    CHECK_OK(f->c, file_write_all(f->c, log_path, str_sub(log, 0, log.n - 3), FILE_PRIVATE));
+    CHECK_OK(f->c, start_told(f));
+    CHECK_INT(told_now("shared"), 4);
+    snapshot_stop(&f->app);
+    db_faults(f->app.db, &(DbFaults){ 0 });
+    CHECK_OK(f->c, start_told(f)); // the log of another base says nothing
+    CHECK_INT(told_now("whole"), 5);
+    snapshot_stop(&f->app);
 }

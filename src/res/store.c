@@ -4,6 +4,7 @@
 // kept, audited, its event staged: all in the caller's transaction.
 #include "res/table.h"
 #include "base/id.h"
+#include "res/snapshot.h"
 
 err res_get(Ctx *c, Tx *tx, const Resource *r, str id_or_name, void *out) {
     const ResTable *t = table_of(r);
@@ -85,7 +86,7 @@ err res_record(Ctx *c, Tx *tx, const ResTable *t, const char *verb, const void *
         TRY(app->audit(c, tx, &entry));
     }
     if (app && t->r->notify) tx_notify(tx, t->r->notify, app);
-    return ERR_OK;
+    return t->r->flags & RES_IN_SNAPSHOT ? snapshot_changed(c, tx, t->r->name, h->id) : ERR_OK;
 }
 
 // ---- writes

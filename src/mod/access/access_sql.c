@@ -65,5 +65,9 @@ const Migration access_migrations[] = {
       LIST_SYSTEM_UNSET("admin_keys", "expires_at", "0")                              //
       LIST_SYSTEM("admin_keys", "disabled") LIST_SYSTEM("admin_keys", "created_at"),
       NULL },
+    { 3, // whose keys they are, when an owner changes
+      "CREATE INDEX api_keys_owner ON api_keys (owner);"
+      "CREATE INDEX members_of ON members (\"user\");",
+      NULL },
 };
 const size_t access_migrations_n = countof(access_migrations);
