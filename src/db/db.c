@@ -31,6 +31,7 @@ err db_open(Ctx *c, const DbConfig *config, Db **out) {
 void db_init(Db *db, Ctx *c, const DbConfig *config, const DbOps *ops, DbKind kind) {
     db->ops = ops;
     db->kind = kind;
+    db->shared = kind == DB_POSTGRES;
     db->os = c->os;
     db->readers = config->readers ? config->readers : DB_READERS;
     if (db->readers > DB_READERS_MAX) db->readers = DB_READERS_MAX;
@@ -42,6 +43,7 @@ void db_close(Db *db) {
 }
 
 DbKind db_kind(const Db *db) { return db->kind; }
+bool db_shared(const Db *db) { return db->shared; }
 DbKind tx_kind(const Tx *tx) { return tx->db->kind; }
 void db_faults(Db *db, const DbFaults *f) { db->faults = *f; }
 
@@ -53,15 +55,9 @@ DbCounts db_counts(Db *db) {
                        .waits_ns = atomic_load(&db->waits_ns) };
 }
 
-static err version_tx(Ctx *c, Tx *tx, void *arg) {
-    static const Sql version = { "version", "SELECT CAST(pg_current_snapshot() AS TEXT)", NULL };
-    Rows *rows;
-    TRY(db_one(c, tx, &rows, &version, NULL, 0));
-    *(str *)arg = col_str(rows, 0);
-    return ERR_OK;
-}
+static err version_tx(Ctx *c, Tx *tx, void *arg) { return tx->db->ops->version(c, tx, arg); }
 err db_version(Ctx *c, Db *db, str *out) {
-    if (db->kind == DB_POSTGRES) return db_read(c, db, version_tx, out);
+    if (db->shared) return db_read(c, db, version_tx, out);
     *out = arena_printf(c->mem, "%lld", (long long)atomic_load(&db->commits));
     return ERR_OK;
 }

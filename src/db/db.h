@@ -49,6 +49,8 @@ typedef struct DbConfig {
 err db_open(Ctx *c, const DbConfig *config, Db **out);
 void db_close(Db *db); // after the last caller; NULL is fine
 DbKind db_kind(const Db *db);
+// Others commit to it as well: PostgreSQL, or a simulated machine's SQLite that is another's.
+bool db_shared(const Db *db);
 
 // Runs fn in a write transaction. fn's error rolls back and is returned as is. A failed statement
 // spoils its transaction: whatever fn does next, that failure is what db_tx returns (unless fn
@@ -125,7 +127,7 @@ err db_check(Ctx *c, Db *db); // integrity: PRAGMA quick_check, or a trivial que
 
 // What stands for all that is committed: while two answers are equal nothing was. To be asked
 // before the reading that it is compared for. SQLite: counts this Db's commits, since only one
-// process writes; PostgreSQL: its snapshot of transactions.
+// process writes; a shared one is asked: PostgreSQL for its snapshot of transactions.
 err db_version(Ctx *c, Db *db, str *out);
 
 typedef struct DbCounts {

@@ -27,12 +27,14 @@ typedef struct DbOps {
     void (*finish)(Rows *r);                                  // gives the statement back; once
     err (*script)(Ctx *c, Tx *tx, const char *name, const char *text); // several statements
     err (*now)(Ctx *c, Tx *tx, int64_t *out_ms);
+    err (*version)(Ctx *c, Tx *tx, str *out); // of a shared one
 } DbOps;
 
 // The head of each backend's object.
 struct Db {
     const DbOps *ops;
     DbKind kind;
+    bool shared;
     Os *os;
     int readers;
     int64_t busy_ms;

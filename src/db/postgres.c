@@ -182,6 +182,14 @@ static void pg_close(Db *base) {
     mem_free(db);
 }
 
+static err pg_version(Ctx *c, Tx *tx, str *out) {
+    static SQL(version, "SELECT CAST(pg_current_snapshot() AS TEXT)");
+    Rows *rows;
+    TRY(db_one(c, tx, &rows, &version, NULL, 0));
+    *out = col_str(rows, 0);
+    return ERR_OK;
+}
+
 static const DbOps pg_ops = { .close = pg_close,
                               .tx = pg_transaction,
                               .read = pg_transaction,
@@ -190,7 +198,8 @@ static const DbOps pg_ops = { .close = pg_close,
                               .next = pg_next,
                               .finish = pg_finish,
                               .script = pg_script,
-                              .now = pg_now };
+                              .now = pg_now,
+                              .version = pg_version };
 
 // The address may hold a password: libpq's own words about it are not repeated.
 static err check_conninfo(Ctx *c, const char *conninfo) {

@@ -184,8 +184,19 @@ static err sqlite_script(Ctx *c, Tx *tx, const char *name, const char *text) {
 }
 
 static err sqlite_now(Ctx *c, Tx *tx, int64_t *out_ms) {
+    const SqliteDb *db = (SqliteDb *)tx->db;
     (void)c;
-    *out_ms = os_wall_ms(tx->db->os);
+    *out_ms = os_wall_ms(db->where);
+    return ERR_OK;
+}
+
+static err sqlite_version(Ctx *c, Tx *tx, str *out) {
+    static SQL(reach, "SELECT 1 FROM sqlite_schema LIMIT 1");
+    SqliteShare share;
+    Rows *rows;
+    TRY(db_one(c, tx, &rows, &reach, NULL, 0)); // it answers
+    sqlite_vfs_share(((SqliteDb *)tx->db)->vfs, &share);
+    *out = arena_printf(c->mem, "%llu", (unsigned long long)share.writes);
     return ERR_OK;
 }
 
@@ -285,7 +296,8 @@ static const DbOps sqlite_ops = { .close = sqlite_close_db,
                                   .next = sqlite_next,
                                   .finish = sqlite_finish,
                                   .script = sqlite_script,
-                                  .now = sqlite_now };
+                                  .now = sqlite_now,
+                                  .version = sqlite_version };
 
 static void configure(void) {
     sqlite3_config(SQLITE_CONFIG_MULTITHREAD);
@@ -320,6 +332,17 @@ static err settle_log(Ctx *c, SqliteConn *k) {
     return ERR_OK;
 }
 
+// On another simulated machine: other nodes use it too, its clock is that machine's, and now and
+// then a transaction is overtaken, as PostgreSQL's are.
+static void look_at_share(SqliteDb *db) {
+    enum { OVERTAKEN = 20000 };
+    SqliteShare share = { .where = db->base.os };
+    if (db->vfs) sqlite_vfs_share(db->vfs, &share);
+    db->where = share.where;
+    db->base.shared = share.where != db->base.os;
+    if (db->base.shared) db->base.faults.again = OVERTAKEN;
+}
+
 err sqlite_open(Ctx *c, str path, const DbConfig *config, Db **out) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, configure);
@@ -341,6 +364,7 @@ err sqlite_open(Ctx *c, str path, const DbConfig *config, Db **out) {
         sqlite_close_db(&db->base);
         return e;
     }
+    look_at_share(db);
     writer_start(&db->writer, &db->base, k, threaded);
     *out = &db->base;
     return ERR_OK;

@@ -55,6 +55,7 @@ typedef struct SqliteDb {
     Db base;
     char *path;
     const char *vfs; // NULL: the machine's
+    Os *where;       // its machine, whose clock counts
     Writer writer;
     pthread_mutex_t lock; // of the readers
     pthread_cond_t freed;
@@ -78,4 +79,9 @@ err writer_tx(Ctx *c, Writer *w, Tx *tx);
 // sqlite_vfs.c: SQLite's files over os/file.h, for a simulated os. The name to open with.
 const char *sqlite_vfs_add(Os *os, const char *path);
 void sqlite_vfs_remove(const char *name);
+typedef struct SqliteShare {
+    Os *where;       // the machine on which the database lies
+    uint64_t writes; // by whoever has it open: while it is the same, nothing was committed
+} SqliteShare;
+void sqlite_vfs_share(const char *name, SqliteShare *out);
 #endif

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // sqlite_vfs.c - SQLite's files over os/file.h, for a simulated os: what is written, synced, lost
 // or torn there is what SQLite sees (sqlite.org/vfs.html). Locks and the log's shared index are of
-// this process, so a database belongs to one; simulated threads run one at a time, so neither needs
-// a lock of its own.
+// all programs that have the database open, on the simulated machine where it lies; simulated
+// threads run one at a time, so neither needs a lock of its own. Who has died holds none.
 // The machine itself uses SQLite's own unix VFS. Owner: sqlite_vfs_add and _remove, around the
 // connections that use it.
 #include "db/sqlite_impl.h"
@@ -10,21 +10,26 @@
 #include <assert.h>
 #include <stdio.h>
 
-enum { PATH_MAX_BYTES = 512, SECTOR_BYTES = 4096, REGIONS_MAX = 256 };
+enum { PATH_MAX_BYTES = 512, SECTOR_BYTES = 4096, REGIONS_MAX = 256, WRITER = 1 };
 static const int64_t julian_ms = INT64_C(210866760000000); // from its epoch to Unix's
 
 struct VfsFile;
+typedef struct Common { // of all who have one database open
+    struct VfsFile *users;
+    void *regions[REGIONS_MAX]; // the log's index
+    uint64_t writes;            // that have ended, well or not
+    void **slot;
+} Common;
+
 typedef struct Vfs {
     sqlite3_vfs base;
     char name[40];
     Ctx c; // of every file operation; its arena is emptied after each
     unsigned temporaries;
-    char *path;       // of the database: temporary files stand beside it
-    unsigned sharers; // connections with a lock on the database
-    const struct VfsFile *reserved, *pending;
-    void *regions[REGIONS_MAX]; // the log's index
-    unsigned index_users, index_shared[SQLITE_SHM_NLOCK];
-    const struct VfsFile *index_held[SQLITE_SHM_NLOCK];
+    char *path;     // of the database: temporary files stand beside it
+    Common *common; // NULL: not open yet
+    void *alone;    // its slot on the machine itself, in tests
+    Os *where;      // the machine on which it lies
 } Vfs;
 
 typedef struct VfsFile {
@@ -33,9 +38,12 @@ typedef struct VfsFile {
     File *file;
     char *path;
     bool is_new, temporary; // is_new: its name is not yet safe in its directory
+    // Of a database: its locks (bits: those of the index) and what it shares.
+    Common *common; // NULL: no database, or its program has died
+    struct VfsFile *next;
+    int level;
+    unsigned index_shares, index_held;
     bool maps_index;
-    int level;             // of its lock on the database
-    unsigned index_shares; // bits
 } VfsFile;
 
 static int done(Vfs *v, err e, int otherwise) {
@@ -50,10 +58,13 @@ static str folder(str path) {
     return path.n ? path : S(".");
 }
 
+static void leave(VfsFile *f);
+
 // ---- a file
 
 static int file_close_(sqlite3_file *base) {
     VfsFile *f = (VfsFile *)base;
+    leave(f);
     file_close(f->file);
     err e = f->temporary ? path_remove(&f->vfs->c, str_z(f->path)) : ERR_OK;
     mem_free(f->path);
@@ -98,39 +109,107 @@ static int file_size_(sqlite3_file *base, sqlite3_int64 *out) {
     return rc;
 }
 
+// ---- what is shared
+
+static bool is_dead(const VfsFile *f) {
+    FileShare share;
+    file_share(f->file, &share);
+    return share.dead;
+}
+
+static void index_give(VfsFile *f, unsigned bits) {
+    if (!f->common) return;
+    if (f->index_held & bits & WRITER) f->common->writes++;
+    for (unsigned held = f->index_held & bits; held; held &= held - 1) file_hold(f->file, false);
+    f->index_held &= ~bits, f->index_shares &= ~bits;
+}
+
+static void free_regions(Common *k) {
+    for (int i = 0; i < REGIONS_MAX; i++) k->regions[i] = mem_free(k->regions[i]);
+}
+
+static void leave(VfsFile *f) {
+    Common *k = f->common;
+    if (!k) return;
+    VfsFile **at = &k->users;
+    while (*at != f) at = &(*at)->next;
+    *at = f->next;
+    index_give(f, ~0u);
+    f->common = NULL;
+    bool mapped = false;
+    for (const VfsFile *u = k->users; u; u = u->next) mapped |= u->maps_index;
+    if (!mapped) free_regions(k);
+    if (k->users) return;
+    *k->slot = NULL;
+    mem_free(k);
+}
+
+// As a kernel does when a program ends. What they hold of the index is memory that stays.
+static Common *bury(Common *k) {
+    void **slot = k->slot;
+    for (VfsFile *u = k->users, *next; u; u = next) {
+        next = u->next;
+        if (is_dead(u)) leave(u);
+    }
+    return *slot;
+}
+
+// The dead have left. False: f's own program has died.
+static bool is_with(VfsFile *f) {
+    if (f->common) bury(f->common);
+    return f->common;
+}
+
+static void join(VfsFile *f) {
+    FileShare share;
+    if (!file_share(f->file, &share)) share = (FileShare){ f->vfs->c.os, &f->vfs->alone, false };
+    Common *k = *share.slot ? bury(*share.slot) : NULL;
+    if (!k) {
+        *share.slot = k = mem_new(sizeof *k);
+        k->slot = share.slot;
+    }
+    f->common = k;
+    f->next = k->users;
+    k->users = f;
+    f->vfs->where = share.where;
+    f->vfs->common = k;
+}
+
 // ---- locks on the database (sqlite.org/lockingv3.html), by connection
+
+static int most_of_others(const VfsFile *f) {
+    int most = SQLITE_LOCK_NONE;
+    for (const VfsFile *u = f->common->users; u; u = u->next)
+        if (u != f && u->level > most) most = u->level;
+    return most;
+}
 
 static int file_lock_(sqlite3_file *base, int level) {
     VfsFile *f = (VfsFile *)base;
-    Vfs *v = f->vfs;
     if (f->level >= level) return SQLITE_OK;
+    if (!is_with(f)) return SQLITE_IOERR_LOCK;
+    int others = most_of_others(f);
     if (!f->level) {
-        if (v->pending) return SQLITE_BUSY;
+        if (others >= SQLITE_LOCK_PENDING) return SQLITE_BUSY;
         f->level = SQLITE_LOCK_SHARED;
-        v->sharers++;
     }
     if (level == SQLITE_LOCK_SHARED) return SQLITE_OK;
-    if (v->reserved && v->reserved != f) return SQLITE_BUSY;
-    v->reserved = f;
-    if (level == SQLITE_LOCK_EXCLUSIVE) v->pending = f;
-    bool others = level == SQLITE_LOCK_EXCLUSIVE && v->sharers > 1;
-    f->level = others ? SQLITE_LOCK_PENDING : level;
-    return others ? SQLITE_BUSY : SQLITE_OK;
+    if (others >= SQLITE_LOCK_RESERVED) return SQLITE_BUSY;
+    bool waits = level == SQLITE_LOCK_EXCLUSIVE && others > SQLITE_LOCK_NONE;
+    f->level = waits ? SQLITE_LOCK_PENDING : level;
+    return waits ? SQLITE_BUSY : SQLITE_OK;
 }
 
 static int file_unlock(sqlite3_file *base, int level) {
     VfsFile *f = (VfsFile *)base;
-    Vfs *v = f->vfs;
-    if (f->level <= level) return SQLITE_OK;
-    if (v->reserved == f) v->reserved = NULL;
-    if (v->pending == f) v->pending = NULL;
-    if (!level) v->sharers--;
-    f->level = level;
+    if (f->level > level) f->level = level;
     return SQLITE_OK;
 }
 
 static int file_locked(sqlite3_file *base, int *out) {
-    *out = ((VfsFile *)base)->vfs->reserved != NULL;
+    const VfsFile *f = (VfsFile *)base;
+    *out = f->level >= SQLITE_LOCK_RESERVED
+           || (f->common && most_of_others(f) >= SQLITE_LOCK_RESERVED);
     return SQLITE_OK;
 }
 
@@ -138,42 +217,30 @@ static int file_locked(sqlite3_file *base, int *out) {
 
 static int index_map(sqlite3_file *base, int i, int bytes, int extend, void volatile **out) {
     VfsFile *f = (VfsFile *)base;
-    Vfs *v = f->vfs;
-    if (i >= REGIONS_MAX) return SQLITE_IOERR_SHMMAP;
-    if (!f->maps_index) f->maps_index = true, v->index_users++;
-    if (!v->regions[i] && extend) v->regions[i] = mem_new((size_t)bytes);
-    *out = v->regions[i];
+    if (i >= REGIONS_MAX || !is_with(f)) return SQLITE_IOERR_SHMMAP;
+    Common *k = f->common;
+    f->maps_index = true;
+    if (!k->regions[i] && extend) k->regions[i] = mem_new((size_t)bytes);
+    *out = k->regions[i];
     return SQLITE_OK;
 }
 
-static bool index_free(const VfsFile *f, unsigned i, bool exclusive) {
-    const Vfs *v = f->vfs;
-    unsigned others = v->index_shared[i] - (f->index_shares >> i & 1);
-    return (!v->index_held[i] || v->index_held[i] == f) && (!exclusive || !others);
-}
-
-static void index_give(VfsFile *f, unsigned i) {
-    if (f->vfs->index_held[i] == f) f->vfs->index_held[i] = NULL;
-    if (f->index_shares >> i & 1) f->vfs->index_shared[i]--;
-    f->index_shares &= ~(1u << i);
-}
-
+// Where another machine cannot be reached, nothing begins there; what is given back always is.
 static int index_lock(sqlite3_file *base, int first, int n, int flags) {
     VfsFile *f = (VfsFile *)base;
+    unsigned bits = ((1u << n) - 1) << first, others = 0;
     bool exclusive = flags & SQLITE_SHM_EXCLUSIVE;
-    unsigned from = (unsigned)first, to = from + (unsigned)n;
-    for (unsigned i = from; i < to && flags & SQLITE_SHM_LOCK; i++)
-        if (!index_free(f, i, exclusive)) return SQLITE_BUSY;
-    for (unsigned i = from; i < to; i++) {
-        index_give(f, i);
-        if (!(flags & SQLITE_SHM_LOCK)) continue;
-        if (exclusive) {
-            f->vfs->index_held[i] = f;
-        } else {
-            f->vfs->index_shared[i]++;
-            f->index_shares |= 1u << i;
-        }
-    }
+    int64_t size;
+    if (flags & SQLITE_SHM_UNLOCK) return index_give(f, bits), SQLITE_OK;
+    if (!is_with(f)) return SQLITE_IOERR_SHMLOCK;
+    int rc = done(f->vfs, file_size(&f->vfs->c, f->file, &size), SQLITE_IOERR_SHMLOCK);
+    if (rc) return rc;
+    for (const VfsFile *u = f->common->users; u; u = u->next)
+        if (u != f) others |= u->index_held | (exclusive ? u->index_shares : 0);
+    if (others & bits) return SQLITE_BUSY;
+    index_give(f, bits);
+    *(exclusive ? &f->index_held : &f->index_shares) |= bits;
+    for (int i = 0; exclusive && i < n; i++) file_hold(f->file, true);
     return SQLITE_OK;
 }
 
@@ -181,13 +248,13 @@ static void index_barrier(sqlite3_file *base) { (void)base; }
 
 static int index_unmap(sqlite3_file *base, int remove) {
     VfsFile *f = (VfsFile *)base;
-    Vfs *v = f->vfs;
     (void)remove;
-    if (!f->maps_index) return SQLITE_OK;
+    index_give(f, ~0u);
     f->maps_index = false;
-    for (unsigned i = 0; i < SQLITE_SHM_NLOCK; i++) index_give(f, i);
-    if (--v->index_users) return SQLITE_OK;
-    for (int i = 0; i < REGIONS_MAX; i++) v->regions[i] = mem_free(v->regions[i]);
+    bool mapped = false;
+    for (const VfsFile *u = f->common ? f->common->users : NULL; u; u = u->next)
+        mapped |= u->maps_index;
+    if (f->common && !mapped) free_regions(f->common);
     return SQLITE_OK;
 }
 
@@ -244,6 +311,7 @@ static int vfs_open(sqlite3_vfs *base, const char *name, sqlite3_file *out, int 
     if (rc) return rc; // without methods SQLite does not close it
     f->path = mem_strdup(str_z(name));
     f->base.pMethods = &methods;
+    if (flags & SQLITE_OPEN_MAIN_DB) join(f);
     if (out_flags) *out_flags = flags;
     return SQLITE_OK;
 }
@@ -328,6 +396,11 @@ const char *sqlite_vfs_add(Os *os, const char *path) {
                              .xCurrentTimeInt64 = vfs_now };
     seed_from(&v->base);
     return v->name;
+}
+
+void sqlite_vfs_share(const char *name, SqliteShare *out) {
+    const Vfs *v = sqlite3_vfs_find(name)->pAppData;
+    *out = (SqliteShare){ v->where, v->common ? v->common->writes : 0 };
 }
 
 void sqlite_vfs_remove(const char *name) {

@@ -131,7 +131,7 @@ void jobs_job_gone(Jobs *s, Job *j) {
 // Nothing was there to take, and nothing was committed since. Only where that is known without
 // asking the database; others that write the same file (simulated nodes) are noticed a bit later.
 static bool quiet(Ctx *c, Jobs *s, str *out_version) {
-    if (db_kind(s->db) != DB_SQLITE || db_version(c, s->db, out_version)) return false;
+    if (db_shared(s->db) || db_version(c, s->db, out_version)) return false;
     return str_is(*out_version, s->seen) && os_mono_ns(s->os) < s->seen_until_ns;
 }
 

@@ -24,8 +24,8 @@ static SQL(lease_extend, "UPDATE lease SET until_ms = $4"
 static SQL(lease_end, "UPDATE lease SET holder = '', until_ms = 0"
                       " WHERE object = $1 AND holder = $2 AND epoch = $3");
 
-int64_t lease_ttl_ms(Db *db) { return db_kind(db) == DB_POSTGRES ? 3000 : 15000; }
-int64_t lease_renew_ms(Db *db) { return db_kind(db) == DB_POSTGRES ? 800 : 5000; }
+int64_t lease_ttl_ms(Db *db) { return db_shared(db) ? 3000 : 15000; }
+int64_t lease_renew_ms(Db *db) { return db_shared(db) ? 800 : 5000; }
 
 err lease_migrate(Ctx *c, Db *db) {
     return db_migrate(c, db, "lease", migrations, countof(migrations));

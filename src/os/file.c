@@ -65,6 +65,16 @@ err file_skip_zeros(Ctx *c, File *f, int64_t offset, int64_t *out) {
 }
 
 int file_fd(File *f) { return f->ops->fd(f); }
+
+bool file_share(File *f, FileShare *out) {
+    *out = (FileShare){ 0 };
+    if (f->ops->share) f->ops->share(f, out);
+    return f->ops->share;
+}
+
+void file_hold(File *f, bool on) {
+    if (f->ops->hold) f->ops->hold(f, on);
+}
 err file_lock(Ctx *c, File *f) { return f->ops->lock(c, f); }
 
 err file_lock_within(Ctx *c, File *f, int64_t timeout_ms) {

@@ -40,6 +40,16 @@ int file_fd(File *f); // for sendfile and mmap; -1 when simulated
 err file_lock(Ctx *c, File *f);
 err file_lock_within(Ctx *c, File *f, int64_t timeout_ms); // waits so long for the holder to end
 
+// What a kernel keeps for those who have one file open, as its locks and shared memory; of the
+// simulated machine only. False: the machine itself.
+typedef struct FileShare {
+    Os *where;   // the machine on which it lies: another one than the opener's when it was mounted
+    void **slot; // the same for all who have it open; theirs to fill, NULL at first
+    bool dead;   // who opened it has died: nothing it holds counts any more
+} FileShare;
+bool file_share(File *f, FileShare *out);
+void file_hold(File *f, bool on); // it keeps others from their work: no time for a stall
+
 err path_rename(Ctx *c, str from, str to); // atomic, replaces
 err path_remove(Ctx *c, str path);         // a file or an empty directory; absent: ERR_NOTFOUND
 err path_remove_tree(Ctx *c, str dir);     // absent is fine; follows no symbolic link

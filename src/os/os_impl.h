@@ -68,6 +68,8 @@ typedef struct FileOps {
     int64_t (*next_data)(File *, int64_t offset); // may say offset; -1: none, up to the end
     int (*fd)(File *);
     err (*lock)(Ctx *, File *);
+    void (*share)(File *, FileShare *out); // these two simulated only
+    void (*hold)(File *, bool on);
 } FileOps;
 struct File {
     const FileOps *ops;

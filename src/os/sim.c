@@ -255,6 +255,19 @@ void sim_partition(Sim *s, int a, int b, bool cut) {
     sim_mix(s, (uint64_t)a << 16 | (uint64_t)b << 8 | cut);
 }
 
+void sim_mount(Sim *s, int node, const char *dir, int owner) {
+    SimNode *n = node_of(s, node);
+    assert(node != owner && *dir == '/');
+    n->mount = dir;
+    n->mounted = node_of(s, owner);
+}
+
+void sim_stall(Sim *s, int node, int64_t ns) {
+    assert(ns >= 0);
+    node_of(s, node)->stalled_until_ns = s->now_ns + ns;
+    sim_mix(s, (uint64_t)node << 8 | 0x57a11);
+}
+
 void sim_disk_max(Sim *s, int node, int64_t bytes) {
     sim_disk_limit(node_of(s, node)->disk, bytes);
 }
@@ -286,6 +299,7 @@ void sim_crash(Sim *s, int node, bool power) {
     assert(n);
     sim_mix(s, (uint64_t)node << 1 | power);
     n->os.dying = true; // what `killed` does has no effect
+    n->holds = 0, n->stalled_until_ns = 0;
     sim_processes_lost(n, power);
     sim_os_lost(&n->os, power && sim_random(s, 2));
     if (power) {
@@ -293,6 +307,7 @@ void sim_crash(Sim *s, int node, bool power) {
         sim_disk_power_cut(n->disk);
     }
     sim_disk_recount(n->disk);
+    if (n->mounted) sim_disk_recount(n->mounted->disk);
 }
 
 void sim_program(Sim *s, const SimProgram *p) {

@@ -34,6 +34,11 @@ unsigned sim_lives(Sim *s,
                    int node); // how often it has died: when it grows, start its program anew
 int64_t sim_power_cut_ns(Sim *s, int node); // when it last lost its power; 0: never
 void sim_partition(Sim *s, int a, int b, bool cut);
+// What lies under dir on node is that of owner, under the same path, as long as they reach each
+// other; its faults and its power are owner's. dir lives as long as the Sim.
+void sim_mount(Sim *s, int node, const char *dir, int owner);
+// Node's threads stand still for so long, once they keep no others from their work (file_hold).
+void sim_stall(Sim *s, int node, int64_t ns);
 void sim_disk_max(Sim *s, int node, int64_t bytes); // 0: none
 // A program that process_start finds by the last part of argv[0]: start(arg, process os, argv)
 // makes its own loop things on `l`; killed(handle) drops them (a signal, a death of the node, or

@@ -47,6 +47,7 @@ struct Inode {
     NameChange *name_changes;
     size_t name_changes_n, name_changes_cap;
     const void *locker; // the open file that holds the lock
+    void *shared;       // FileShare.slot
 };
 
 struct SimDisk {

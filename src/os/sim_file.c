@@ -14,17 +14,34 @@ typedef struct SimFile {
     SimThing thing;
     Link link; // in SimDisk.files
     SimOs *os;
+    SimNode *at; // where it lies
     unsigned life;
     Inode *inode;
     unsigned flags;
 } SimFile;
 
-static SimDisk *disk_of(Ctx *c) { return sim_os(c->os)->node->disk; }
 static str name_of(SimFile *f) { return str_z(f->head.path); }
 
 // Nothing that a dying node does has an effect.
 static int no_more(Ctx *c) { return sim_os(c->os)->dying || sim_os(c->os)->gone ? EIO : 0; }
-static int lost(SimFile *f) { return sim_alive(f->os, f->life) ? 0 : EIO; }
+static int unreached(const SimNode *from, const SimNode *to) {
+    return from->os.sim->cut[from->id][to->id] ? EIO : 0;
+}
+static int lost(SimFile *f) {
+    return sim_alive(f->os, f->life) ? unreached(f->os->node, f->at) : EIO;
+}
+
+SimNode *sim_place(Ctx *c, str path, int *out_errno) {
+    SimNode *n = sim_os(c->os)->node;
+    str mount = str_z(n->mount ? n->mount : "");
+    bool within =
+        mount.n && str_starts(path, mount) && (path.n == mount.n || path.p[mount.n] == '/');
+    if (within && !*out_errno) *out_errno = unreached(n, n->mounted);
+    return within ? n->mounted : n;
+}
+
+// The disk that holds path; *e becomes an errno when it is not to be had.
+static SimDisk *disk_of(Ctx *c, str path, int *e) { return sim_place(c, path, e)->disk; }
 
 static err answer(Ctx *c, int e, const char *what, str path) {
     return e ? os_fail(c, e, what, path) : ERR_OK;
@@ -35,9 +52,9 @@ static err answer(Ctx *c, int e, const char *what, str path) {
 static void close_file(File *head) {
     SimFile *f = (SimFile *)head;
     if (f->inode->locker == f) f->inode->locker = NULL;
-    if (sim_alive(f->os, f->life)) inode_release(f->os->node->disk, f->inode);
+    if (sim_alive(f->os, f->life)) inode_release(f->at->disk, f->inode);
     link_del(&f->link);
-    inode_unref(f->os->node->disk, f->inode);
+    inode_unref(f->at->disk, f->inode);
     link_del(&f->thing.link);
     mem_free(f->head.path);
     mem_free(f);
@@ -53,7 +70,7 @@ static err read_at(Ctx *c, File *head, int64_t offset, void *out, size_t n, size
     SimFile *f = (SimFile *)head;
     int e = lost(f);
     if (!e && !(f->flags & FILE_READ)) e = EBADF;
-    if (!e && sim_chance(f->os->sim, f->os->node->faults.read_error)) e = EIO;
+    if (!e && sim_chance(f->os->sim, f->at->faults.read_error)) e = EIO;
     if (e) return os_fail(c, e, "read", name_of(f));
     const Bytes *b = &f->inode->now;
     size_t left = (uint64_t)offset < b->n ? b->n - (size_t)offset : 0;
@@ -67,11 +84,11 @@ static err read_at(Ctx *c, File *head, int64_t offset, void *out, size_t n, size
 // first part was written.
 static int write_fault(SimFile *f, size_t *n) {
     Sim *s = f->os->sim;
-    const SimFaults *faults = &f->os->node->faults;
+    const SimFaults *faults = &f->at->faults;
     int e = 0;
     if (sim_chance(s, faults->write_error)) e = EIO;
     if (!e && sim_chance(s, faults->write_full)) e = ENOSPC;
-    if (!e && sim_chance(s, faults->crash)) {
+    if (!e && sim_chance(s, f->os->node->faults.crash)) {
         e = EIO;
         sim_die_here(f->os);
     }
@@ -85,7 +102,7 @@ static err write_at(Ctx *c, File *head, int64_t offset, const void *p, size_t n)
     if (!e && !(f->flags & FILE_WRITE)) e = EBADF;
     if (e) return os_fail(c, e, "write", name_of(f));
     e = write_fault(f, &n);
-    int full = n ? inode_write(f->os->node->disk, f->inode, offset, p, n) : 0;
+    int full = n ? inode_write(f->at->disk, f->inode, offset, p, n) : 0;
     sim_mix(f->os->sim, (uint64_t)offset);
     sim_mix_bytes(f->os->sim, p, n);
     sim_thread_leave_if_dead();
@@ -96,8 +113,8 @@ static err sync_file(Ctx *c, File *head) {
     SimFile *f = (SimFile *)head;
     if (lost(f)) return os_fail(c, EIO, "sync", name_of(f));
     sim_mix(f->os->sim, 0x5c);
-    if (sim_chance(f->os->sim, f->os->node->faults.sync_error)) {
-        inode_sync_failed(f->os->node->disk, f->inode);
+    if (sim_chance(f->os->sim, f->at->faults.sync_error)) {
+        inode_sync_failed(f->at->disk, f->inode);
         return os_fail(c, EIO, "sync", name_of(f));
     }
     inode_sync(f->inode);
@@ -108,14 +125,14 @@ static err sync_file(Ctx *c, File *head) {
 static err allocate(Ctx *c, File *head, int64_t size) {
     SimFile *f = (SimFile *)head;
     int e = lost(f);
-    if (!e) e = inode_reserve(f->os->node->disk, f->inode, size);
+    if (!e) e = inode_reserve(f->at->disk, f->inode, size);
     return answer(c, e, "reserve space for", name_of(f));
 }
 
 static err truncate_file(Ctx *c, File *head, int64_t size) {
     SimFile *f = (SimFile *)head;
     int e = lost(f);
-    if (!e) e = inode_resize(f->os->node->disk, f->inode, size);
+    if (!e) e = inode_resize(f->at->disk, f->inode, size);
     return answer(c, e, "truncate", name_of(f));
 }
 
@@ -139,6 +156,16 @@ static err lock(Ctx *c, File *head) {
         return fail(c, ERR_CONFLICT, R_LOCKED, "path", say_str(c, name_of(f)), "pid", "1");
     f->inode->locker = f;
     return ERR_OK;
+}
+
+static void share(File *head, FileShare *out) {
+    SimFile *f = (SimFile *)head;
+    *out = (FileShare){ &f->at->os.head, &f->inode->shared, !sim_alive(f->os, f->life) };
+}
+
+static void hold(File *head, bool on) {
+    SimFile *f = (SimFile *)head;
+    if (sim_alive(f->os, f->life)) f->os->node->holds += on ? 1 : -1;
 }
 
 static void forget_live(Inode *i) {
@@ -174,6 +201,8 @@ static const FileOps file_ops = {
     .next_data = next_data,
     .fd = no_fd,
     .lock = lock,
+    .share = share,
+    .hold = hold,
 };
 
 static int open_inode(SimDisk *d, str path, unsigned flags, Inode **out) {
@@ -198,17 +227,19 @@ static int open_inode(SimDisk *d, str path, unsigned flags, Inode **out) {
 err sim_file_open(Ctx *c, str path, unsigned flags, File **out) {
     Inode *inode = NULL;
     int e = no_more(c);
-    if (!e) e = open_inode(disk_of(c), path, flags, &inode);
+    SimDisk *d = disk_of(c, path, &e);
+    if (!e) e = open_inode(d, path, flags, &inode);
     if (e) return os_fail(c, e, "open", path);
     SimFile *f = mem_new(sizeof *f);
     f->head = (File){ &file_ops, mem_strdup(path) };
     f->os = sim_os(c->os);
+    f->at = sim_place(c, path, &e);
     f->life = f->os->life;
     f->inode = inode;
     f->flags = flags;
     inode_ref(inode);
     inode->live++;
-    link_add(&disk_of(c)->files, &f->link);
+    link_add(&f->at->disk->files, &f->link);
     sim_own(f->os->sim, &f->thing, close_thing);
     *out = &f->head;
     return ERR_OK;
@@ -244,7 +275,8 @@ static int rename_in(SimDisk *d, str from, str to) {
 
 err sim_path_rename(Ctx *c, str from, str to) {
     int e = no_more(c);
-    if (!e) e = rename_in(disk_of(c), from, to);
+    SimDisk *d = disk_of(c, from, &e);
+    if (!e) e = rename_in(d, from, to);
     sim_mix_bytes(sim_os(c->os)->sim, to.p, to.n);
     return answer(c, e, "rename", from);
 }
@@ -264,7 +296,8 @@ static int remove_in(SimDisk *d, str path) {
 
 err sim_path_remove(Ctx *c, str path) {
     int e = no_more(c);
-    if (!e) e = remove_in(disk_of(c), path);
+    SimDisk *d = disk_of(c, path, &e);
+    if (!e) e = remove_in(d, path);
     return answer(c, e, "remove", path);
 }
 
@@ -281,17 +314,19 @@ static void empty_dir(SimDisk *d, Inode *dir) {
 err sim_path_remove_tree(Ctx *c, str dir) {
     Inode *i;
     int e = no_more(c);
-    if (!e) e = disk_find(disk_of(c), dir, &i);
+    SimDisk *d = disk_of(c, dir, &e);
+    if (!e) e = disk_find(d, dir, &i);
     if (e == ENOENT) return ERR_OK;
-    if (!e && i->is_dir) empty_dir(disk_of(c), i);
-    if (!e) e = remove_in(disk_of(c), dir);
+    if (!e && i->is_dir) empty_dir(d, i);
+    if (!e) e = remove_in(d, dir);
     return answer(c, e, "remove", dir);
 }
 
 err sim_path_info(Ctx *c, str path, PathInfo *out) {
     Inode *i;
     int e = no_more(c);
-    if (!e) e = disk_find(disk_of(c), path, &i);
+    SimDisk *d = disk_of(c, path, &e);
+    if (!e) e = disk_find(d, path, &i);
     if (e) return os_fail(c, e, "look at", path);
     *out = (PathInfo){ .size = (int64_t)i->now.n,
                        .modified_ms = i->modified_ms,
@@ -315,15 +350,17 @@ static int make_dir(SimDisk *d, str path, unsigned mode) {
 
 err sim_dir_make(Ctx *c, str path, unsigned mode) {
     int e = no_more(c);
+    SimDisk *d = disk_of(c, path, &e);
     for (size_t n = 1; !e && n <= path.n; n++)
-        if (n == path.n || path.p[n] == '/') e = make_dir(disk_of(c), str_sub(path, 0, n), mode);
+        if (n == path.n || path.p[n] == '/') e = make_dir(d, str_sub(path, 0, n), mode);
     return answer(c, e, "make directory", path);
 }
 
 err sim_dir_list(Ctx *c, str path, str **out_names, size_t *out_n) {
     Inode *i;
     int e = no_more(c);
-    if (!e) e = disk_find(disk_of(c), path, &i);
+    SimDisk *d = disk_of(c, path, &e);
+    if (!e) e = disk_find(d, path, &i);
     if (!e && !i->is_dir) e = ENOTDIR;
     if (e) return os_fail(c, e, "list", path);
     *out_n = i->names.n;
@@ -337,17 +374,19 @@ err sim_dir_sync(Ctx *c, str path) {
     Inode *i;
     SimOs *os = sim_os(c->os);
     int e = no_more(c);
-    if (!e) e = disk_find(disk_of(c), path, &i);
+    SimDisk *d = disk_of(c, path, &e);
+    if (!e) e = disk_find(d, path, &i);
     if (!e && !i->is_dir) e = ENOTDIR;
     if (!e && sim_chance(os->sim, os->node->faults.sync_error)) e = EIO;
-    if (!e) dir_settle(disk_of(c), i);
+    if (!e) dir_settle(d, i);
     return answer(c, e, "sync", path);
 }
 
 err sim_disk_space(Ctx *c, str path, int64_t *out_bytes) {
-    SimDisk *d = disk_of(c);
+    int e = 0;
+    SimDisk *d = disk_of(c, path, &e);
     Inode *i;
-    int e = disk_find(d, path, &i);
+    if (!e) e = disk_find(d, path, &i);
     if (e) return os_fail(c, e, "look at", path);
     int64_t left = d->max - d->used;
     *out_bytes = !d->max ? (int64_t)1 << 40 : left > 0 ? left : 0;
@@ -355,9 +394,10 @@ err sim_disk_space(Ctx *c, str path, int64_t *out_bytes) {
 }
 
 err sim_disk_size(Ctx *c, str path, int64_t *out_bytes) {
-    SimDisk *d = disk_of(c);
+    int e = 0;
+    SimDisk *d = disk_of(c, path, &e);
     Inode *i;
-    int e = disk_find(d, path, &i);
+    if (!e) e = disk_find(d, path, &i);
     if (e) return os_fail(c, e, "look at", path);
     *out_bytes = d->max ? d->max : (int64_t)1 << 40;
     return ERR_OK;

@@ -30,7 +30,10 @@ struct SimNode {
     SimDisk *disk;
     int next_port;
     bool dies_of_power; // while os.dying
-    int64_t power_cut_ns;
+    int64_t power_cut_ns, stalled_until_ns;
+    int holds;         // see file_hold
+    const char *mount; // what lies under it is on mounted's disk
+    SimNode *mounted;
 };
 
 typedef struct SimEvent {
@@ -104,6 +107,8 @@ extern const OsOps sim_ops;
 
 // sim_loop.c. fn(arg) as a turn of l; a busy loop takes it when it can, a lost one never.
 void sim_turn(SimLoop *l, void (*fn)(void *), void *arg);
+void sim_turns_forget(Sim *s, const void *p,
+                      size_t n); // those that wait, with an arg in p's n bytes
 void sim_loop_drop(SimLoop *l);
 void sim_loop_unref(SimLoop *l);
 void sim_loops_kick(Sim *s); // those that were touched from outside a step
@@ -124,6 +129,7 @@ void sim_disk_free(SimDisk *d);
 void sim_disk_limit(SimDisk *d, int64_t max_bytes);
 void sim_disk_power_cut(SimDisk *d);
 void sim_disk_recount(SimDisk *d); // after a death: its open files hold nothing any more
+SimNode *sim_place(Ctx *c, str path, int *out_errno); // the node whose disk holds it
 err sim_file_open(Ctx *c, str path, unsigned flags, File **out);
 err sim_path_rename(Ctx *c, str from, str to);
 err sim_path_remove(Ctx *c, str path);

@@ -78,6 +78,18 @@ void sim_turn(SimLoop *l, void (*fn)(void *), void *arg) {
     schedule_next(l);
 }
 
+void sim_turns_forget(Sim *s, const void *p, size_t n) {
+    for (Link *at = s->loops.next; at != &s->loops; at = at->next) {
+        SimCall **next = &link_of(at, SimLoop, link)->waiting;
+        while (*next) {
+            SimCall *call = *next;
+            bool within = (uintptr_t)call->arg - (uintptr_t)p < n;
+            if (within) *next = call->next, mem_free(call);
+            else next = &call->next;
+        }
+    }
+}
+
 static void turn_comes(void *arg) {
     SimLoop *l = arg;
     bool due = l->turn_at == sim_of(l)->now_ns; // else an earlier one was scheduled meanwhile

@@ -120,6 +120,7 @@ static void drop_segments(Wire *w) {
 }
 
 static void free_conn(SimConn *k) {
+    sim_turns_forget(k->sim, k, sizeof *k);
     for (int i = 0; i < 2; i++) {
         drop_segments(&k->wire[i]);
         evbuffer_free(k->wire[i].rx);
@@ -145,8 +146,9 @@ static void tell_readable(void *arg) {
 }
 
 static void tell_writable(void *arg) {
-    SimStream *s = arg;
-    if (s->head.blocked) stream_on_writable(&s->head);
+    Wire *w = arg;
+    SimStream *s = w->conn->end[w->side];
+    if (s && s->head.blocked) stream_on_writable(&s->head);
 }
 
 static void tell(SimStream *s, void (*fn)(void *), void *arg) {
@@ -254,7 +256,7 @@ static void room_again(void *arg) {
     k->events--;
     for (int i = 0; i < 2; i++)
         if (k->end[i] && k->end[i]->head.blocked && k->wire[!i].under_way < k->window)
-            tell(k->end[i], tell_writable, k->end[i]);
+            tell(k->end[i], tell_writable, &k->wire[i]);
     release(k);
 }
 

@@ -57,9 +57,16 @@ static void resume(SimThread *t) {
 
 static void comes(void *arg) {
     Resume r = *(Resume *)arg;
-    mem_free(arg);
     SimThread *t = r.t;
-    if (t->ended || t->ticket != r.ticket || !sim_alive(t->os, t->life)) return;
+    Sim *s = t->os->sim;
+    bool waits = !t->ended && t->ticket == r.ticket && sim_alive(t->os, t->life);
+    const SimNode *n = t->os->node;
+    if (waits && n->stalled_until_ns > s->now_ns && !n->holds) {
+        sim_at(s, n->stalled_until_ns + sim_between(s, 1, WAKE_NS_MAX), comes, arg);
+        return;
+    }
+    mem_free(arg);
+    if (!waits) return;
     t->late = t->waits_for;
     resume(t);
 }

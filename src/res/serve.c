@@ -94,12 +94,16 @@ static str in_data(Serve *s, const char *name) {
 static err read_node(Serve *s) {
     Ctx *c = s->c;
     str name = kit_text(KIT_NODE), path = in_data(s, "node");
-    if (!name.n && file_read_all(c, path, 100, &name) == ERR_NOTFOUND) {
+    err e = name.n ? ERR_OK : file_read_all(c, path, 100, &name);
+    if (e == ERR_NOTFOUND) {
         name = os_id(c, "node");
-        TRY(file_write_all(c, path, name, 0));
+        e = file_write_all(c, path, name, 0);
     }
+    TRY(e);
     s->app.node = arena_str(c->mem, str_trim(name));
-    return ERR_OK;
+    if (s->app.node.n) return ERR_OK;
+    return fail(c, ERR_INTERNAL, R_INTERNAL, "why",
+                say_str(c, arena_printf(c->mem, STR_FMT " is empty", STR_ARG(path))));
 }
 
 // Who was just killed holds the lock until the kernel has taken back all it had; so does, for a

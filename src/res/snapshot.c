@@ -243,7 +243,7 @@ static bool read_since(Ctx *c, int64_t ms) {
 }
 
 static err unchanged(Ctx *c, str *version, bool *out) {
-    if (db_kind(c->db) == DB_SQLITE) {
+    if (!db_shared(c->db)) {
         worker_pace(ALONE_MS);
         *out = !atomic_exchange(&all.wanted, false) && read_since(c, READ_ALONE_MS);
         return ERR_OK;

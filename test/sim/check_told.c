@@ -92,8 +92,9 @@ static void check_one(Look *l, const Told *t, const Billed *b) {
     json_get_i64(record, "completion_tokens", &written);
     if (b->good != 1)
         world_fail(
-            w, "request %s was answered whole at %lld ms and is %d times in the ledger, %d well",
-            t->id, (long long)(t->at_ns / 1000000), b->attempts, b->good);
+            w, "request %s was answered whole by %s at %lld ms, in the ledger %d times, %d well",
+            t->id, w->servers[t->server].at.text, (long long)(t->at_ns / 1000000), b->attempts,
+            b->good);
     else if (!done || b->prompt != prompt || b->written != written)
         world_fail(w,
                    "request %s: the ledger has %lld + %lld tokens, the engine billed %lld + %lld",

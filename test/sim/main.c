@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 typedef struct Sum {
-    long long operations, faults, starts, virtual_ms, digest;
+    long long servers, operations, faults, starts, virtual_ms, digest;
 } Sum;
 
 static int rounds = 60;  // of each client
@@ -47,7 +47,8 @@ static void look(pthread_t thread) {
 }
 
 static Sum sum_of(const World *w) {
-    Sum sum = { .operations = w->operations,
+    Sum sum = { .servers = w->servers_n,
+                .operations = w->operations,
                 .faults = w->faults,
                 .virtual_ms = os_mono_ns(sim_node(w->sim, NODE_CLIENT)) / 1000000,
                 .digest = (long long)sim_digest(w->sim) };
@@ -126,9 +127,11 @@ static void finish(Plan *p, Run *r, int status) {
     bool good = told && WIFEXITED(status) && !WEXITSTATUS(status);
     good ? p->passed++ : p->failed++;
     if (p->verbose || !good)
-        printf("seed %llu: %lld operations, %lld faults, %lld starts, %lld s of its own time, "
+        printf("seed %llu: %lld servers, %lld operations, %lld faults, %lld starts, %lld s of its "
+               "own time, "
                "digest %llx\n",
-               r->seed, one.operations, one.faults, one.starts, one.virtual_ms / 1000, one.digest);
+               r->seed, one.servers, one.operations, one.faults, one.starts, one.virtual_ms / 1000,
+               one.digest);
     p->all.operations += one.operations, p->all.faults += one.faults;
     p->all.starts += one.starts, p->all.virtual_ms += one.virtual_ms;
 }

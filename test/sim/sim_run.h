@@ -40,6 +40,7 @@ typedef struct Server { // a node that runs `lathe serve`
     int starts, deaths;
     int64_t looked_ns, died_ns, answered_ns; // died: when that was seen
     int64_t cut_ns;                          // when its power last went; 0: never
+    int64_t stall_ns, stalled_ns;            // its last stall: from, to
     int64_t refused_ns;                      // until then its disk refuses writes
     int64_t trouble_ns; // until then it may be behind the database: faults, and a while after them
 } Server;
@@ -105,6 +106,7 @@ Ctx *client_ctx(World *w);
 
 // ---- work.c, change.c
 void work_setup(World *w); // until the server is ready and what clients need is there
+void work_join(World *w);  // until the other servers are ready
 typedef struct Client {
     World *w;
     Ctx *c;

@@ -38,6 +38,12 @@ static void until_answers(World *w, Ctx *c, const Server *s) {
     }
 }
 
+void work_join(World *w) {
+    Ctx *c = client_ctx(w);
+    for (int i = 1; i < w->servers_n; i++) until_answers(w, c, &w->servers[i]);
+    w->ready = true;
+}
+
 static bool deployment_ready(World *w, Ctx *c) {
     Reply r =
         ask(c, &w->servers[0].at, HTTP_GET, "/lathe/v1/deployments/chat", w->admin, (str){ 0 });
@@ -92,7 +98,7 @@ void client_id(Client *k, char out[24]) { snprintf(out, 24, "sim-%d-%d", k->numb
 
 static void remember(World *w, const Told *t) {
     Server *s = &w->servers[t->server];
-    if (t->status) s->answered_ns = t->at_ns;
+    if (t->status && t->began_ns > s->died_ns) s->answered_ns = t->at_ns; // not a dead life's
     if (w->told_n < CALLS_MAX) w->told[w->told_n++] = *t;
     w->operations++;
 }

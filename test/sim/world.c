@@ -77,6 +77,7 @@ static void start_serve(World *w, Server *s) {
                            "--serve.drain=5s",
                            "--deployment.probe_every=2s",
                            "--deployment.backoff_max=5s",
+                           w->servers_n > 1 ? "--db.url=sqlite:/shared/lathe.db" : NULL,
                            NULL };
     *life = (Life){ w, s };
     s->serving = true;
@@ -117,6 +118,26 @@ static SimFaults draw_faults(Sim *s) {
     return f;
 }
 
+// What only a server meets that shares its database: the way there is cut, or it stands still for
+// longer than its leases last.
+static void shared_weather(World *w, Server *server, int64_t until_ns) {
+    Sim *s = w->sim;
+    bool cut = !sim_random(s, 8), stall = !sim_random(s, 6);
+    int64_t stall_ns = (int64_t)sim_random(s, 8000) * 1000000;
+    sim_partition(s, server->node, NODE_DATABASE, cut);
+    if (stall) {
+        sim_stall(s, server->node, stall_ns);
+        if (now_ns(w) > server->stalled_ns + LOST_NS) server->stall_ns = now_ns(w);
+        server->stalled_ns = now_ns(w) + stall_ns;
+    }
+    w->faults += cut + stall;
+    if (cut || stall)
+        fprintf(stderr, "sim: %s at %lld ms: cut %d, stall %lld ms\n", server->at.text,
+                (long long)(now_ns(w) / 1000000), cut, (long long)(stall ? stall_ns / 1000000 : 0));
+    int64_t end_ns = stall && now_ns(w) + stall_ns > until_ns ? now_ns(w) + stall_ns : until_ns;
+    if (cut || stall) server->trouble_ns = end_ns + BEHIND_S * SECOND;
+}
+
 static void server_weather(World *w, Server *server, int64_t until_ns) {
     Sim *s = w->sim;
     SimFaults f = draw_faults(s), calm = { .latency_us_min = 20, .latency_us_max = 500 };
@@ -129,6 +150,7 @@ static void server_weather(World *w, Server *server, int64_t until_ns) {
     bool cut = !sim_random(s, 12);
     sim_partition(s, server->node, NODE_ENGINE, cut);
     w->faults += cut;
+    if (w->servers_n > 1) shared_weather(w, server, until_ns);
     if (sim_random(s, 10) < 4) {
         sim_crash(s, server->node, sim_random(s, 3) == 0);
         w->faults++;
@@ -149,21 +171,25 @@ static void calm(World *w) {
     for (int i = 0; i < w->servers_n; i++) {
         sim_faults(w->sim, w->servers[i].node, &none);
         sim_partition(w->sim, w->servers[i].node, NODE_ENGINE, false);
+        sim_partition(w->sim, w->servers[i].node, NODE_DATABASE, false);
     }
 }
 
 // What was written less than 50 ms before a death may not be on the disk: the next life makes it so
-// before it answers anybody. A power cut until then may take it, a process that dies takes nothing;
-// but for what a disk refused that had promised the room, which is held in memory until it is taken.
+// before it answers anybody. A power cut until then may take it, a process that dies takes nothing,
+// but for what a disk refused that had promised the room: it is in memory until it is taken.
 static void mark(World *w, Server *s) {
     int64_t cut_ns = sim_power_cut_ns(w->sim, s->node);
     bool power = cut_ns != s->cut_ns;
-    fprintf(stderr, "sim: %s has died: %s, seen at %lld ms\n", s->at.text,
-            power ? "no power" : "killed", (long long)(now_ns(w) / 1000000));
+    int64_t end_ns = power ? cut_ns : s->looked_ns; // who stands still syncs nothing
+    if (s->stalled_ns + LOST_NS >= end_ns && s->stall_ns < end_ns) end_ns = s->stall_ns;
+    fprintf(stderr, "sim: %s has died: %s at %lld ms, seen at %lld ms\n", s->at.text,
+            power ? "no power" : "killed", (long long)(end_ns / 1000000),
+            (long long)(now_ns(w) / 1000000));
     for (size_t i = 0; i < w->told_n; i++) {
         Told *t = &w->told[i];
         if (&w->servers[t->server] != s) continue;
-        t->at_risk |= t->at_ns >= (power ? cut_ns : s->looked_ns) - LOST_NS;
+        t->at_risk |= t->at_ns >= end_ns - LOST_NS;
         t->lost |= power && t->at_risk;
         t->lost |= t->at_ns <= s->refused_ns && t->at_ns >= s->looked_ns - SECOND;
     }
@@ -251,18 +277,56 @@ static void place(World *w) {
     }
 }
 
+// The others take the first one's master key, as their operator would give it to them.
+static bool give_key(World *w) {
+    Ctx c;
+    str key;
+    ctx_init(&c, arena_new(), sim_node(w->sim, w->servers[0].node));
+    err e = file_read_all(&c, S("/data/master.key"), 4096, &key);
+    for (int i = 1; i < w->servers_n && !e; i++) {
+        c.os = sim_node(w->sim, w->servers[i].node);
+        e = dir_make(&c, S("/data"), 0700);
+        if (!e) e = file_write_all(&c, S("/data/master.key"), key, FILE_PRIVATE);
+    }
+    arena_free(c.mem);
+    return !e;
+}
+
+static void run_join(void *arg) { work_join(arg); }
+
+static void others(World *w) {
+    w->ready = false;
+    if (!give_key(w)) world_fail(w, "the master key cannot be given to the others");
+    for (int i = 1; i < w->servers_n; i++) start_serve(w, &w->servers[i]);
+    sim_thread_start(sim_node(w->sim, NODE_CLIENT), "join", run_join, w, NULL);
+    sim_run(w->sim, now_ns(w) + SETUP_S * SECOND, is_ready, w);
+    if (!w->ready) world_fail(w, "the others were not ready after %d s", SETUP_S);
+}
+
+static void share(World *w) {
+    Ctx c;
+    ctx_init(&c, arena_new(), sim_node(w->sim, NODE_DATABASE));
+    err e = dir_make(&c, S("/shared"), 0700);
+    if (e) world_fail(w, "the database has no folder");
+    arena_free(c.mem);
+    for (int i = 0; i < w->servers_n; i++)
+        sim_mount(w->sim, w->servers[i].node, "/shared", NODE_DATABASE);
+}
+
 bool world_run(uint64_t seed, const char *dir, World *w) {
     *w = (World){ .seed = seed, .dir = str_z(dir), .sim = sim_new(seed), .rounds = w->rounds };
     w->told = mem_new(CALLS_MAX * sizeof *w->told);
     w->changes = mem_new(CALLS_MAX * sizeof *w->changes);
-    w->servers_n = 1;
+    w->servers_n = sim_random(w->sim, 2) ? 1 : 2 + (int)sim_random(w->sim, 2);
     place(w);
+    if (w->servers_n > 1) share(w);
     calm(w);
     start_engine(w);
     start_serve(w, &w->servers[0]);
     sim_thread_start(sim_node(w->sim, NODE_CLIENT), "setup", run_setup, w, NULL);
     sim_run(w->sim, now_ns(w) + SETUP_S * SECOND, is_ready, w);
     if (!w->ready) world_fail(w, "it was not ready after %d s", SETUP_S);
+    if (!w->failed && w->servers_n > 1) others(w);
     sim_preempt(w->sim, (unsigned)sim_random(w->sim, 3) * 20000);
     if (!w->failed) work(w);
     if (!w->failed) settle(w);

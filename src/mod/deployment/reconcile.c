@@ -48,7 +48,7 @@ static err take_over(Ctx *c, str object, Lease *out) {
 // After an outage all leases have run out, and who is back first must not take what others run: it
 // watches for as long as a lease lasts whether they renew theirs.
 static bool watched_long(Ctx *c) {
-    if (db_kind(c->db) == DB_SQLITE) return true;
+    if (!db_shared(c->db)) return true;
     int64_t ns = mine.answered_ns ? os_mono_ns(c->os) - mine.answered_ns : 0;
     return ns >= lease_ttl_ms(c->db) * 1000000;
 }
@@ -545,7 +545,7 @@ err reconcile(Ctx *c, Pace *out) {
     if (e == ERR_UNAVAILABLE) mine.answered_ns = 0;
     else if (!mine.answered_ns) mine.answered_ns = os_mono_ns(c->os);
     map_done(&t.known), map_done(&t.probed);
-    bool shared = t.n && db_kind(c->db) == DB_POSTGRES; // leases are renewed and watched
+    bool shared = t.n && db_shared(c->db); // leases are renewed and watched
     *out = (Pace){ .again = t.again && !e, .busy = t.busy || shared, .look_ms = t.look_ms };
     return e;
 }
