@@ -9,11 +9,13 @@
 #include "os/real.h"
 #include <assert.h>
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-enum { READY_MAX = 256, SIGNALS_MAX = 8 };
+enum { READY_MAX = 256, SIGNALS_MAX = 8, SLICE_NS = 100000 };
 
 typedef struct SignalCall {
     int signal;
@@ -127,8 +129,29 @@ static void drop_signals(RealLoop *l) {
 
 // --- turns
 
+// As in sched_setattr(2), of which this libc has no declaration.
+typedef struct SchedAttr {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime_ns, deadline_ns, period_ns;
+} SchedAttr;
+
+// People wait for a loop, nobody for the threads that write down what it did. With a short slice it
+// runs as soon as it is woken, in the middle of another's longer one (Linux 6.12; before, this
+// changes nothing); it gets no more of the processor by it. What the system refuses it does not
+// need.
+static void ask_short_slice(void) {
+    SchedAttr a = { .size = sizeof a };
+    if (syscall(SYS_sched_getattr, 0, &a, sizeof a, 0) || a.policy != SCHED_OTHER) return;
+    a.runtime_ns = SLICE_NS;
+    if (syscall(SYS_sched_setattr, 0, &a, 0)) errno = 0;
+}
+
 static void run(Loop *head) {
     RealLoop *l = (RealLoop *)head;
+    ask_short_slice();
     while (!head->stopping) {
         int n = epoll_wait(l->poll_fd, l->ready, READY_MAX, wait_ms(l));
         assert(n >= 0 || errno == EINTR);
