@@ -27,8 +27,10 @@ typedef struct CallSpec { // read within call_start only
     // are dropped: the first four are the client's own.
     const HttpHeader *headers;
     size_t headers_n;
-    struct evbuffer *body; // moved from; NULL: none, or streamed when body_streams
-    bool body_streams;     // chunked: call_write, then call_write_end
+    // Moved from; NULL: none, or streamed when body_streams. What it refers to without holding it
+    // lives until the end event or call_cancel.
+    struct evbuffer *body;
+    bool body_streams; // chunked: call_write, then call_write_end
     // The request may be repeated though its method is not idempotent (RFC 9110 §9.2.2), when a
     // reused connection dies before one byte of an answer: for inference, where twice does no harm.
     // Without it, only when the connection died before the request was fully sent.

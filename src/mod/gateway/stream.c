@@ -3,7 +3,10 @@
 // "Streaming" and "Usage"): the body on its way there, events and the whole answer on their way
 // back, and the figures read off them.
 #include "mod/gateway/flow.h"
+#include "blob/blob.h"
 #include <assert.h>
+
+enum { COPIED_MAX = 16 << 10 };
 
 // Members that the gateway writes itself, because of what it needs to know or to be able to do.
 typedef struct Asked {
@@ -14,6 +17,12 @@ static bool replaced(const Asked *a, str key) {
     return (a->usage && str_is(key, "stream_options"))
            || (a->timings && str_is(key, "timings_per_token"))
            || (a->stream && str_is(key, "stream")) || (a->rename && str_is(key, "model"));
+}
+
+// The request's text outlives its call: a large one is not copied.
+static void add_text(struct evbuffer *out, str text) {
+    if (text.n < COPIED_MAX) evbuffer_add(out, text.p, text.n);
+    else evbuffer_add_reference(out, text.p, text.n, NULL, NULL);
 }
 
 // The engine's own name of the model; usage in every stream; of an engine that we launched the
@@ -27,7 +36,7 @@ err body_for_engine(Flow *f, struct evbuffer *out) {
                 .timings = streams && engine->launched && !f->in.wants_timings,
                 .stream = folds };
     if (!a.rename && !a.usage && !a.timings && !a.stream) {
-        evbuffer_add(out, f->in.text.p, f->in.text.n);
+        add_text(out, f->in.text);
         return ERR_OK;
     }
     Buf b;
@@ -119,7 +128,7 @@ static void note_content(Flow *f, str text) {
     Answer *a = &f->out;
     if (!a->digest) {
         a->digest = EVP_MD_CTX_new();
-        EVP_DigestInit_ex(a->digest, EVP_sha256(), NULL);
+        EVP_DigestInit_ex(a->digest, sha256_md(), NULL);
         buf_init(&a->content, 1 << 20);
     }
     EVP_DigestUpdate(a->digest, text.p, text.n);
