@@ -29,9 +29,21 @@ void digest_hex(const unsigned char *digest, char out[BLOB_DIGEST_HEX + 1]) {
     out[BLOB_DIGEST_HEX] = 0;
 }
 
+// Looked up once: with what EVP_sha256 names, OpenSSL looks it up again for every digest, which
+// costs more than hashing a short text.
+static EVP_MD *sha256;
+static void sha256_find(void) { sha256 = EVP_MD_fetch(NULL, "SHA256", NULL); }
+
+const EVP_MD *sha256_md(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, sha256_find);
+    assert(sha256);
+    return sha256;
+}
+
 void sha256_hex(str bytes, char out[BLOB_DIGEST_HEX + 1]) {
     unsigned char digest[32];
-    int ok = EVP_Digest(bytes.p ? bytes.p : "", bytes.n, digest, NULL, EVP_sha256(), NULL);
+    int ok = EVP_Digest(bytes.p ? bytes.p : "", bytes.n, digest, NULL, sha256_md(), NULL);
     assert(ok == 1);
     digest_hex(digest, out);
 }

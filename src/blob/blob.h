@@ -71,7 +71,8 @@ err blob_rotten_remove(Ctx *c, Blobs *b, str hex);
 err blob_list(Ctx *c, Blobs *b, str prefix2, str **out_hex, size_t *out_n);
 
 void sha256_hex(str bytes, char out[BLOB_DIGEST_HEX + 1]);
-bool sha256_hex_valid(str hex); // 64 lower-case hex digits
+const struct evp_md_st *sha256_md(void); // for OpenSSL's EVP_DigestInit_ex: found once
+bool sha256_hex_valid(str hex);          // 64 lower-case hex digits
 
 // clang-format off
 #define BLOB_REASONS(X)                                                                           \
