@@ -24,9 +24,12 @@ str id_format(Arena *a, const char *prefix, int64_t unix_ms, const uint8_t rando
     for (int i = 2; i < 10; i++) low = low << 8 | random[i];
     low = low >> 2 | (uint64_t)1 << 63; // the variant: 10
     unsigned __int128 bits = (unsigned __int128)high << 64 | low;
-    char body[ID_BODY];
-    for (int i = ID_BODY - 1; i >= 0; i--, bits >>= 5) body[i] = digits[bits & 31];
-    return arena_printf(a, "%s_%.*s", prefix, ID_BODY, body);
+    char text[ID_PREFIX_MAX + 1 + ID_BODY];
+    size_t n = strlen(prefix);
+    memcpy(text, prefix, n);
+    text[n++] = '_';
+    for (int i = ID_BODY - 1; i >= 0; i--, bits >>= 5) text[n + (size_t)i] = digits[bits & 31];
+    return arena_str(a, str_n(text, n + ID_BODY));
 }
 
 // The 128 bits of the last 26 characters. False when that is no id.

@@ -174,12 +174,8 @@ void json_put_str(Json *j, str s) {
 
 void json_put_i64(Json *j, int64_t n) {
     comma(j);
-    char text[24], *end = text + sizeof text, *p = end;
-    uint64_t u = n < 0 ? -(uint64_t)n : (uint64_t)n;
-    do *--p = (char)('0' + u % 10);
-    while (u /= 10);
-    if (n < 0) *--p = '-';
-    buf_add(j->out, str_n(p, (size_t)(end - p)));
+    char text[STR_I64];
+    buf_add(j->out, str_i64(n, text));
 }
 
 // yyjson's writer finds the shortest digits, which printf cannot.

@@ -81,7 +81,7 @@ uint64_t str_hash(str s) {
 
 static uint64_t rotl(uint64_t x, int n) { return x << n | x >> (64 - n); }
 
-static void sip_round(uint64_t v[4]) {
+static inline void sip_round(uint64_t v[4]) {
     v[0] += v[1], v[2] += v[3];
     v[1] = rotl(v[1], 13) ^ v[0], v[3] = rotl(v[3], 16) ^ v[2];
     v[0] = rotl(v[0], 32);
@@ -143,6 +143,15 @@ bool str_to_u64(str s, uint64_t *out) {
     }
     *out = n;
     return true;
+}
+
+str str_i64(int64_t n, char out[STR_I64]) {
+    char *end = out + STR_I64, *at = end;
+    uint64_t left = n < 0 ? -(uint64_t)n : (uint64_t)n;
+    do *--at = (char)('0' + left % 10);
+    while (left /= 10);
+    if (n < 0) *--at = '-';
+    return str_n(at, (size_t)(end - at));
 }
 
 bool str_to_i64(str s, int64_t *out) {
@@ -213,12 +222,17 @@ static size_t sequence(const unsigned char *p, size_t n) {
     return want;
 }
 
+static bool eight_ascii(const unsigned char *p) {
+    uint64_t eight;
+    memcpy(&eight, p, 8);
+    return !(eight & 0x8080808080808080u);
+}
+
 ptrdiff_t str_utf8_bad(str s) {
     const unsigned char *p = (const unsigned char *)s.p;
     for (size_t i = 0; i < s.n;) {
-        uint64_t eight;
-        while (i + 8 <= s.n && (memcpy(&eight, p + i, 8), !(eight & 0x8080808080808080u))) i += 8;
-        if (i == s.n) break;
+        while (i + 8 <= s.n && eight_ascii(p + i)) i += 8;
+        if (i == s.n || (s.n >= 8 && i + 8 > s.n && eight_ascii(p + s.n - 8))) break;
         size_t n = sequence(p + i, s.n - i);
         if (!n) return (ptrdiff_t)i;
         i += n;

@@ -45,6 +45,8 @@ unsigned str_distance(str a, str b); // Levenshtein; UINT_MAX when either is lon
 // Strict decimal: the whole of s, no white space, range checked. False leaves *out untouched.
 bool str_to_i64(str s, int64_t *out);
 bool str_to_u64(str s, uint64_t *out);
+enum { STR_I64 = 20 };
+str str_i64(int64_t n, char out[STR_I64]); // decimal, within out; printf costs ten times as much
 bool str_to_f64(str s, double *out); // finite; exponents are fine, hexadecimal and names are not
 bool str_to_bool(str s, bool *out);  // true false 1 0 yes no on off
 // Well-formed UTF-8 (Unicode 15, table 3-7): no surrogates, no overlongs.

@@ -72,13 +72,14 @@ TEST(str_sub_is_clipped_to_the_text) {
 }
 
 TEST(str_to_integers_read_back_and_refuse_the_next) {
-    char text[32];
+    char text[32], digits[STR_I64];
     for (int round = 0; round < 2000; round++) {
         int64_t i = (int64_t)(test_random() >> (test_random() % 64)), got_i = 0;
         if (round & 1) i = -i;
         uint64_t u = (uint64_t)i, got_u = 0;
         snprintf(text, sizeof text, "%lld", (long long)i);
         CHECK(str_to_i64(str_z(text), &got_i) && got_i == i);
+        CHECK_STR(str_i64(i, digits), text);
         snprintf(text, sizeof text, "%llu", (unsigned long long)u);
         CHECK(str_to_u64(str_z(text), &got_u) && got_u == u);
     }
@@ -86,6 +87,7 @@ TEST(str_to_integers_read_back_and_refuse_the_next) {
     uint64_t u = 7;
     CHECK(str_to_i64(S("-9223372036854775808"), &i) && i == INT64_MIN);
     CHECK(str_to_i64(S("9223372036854775807"), &i) && i == INT64_MAX);
+    CHECK_STR(str_i64(INT64_MIN, digits), "-9223372036854775808");
     CHECK(str_to_u64(S("18446744073709551615"), &u) && u == UINT64_MAX);
     static const char *const bad[] = { "",
                                        "-",
@@ -197,7 +199,8 @@ TEST(str_utf8_agrees_with_a_slow_reader) {
     for (size_t at = 0; at < sizeof text; at++) { // around the eight bytes taken at once
         memset(text, 'a', sizeof text);
         text[at] = (char)0x80;
-        CHECK_INT(str_utf8_bad(str_n(text, sizeof text)), at);
+        for (size_t n = at + 1; n <= sizeof text; n++) CHECK_INT(str_utf8_bad(str_n(text, n)), at);
+        CHECK(str_utf8(str_n(text, at)));
     }
 }
 

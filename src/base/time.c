@@ -170,10 +170,16 @@ bool money_parse(str s, int64_t *out_nano) {
 
 str money_format(Arena *a, int64_t amount_nano) {
     uint64_t n = amount_nano < 0 ? -(uint64_t)amount_nano : (uint64_t)amount_nano;
-    unsigned long long units = n / (uint64_t)nano, parts = n % (uint64_t)nano;
-    int width = 9;
-    const char *sign = amount_nano < 0 ? "-" : "";
-    if (!parts) return arena_printf(a, "%s%llu", sign, units);
-    while (parts % 10 == 0) parts /= 10, width--;
-    return arena_printf(a, "%s%llu.%0*llu", sign, units, width, parts);
+    uint64_t units = n / (uint64_t)nano, parts = n % (uint64_t)nano;
+    char text[32], *end = text + sizeof text, *at = end;
+    bool any = false; // a digit behind the point that is not a trailing zero
+    for (int i = 0; i < 9; i++, parts /= 10) {
+        any |= parts % 10 != 0;
+        if (any) *--at = (char)('0' + parts % 10);
+    }
+    if (any) *--at = '.';
+    do *--at = (char)('0' + units % 10);
+    while (units /= 10);
+    if (amount_nano < 0) *--at = '-';
+    return arena_str(a, str_n(at, (size_t)(end - at)));
 }

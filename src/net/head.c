@@ -67,20 +67,18 @@ static bool is_listed(str list, str name) {
     return false;
 }
 
-static void add_value(Buf *out, str value) {
-    size_t from = out->n;
-    buf_add(out, value);
-    for (size_t i = from; i < out->n; i++) {
-        unsigned char c = (unsigned char)out->p[i];
-        if ((c < ' ' && c != '\t') || c == 0x7f) out->p[i] = ' ';
-    }
-}
-
 static void add_header(Buf *out, str name, str value) {
-    buf_add(out, name);
-    buf_add(out, S(": "));
-    add_value(out, value);
-    buf_add(out, S("\r\n"));
+    char *at = buf_reserve(out, name.n + value.n + 4);
+    if (!at) return;
+    memcpy(at, name.p, name.n);
+    at += name.n;
+    *at++ = ':', *at++ = ' ';
+    for (size_t i = 0; i < value.n; i++) {
+        unsigned char c = (unsigned char)value.p[i];
+        *at++ = (c < ' ' && c != '\t') || c == 0x7f ? ' ' : (char)c;
+    }
+    *at++ = '\r', *at++ = '\n';
+    buf_commit(out, name.n + value.n + 4);
 }
 
 static void add_headers(Buf *out, const HttpHeader *headers, size_t n, bool response) {
@@ -95,12 +93,8 @@ static void add_headers(Buf *out, const HttpHeader *headers, size_t n, bool resp
 }
 
 void head_add_i64(Buf *out, int64_t n) {
-    char text[24], *at = text + sizeof text;
-    uint64_t left = n < 0 ? -(uint64_t)n : (uint64_t)n;
-    do *--at = (char)('0' + left % 10);
-    while (left /= 10);
-    if (n < 0) *--at = '-';
-    buf_add(out, str_n(at, (size_t)(text + sizeof text - at)));
+    char text[STR_I64];
+    buf_add(out, str_i64(n, text));
 }
 
 static void add_length(Buf *out, int64_t length) {
@@ -130,10 +124,10 @@ void head_response(Buf *out, const HeadResponse *h) {
 
 // What cannot stand in a target is escaped: it would end the request line.
 static void add_target(Buf *out, str target) {
-    for (size_t i = 0; i < target.n; i++) {
-        unsigned char c = (unsigned char)target.p[i];
-        if (c > ' ' && c < 0x7f) buf_add_char(out, (char)c);
-        else buf_printf(out, "%%%02X", c);
+    for (size_t i = 0, from; i < target.n;) {
+        for (from = i; i < target.n && target.p[i] > ' ' && target.p[i] < 0x7f;) i++;
+        buf_add(out, str_sub(target, from, i - from));
+        if (i < target.n) buf_printf(out, "%%%02X", (unsigned char)target.p[i++]);
     }
 }
 

@@ -5,8 +5,11 @@
 #include <assert.h>
 
 static str first_line(str s) {
-    for (size_t i = 0; i < s.n; i++)
-        if (s.p[i] == '\n' || s.p[i] == '\r' || !s.p[i]) return str_sub(s, 0, i);
+    static const char ends[] = { '\n', '\r', '\0' };
+    for (size_t i = 0; i < countof(ends); i++) {
+        ptrdiff_t at = str_find_char(s, ends[i]);
+        if (at >= 0) s.n = (size_t)at;
+    }
     return s;
 }
 

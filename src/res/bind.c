@@ -299,13 +299,11 @@ static bool tells(Ctx *c, int64_t *out_more) {
 
 static void left(void *app, Ctx *c, const NetRoute *n, const HttpRequest *r,
                  const HttpOutcome *how) {
-    char status_text[16], ms[32], bytes[32];
+    char digits[STR_I64];
+    str status = str_i64(how->status, digits);
     int64_t quiet = 0;
-    snprintf(status_text, sizeof status_text, "%d", how->status);
-    snprintf(ms, sizeof ms, "%.3f", (double)how->ns / 1e6);
-    snprintf(bytes, sizeof bytes, "%lld", (long long)how->sent_bytes);
     metric_observe(&metric_http_duration, (double)how->ns / 1e9, str_z(http_method_name(r->method)),
-                   str_z(n ? n->pattern : ""), str_z(status_text));
+                   str_z(n ? n->pattern : ""), status);
     c->os = ((App *)app)->os; // a head that was refused came no further
     bool failed = how->status >= 500;
     if (failed && !tells(c, &quiet)) return;
@@ -313,8 +311,9 @@ static void left(void *app, Ctx *c, const NetRoute *n, const HttpRequest *r,
         log_at("http", LOG_WARN, c, "more requests failed than are told of", "more",
                say(c, "%lld", (long long)quiet));
     log_at("http", failed ? LOG_WARN : LOG_DEBUG, c, "request", "method",
-           http_method_name(r->method), "path", n ? n->pattern : "-", "status", status_text, "ms",
-           ms, "bytes", bytes);
+           http_method_name(r->method), "path", n ? n->pattern : "-", "status", say_str(c, status),
+           "ms", say(c, "%.3f", (double)how->ns / 1e6), "bytes",
+           say(c, "%lld", (long long)how->sent_bytes));
 }
 
 void bindings_hooks(ServerConfig *config) {

@@ -7,10 +7,16 @@
 #include "blob/blob.h"
 #include <assert.h>
 
+// What is hashed begins so; the row's text follows.
+static void hash_begin(str previous, Buf *out) {
+    buf_clear(out);
+    buf_add(out, previous), buf_add_char(out, '\n');
+}
+
 void chain_hash(str previous, str text, char out[HASH_HEX + 1]) {
     Buf b;
     buf_init(&b, previous.n + text.n + 1);
-    buf_add(&b, previous), buf_add_char(&b, '\n'), buf_add(&b, text);
+    hash_begin(previous, &b), buf_add(&b, text);
     sha256_hex(buf_str(&b), out);
     buf_done(&b);
 }
@@ -156,9 +162,8 @@ err chain_add(Ctx *c, Tx *tx, ChainId id, ChainRow *rows, size_t n) {
     for (size_t i = 0; i < n && !e; i++) {
         char hash[HASH_HEX + 1];
         rows[i].v[0] = V(first + (int64_t)i);
-        buf_clear(&text);
-        values_text(k, rows[i].v, &text);
-        chain_hash(previous, buf_str(&text), hash);
+        hash_begin(previous, &text), values_text(k, rows[i].v, &text);
+        sha256_hex(buf_str(&text), hash);
         str now = arena_str(c->mem, str_z(hash));
         e = add_row(c, tx, id, &rows[i], previous, now);
         previous = now;

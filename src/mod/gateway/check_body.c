@@ -21,27 +21,29 @@ static bool is_absent(yyjson_val *v) { return !v || yyjson_is_null(v); }
 static bool is_text(yyjson_val *v) { return yyjson_is_str(v) && yyjson_get_len(v); }
 
 // ---- a conversation
-static err check_parts(Ctx *c, const char *field, yyjson_val *parts) {
+static err check_parts(Ctx *c, size_t at, yyjson_val *parts) {
     size_t i, n;
     yyjson_val *part;
     yyjson_arr_foreach(parts, i, n, part) {
         if (is_text(json_get(part, "type"))) continue;
-        return body_wrong(c, say(c, "%s[%zu].type", field, i), "the name of a type",
+        return body_wrong(c, say(c, "messages[%zu].content[%zu].type", at, i), "the name of a type",
                           json_get(part, "type"));
     }
     return ERR_OK;
 }
 
+static err message_wrong(Ctx *c, size_t at, const char *member, const char *want, yyjson_val *got) {
+    return body_wrong(c, say(c, "messages[%zu]%s", at, member), want, got);
+}
+
 static err check_message(Ctx *c, size_t at, yyjson_val *message) {
     yyjson_val *role = json_get(message, "role"), *content = json_get(message, "content");
-    const char *field = say(c, "messages[%zu]", at);
-    if (!yyjson_is_obj(message)) return body_wrong(c, field, "an object", message);
-    if (!is_text(role)) return body_wrong(c, say(c, "%s.role", field), "the name of a role", role);
+    if (!yyjson_is_obj(message)) return message_wrong(c, at, "", "an object", message);
+    if (!is_text(role)) return message_wrong(c, at, ".role", "the name of a role", role);
     bool may_lack = str_is(json_str(role), "assistant"); // one that calls tools or refuses
-    field = say(c, "%s.content", field);
-    if (yyjson_is_arr(content)) return check_parts(c, field, content);
+    if (yyjson_is_arr(content)) return check_parts(c, at, content);
     if (yyjson_is_str(content) || (may_lack && is_absent(content))) return ERR_OK;
-    return body_wrong(c, field, "text or a list of parts", content);
+    return message_wrong(c, at, ".content", "text or a list of parts", content);
 }
 
 static err check_messages(Ctx *c, yyjson_val *messages) {

@@ -76,7 +76,8 @@ void flow_start(Exchange *x, Operation op) {
 // ---- what stages share
 static void add(HttpHeader *out, size_t *n, Ctx *c, const char *name, int64_t value) {
     assert(*n < FLOW_HEADERS);
-    out[(*n)++] = (HttpHeader){ str_z(name), arena_printf(c->mem, "%lld", (long long)value) };
+    char text[STR_I64];
+    out[(*n)++] = (HttpHeader){ str_z(name), arena_str(c->mem, str_i64(value, text)) };
 }
 
 size_t flow_headers(Flow *f, HttpHeader *out) {

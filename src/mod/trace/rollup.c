@@ -44,9 +44,9 @@ static Sum *sum_of(Ctx *c, Map *sums, const RequestRecord *r) {
               or_empty(r->org),
               r->start_ms / 60000,
               { 0 } };
-    str key = arena_printf(c->mem, STR_FMT "\n%lld\n" STR_FMT "\n" STR_FMT "\n" STR_FMT,
-                           STR_ARG(s.project), (long long)s.minute, STR_ARG(s.deployment),
-                           STR_ARG(s.key_id), STR_ARG(s.model));
+    char text[STR_I64];
+    const str parts[] = { s.project, str_i64(s.minute, text), s.deployment, s.key_id, s.model };
+    str key = arena_join(c->mem, parts, countof(parts), S("\n"));
     Sum *there = map_get(sums, key);
     if (there) return there;
     there = new (c->mem, Sum, 1);

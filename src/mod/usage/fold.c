@@ -9,7 +9,7 @@
 // A batch gathers for EVERY_MS: a commit for each turn of a loop would cost more than the requests.
 // Who needs the rows now calls usage_flush. After QUIET_TURNS without a record a folder rests: the
 // next write of the journal wakes it.
-enum { FOLDERS_MAX = 8, BATCH_MAX = 2000, EVERY_MS = 200, QUIET_TURNS = 10, REST_MS = 10000 };
+enum { FOLDERS_MAX = 8, BATCH_MAX = 2000, EVERY_MS = 500, QUIET_TURNS = 4, REST_MS = 10000 };
 
 static struct {
     size_t folders_n;

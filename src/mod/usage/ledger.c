@@ -115,9 +115,9 @@ typedef struct Day {
 
 static void sum_day(Ctx *c, Map *days, const RequestRecord *r) {
     int64_t day = time_day(r->start_ms);
-    str key = arena_printf(c->mem, STR_FMT "\n%lld\n" STR_FMT "\n" STR_FMT "\n" STR_FMT,
-                           STR_ARG(r->project), (long long)day, STR_ARG(r->key_id),
-                           STR_ARG(r->currency), STR_ARG(r->model));
+    char text[STR_I64];
+    const str parts[] = { r->project, str_i64(day, text), r->key_id, r->currency, r->model };
+    str key = arena_join(c->mem, parts, countof(parts), S("\n"));
     Day *d = map_get(days, key);
     if (!d) {
         d = new (c->mem, Day, 1);
@@ -182,8 +182,8 @@ static SQL(open_all, "SELECT id, record, tokens, prompt_tokens, cached_tokens FR
                      "WHERE node = $1 ORDER BY id");
 
 typedef struct Open {
-    RequestRecord r;
     str bytes;
+    int64_t completion_tokens, prompt_tokens, cached_tokens;
 } Open; // seen in this batch, not settled in it
 typedef struct Batch {
     const JournalBatch *b;
@@ -192,38 +192,58 @@ typedef struct Batch {
     Told told;
 } Batch;
 
-static err fold_mark(Ctx *c, Tx *tx, Batch *b, const RequestRecord *m) {
-    Open *o = map_get(&b->open, m->attempt_id);
-    if (!o)
-        return db_run(c, tx, &open_mark, V(m->completion_tokens), V(m->prompt_tokens),
-                      V(m->cached_tokens), V(m->attempt_id));
-    o->r.completion_tokens = m->completion_tokens, o->r.prompt_tokens = m->prompt_tokens,
-    o->r.cached_tokens = m->cached_tokens;
-    return ERR_OK;
+static Open tokens_of(const RequestRecord *r, str bytes) {
+    return (Open){ bytes, r->completion_tokens, r->prompt_tokens, r->cached_tokens };
 }
 
-static err fold_settle(Ctx *c, Tx *tx, Batch *b, const RequestRecord *r) {
+static void fold_open(Ctx *c, Batch *b, const RequestRecord *r, str bytes) {
+    Open *o = new (c->mem, Open, 1);
+    *o = tokens_of(r, bytes);
+    map_set(&b->open, r->attempt_id, o);
+}
+
+static err fold_mark(Ctx *c, Tx *tx, Batch *b, const RequestRecord *m) {
+    Open *o = map_get(&b->open, m->attempt_id);
+    if (o) {
+        *o = tokens_of(m, o->bytes);
+        return ERR_OK;
+    }
+    return db_run(c, tx, &open_mark, V(m->completion_tokens), V(m->prompt_tokens),
+                  V(m->cached_tokens), V(m->attempt_id));
+}
+
+static err fold_end(Ctx *c, Tx *tx, Batch *b, uint16_t kind, const RequestRecord *r) {
     tell(c, &b->told, r);
-    if (map_del(&b->open, r->attempt_id)) return ERR_OK;
+    if (kind != USAGE_SETTLE || map_del(&b->open, r->attempt_id)) return ERR_OK;
     return db_run(c, tx, &open_drop, V(r->attempt_id));
 }
 
+static void say_unreadable(Ctx *c, JournalPos pos) {
+    log_at("usage", LOG_ERROR, c, "a journal record cannot be read", "segment",
+           say(c, "%llu", (unsigned long long)pos.segment), "offset",
+           say(c, "%llu", (unsigned long long)pos.offset));
+}
+
+// Of what only begins an attempt no more is read than its end needs, which is nearly always in the
+// same batch.
 static err fold_one(Ctx *c, Tx *tx, Batch *b, const JournalRecord *j) {
-    if (j->kind < USAGE_OPEN || j->kind > USAGE_REFUSED) return ERR_OK;
-    Open *o = new (c->mem, Open, 1);
-    if (!usage_unpack(j->bytes, &o->r)) {
-        log_at("usage", LOG_ERROR, c, "a journal record cannot be read", "segment",
-               say(c, "%llu", (unsigned long long)j->pos.segment), "offset",
-               say(c, "%llu", (unsigned long long)j->pos.offset));
-        return ERR_OK;
-    }
-    o->bytes = j->bytes;
+    RequestRecord start, *whole;
     switch (j->kind) {
-    case USAGE_OPEN: map_set(&b->open, o->r.attempt_id, o); return ERR_OK;
-    case USAGE_MARK: return fold_mark(c, tx, b, &o->r);
-    case USAGE_SETTLE: return fold_settle(c, tx, b, &o->r);
-    default: tell(c, &b->told, &o->r); return ERR_OK;
+    case USAGE_OPEN:
+    case USAGE_MARK:
+        if (!usage_unpack_mark(j->bytes, &start)) break;
+        if (j->kind == USAGE_MARK) return fold_mark(c, tx, b, &start);
+        fold_open(c, b, &start, j->bytes);
+        return ERR_OK;
+    case USAGE_SETTLE:
+    case USAGE_REFUSED:
+        whole = new (c->mem, RequestRecord, 1);
+        if (!usage_unpack(j->bytes, whole)) break;
+        return fold_end(c, tx, b, j->kind, whole);
+    default: return ERR_OK;
     }
+    say_unreadable(c, j->pos);
+    return ERR_OK;
 }
 
 static err keep_open(Ctx *c, Tx *tx, const Batch *b) {
@@ -231,7 +251,7 @@ static err keep_open(Ctx *c, Tx *tx, const Batch *b) {
     for (size_t i = 0; map_each(&b->open, &i, &e);) {
         const Open *o = e->value;
         TRY(db_run(c, tx, &open_add, V(e->key), V((int64_t)b->next.node), val_blob(o->bytes),
-                   V(o->r.completion_tokens), V(o->r.prompt_tokens), V(o->r.cached_tokens)));
+                   V(o->completion_tokens), V(o->prompt_tokens), V(o->cached_tokens)));
     }
     return ERR_OK;
 }

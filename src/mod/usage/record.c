@@ -43,6 +43,7 @@ enum {
     CONTENT_CLIP = 256 << 10,
     CONTENT_ROWS = 2,
     MARK_ROWS = 4,
+    NUMBER_BYTES = 10, // the longest
     STATUS_MAX = 999,
     ROOM_OPEN = 8192,
     ROOM_SETTLE = 8192,
@@ -52,10 +53,11 @@ static const int64_t NUMBER_MAX = 1LL << 53;
 static_assert(STAGE__COUNT == 5, "every stage has its row above");
 
 // ---- varints (LEB128 of the zigzag form)
-static void put_number(Buf *out, int64_t n) {
+static char *put_number(char *at, int64_t n) {
     uint64_t z = (uint64_t)n << 1 ^ (uint64_t)(n >> 63);
-    for (; z > 127; z >>= 7) buf_add_char(out, (char)(z | 128));
-    buf_add_char(out, (char)z);
+    for (; z > 127; z >>= 7) *at++ = (char)(z | 128);
+    *at++ = (char)z;
+    return at;
 }
 static bool take_number(str *in, int64_t *out) {
     uint64_t z = 0;
@@ -72,17 +74,15 @@ static bool take_number(str *in, int64_t *out) {
 }
 
 // An absent text is -1; a long one is cut at a character. No database holds a NUL.
-static void put_text(Buf *out, str s, size_t most) {
-    if (!s.p) {
-        put_number(out, -1);
-        return;
-    }
+static char *put_text(char *at, str s, size_t most) {
+    if (!s.p) return put_number(at, -1);
     size_t n = s.n < most ? s.n : most;
     while (n < s.n && n && ((uint8_t)s.p[n] & 0xc0) == 0x80) n--;
-    put_number(out, (int64_t)n);
-    buf_add(out, str_n(s.p, n));
-    char *end = out->p + out->n, *at = out->full || !n ? NULL : end - n;
-    while (at && (at = memchr(at, 0, (size_t)(end - at)))) *at = '?';
+    at = put_number(at, (int64_t)n);
+    memcpy(at, s.p, n);
+    char *end = at + n;
+    while (at < end && (at = memchr(at, 0, (size_t)(end - at)))) *at++ = '?';
+    return end;
 }
 // What a database would refuse ends the text.
 static bool take_text(str *in, str *out) {
@@ -99,20 +99,37 @@ static bool take_text(str *in, str *out) {
 // Sums of a batch of such numbers fit into 64 bits.
 static int64_t within(int64_t n) { return n < -1 ? -1 : n > NUMBER_MAX ? NUMBER_MAX : n; }
 
+static size_t clip_of(size_t row) {
+    return row + CONTENT_ROWS >= countof(pack_rows) ? CONTENT_CLIP : TEXT_CLIP;
+}
+
+// The most that so many rows take.
+static size_t room_for(const RequestRecord *r, size_t n) {
+    size_t room = 1;
+    for (size_t i = 0; i < n; i++) {
+        const str *s = (const void *)((const char *)r + pack_rows[i].offset);
+        room += NUMBER_BYTES;
+        if (pack_rows[i].type == P_STR) room += s->n < clip_of(i) ? s->n : clip_of(i);
+    }
+    return room;
+}
+
 static void pack_rows_to(const RequestRecord *r, size_t n, Buf *out) {
-    buf_add_char(out, RECORD_VERSION);
+    size_t room = room_for(r, n);
+    char *start = buf_reserve(out, room), *to = start;
+    if (!start) return;
+    *to++ = RECORD_VERSION;
     for (size_t i = 0; i < n; i++) {
         const void *at = (const char *)r + pack_rows[i].offset;
         switch (pack_rows[i].type) {
-        case P_STR:
-            put_text(out, *(const str *)at,
-                     i + CONTENT_ROWS >= countof(pack_rows) ? CONTENT_CLIP : TEXT_CLIP);
-            break;
-        case P_INT: put_number(out, *(const int *)at); break;
-        case P_I64: put_number(out, within(*(const int64_t *)at)); break;
-        case P_BOOL: put_number(out, *(const bool *)at); break;
+        case P_STR: to = put_text(to, *(const str *)at, clip_of(i)); break;
+        case P_INT: to = put_number(to, *(const int *)at); break;
+        case P_I64: to = put_number(to, within(*(const int64_t *)at)); break;
+        case P_BOOL: to = put_number(to, *(const bool *)at); break;
         }
     }
+    assert((size_t)(to - start) <= room);
+    buf_commit(out, (size_t)(to - start));
 }
 
 bool record_pack(const RequestRecord *r, bool with_content, Buf *out) {
@@ -132,12 +149,21 @@ static bool take_row(const PackRow *row, str *in, RequestRecord *out) {
     return true;
 }
 
-bool usage_unpack(str bytes, RequestRecord *out) {
+static bool unpack_rows(str bytes, size_t n, RequestRecord *out) {
     *out = (RequestRecord){ 0 };
     if (!bytes.n || *bytes.p != RECORD_VERSION) return false;
     str in = str_n(bytes.p + 1, bytes.n - 1);
-    for (size_t i = 0; i < countof(pack_rows) && in.n; i++)
+    for (size_t i = 0; i < n && in.n; i++)
         if (!take_row(&pack_rows[i], &in, out)) return false;
+    return true;
+}
+
+bool usage_unpack_mark(str bytes, RequestRecord *out) {
+    return unpack_rows(bytes, MARK_ROWS, out) && out->attempt_id.n;
+}
+
+bool usage_unpack(str bytes, RequestRecord *out) {
+    if (!unpack_rows(bytes, countof(pack_rows), out)) return false;
     // What a column needs is never absent: a record that cannot be stored would hold up all after
     // it.
     str *needed[] = { &out->org, &out->project, &out->model };

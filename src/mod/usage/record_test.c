@@ -65,3 +65,26 @@ TEST(usage_record_keeps_numbers_within_what_can_be_added_up) {
     CHECK(storable(back.model) && storable(back.org));
     buf_done(&b);
 }
+
+// The journal's first look at an attempt reads no more than what a mark has.
+TEST(usage_record_of_any_kind_begins_as_a_mark) {
+    RequestRecord r = { .attempt_id = S("att_1"),
+                        .completion_tokens = 16,
+                        .prompt_tokens = 1LL << 40,
+                        .cached_tokens = 3,
+                        .model = S("m") },
+                  back;
+    Buf b;
+    buf_init(&b, 1 << 16);
+    CHECK(record_pack(&r, false, &b) && usage_unpack_mark(buf_str(&b), &back));
+    CHECK_STR(back.attempt_id, "att_1");
+    CHECK_INT(back.completion_tokens, 16);
+    CHECK_INT(back.prompt_tokens, 1LL << 40);
+    CHECK_INT(back.cached_tokens, 3);
+    CHECK(!back.model.p && !back.request_id.p);
+    for (size_t n = 0; n < 6; n++) CHECK(!usage_unpack_mark(str_sub(buf_str(&b), 0, n), &back));
+    r.attempt_id = (str){ 0 };
+    buf_clear(&b);
+    CHECK(record_pack(&r, false, &b) && !usage_unpack_mark(buf_str(&b), &back));
+    buf_done(&b);
+}

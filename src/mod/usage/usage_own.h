@@ -28,6 +28,8 @@ extern const char *const operations[], *const outcomes[];
 // Members of a record in a fixed order; later releases append. Integers as zigzag varints, text
 // with its length; content last.
 bool record_pack(const RequestRecord *r, bool with_content, Buf *out);
+// Of any record only what a mark has: the attempt and its tokens so far.
+bool usage_unpack_mark(str bytes, RequestRecord *out);
 
 void fold_init(void);   // registers the ledger
 err fold_start(Ctx *c); // catches up with the journal, settles what a crash left, then follows it
