@@ -3,7 +3,7 @@
 // those of nested values too: their column holds JSON, in which a digest stands as it is.
 // Owner: the module's rows; texts in the caller's arena. Threads: workers.
 #include "res/collect.h"
-#include "blob/blob.h"
+#include "blob/store.h"
 #include "res/objects.h"
 #include "res/scrub.h"
 #include <assert.h>
@@ -13,7 +13,7 @@ static err run(Ctx *c, Job *j);
 const JobKind collect_kind = {
     .name = "blob.collect",
     .run = run,
-    .attempts_max = 20,
+    .attempts_max = 10000, // while it is condemned nobody may store it: this is not given up
     .en = "Remove an object that no row needs any more",
     .zh = "移除不再被任何记录使用的对象",
 };
@@ -320,6 +320,27 @@ static err pardon_tx(Ctx *c, Tx *tx, void *arg) {
     return object_pardon(c, tx, ((const Look *)arg)->digest);
 }
 
+// A removal that S3 did not answer may still come to pass, and must not meet what is stored anew.
+static err unsure_note(Ctx *c, Job *j) {
+    Failure why = c->failure;
+    TRY(job_save(c, j, arena_printf(c->mem, "{\"unsure_ms\":%lld}", (long long)os_wall_ms(c->os))));
+    c->failure = why;
+    return why.code;
+}
+
+static err unsure_wait(Ctx *c, const Look *l) {
+    enum { UNSURE_MS = 60000 };
+    yyjson_val *root;
+    int64_t since_ms = 0;
+    if (!job_checkpoint(l->job).n) return ERR_OK;
+    TRY(json_parse(c, job_checkpoint(l->job), &root));
+    json_get_i64(root, "unsure_ms", &since_ms);
+    int64_t passed_ms = os_wall_ms(c->os) - since_ms;
+    if (passed_ms < 0 || passed_ms >= UNSURE_MS) return ERR_OK;
+    return fail(c, ERR_UNAVAILABLE, R_BLOB_UNSURE, "digest", say_str(c, l->digest), "seconds",
+                say(c, "%lld", (long long)(UNSURE_MS - passed_ms) / 1000 + 1));
+}
+
 static err run(Ctx *c, Job *j) {
     yyjson_val *root;
     TRY(json_parse(c, job_payload(j), &root));
@@ -336,7 +357,9 @@ static err run(Ctx *c, Job *j) {
         return ERR_OK;
     }
     err e = blob_remove(c, program->blobs, l.digest);
+    if (c->failure.why == &R_S3_UNSURE) TRY(unsure_note(c, j));
     if (e && e != ERR_NOTFOUND) return e;
+    TRY(unsure_wait(c, &l));
     job_say(j, "object " STR_FMT " %s", STR_ARG(l.digest), e ? "was gone" : "removed");
     return db_tx(c, c->db, pardon_tx, &l);
 }

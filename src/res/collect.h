@@ -38,6 +38,9 @@ enum { COLLECT_MIGRATIONS = 4 };
 #define COLLECT_REASONS(X)                                                                      \
     X(BLOB_LEAVING, "blob_leaving", "object {digest} is just being removed; it is tried again", \
       "对象 {digest} 正在被移除，稍后重试")                                                     \
+    X(BLOB_UNSURE, "blob_unsure",                                                               \
+      "S3 did not answer a removal of object {digest}, which may still come: {seconds} s more", \
+      "S3 未应答对象 {digest} 的删除请求，该请求仍可能生效：再等 {seconds} 秒")                 \
     X(BLOB_HELD, "blob_held", "a backup is being taken: nothing is removed until it has ended", \
       "正在备份，结束之前不移除任何对象")
 REASONS_DECLARE(COLLECT_REASONS)

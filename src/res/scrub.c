@@ -6,7 +6,7 @@
 #include "res/objects.h"
 #include "res/scrub.h"
 #include "base/time.h"
-#include "blob/blob.h"
+#include "blob/store.h"
 #include "os/terminal.h"
 #include "res/collect.h"
 #include "res/worker.h"
@@ -298,6 +298,9 @@ static err run(Ctx *c, Job *j) {
         json_get_i64(v, "bytes", &s.bytes), json_get_i64(v, "damaged", &s.damaged);
         json_get_i64(v, "started", &s.started_ms);
     }
+    int64_t swept = 0;
+    if (blobs_remote(program->blobs)) TRY(blobs_s3_sweep(c, program->blobs, &swept));
+    if (swept) job_say(j, "%lld uploads that nobody finished are removed", (long long)swept);
     TRY(scrub_folders(&s));
     TRY(scrub_absent(&s));
     TRY(mend(c));
