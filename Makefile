@@ -47,7 +47,7 @@ third_o := $(B)/o/third/yyjson.o $(B)/o/third/api.o $(B)/o/third/http.o $(B)/o/t
 bench_o := $(patsubst %.c,$(B)/o/%.o,$(filter-out %_test.c,$(wildcard bench/*.c)))
 fake_o := $(patsubst %.c,$(B)/o/%.o,$(wildcard test/fake/*.c))
 
-.PHONY: all help setup setup-check demo check test sim san tsan cover fuzz lint install bench mutants clean
+.PHONY: all help setup setup-check demo check test sim inject san tsan cover fuzz lint install bench mutants clean
 all: $(B)/lathe $(B)/lathe-test $(if $(fake_o),$(B)/fake-engine) $(B)/lathe-load ## build everything
 $(B)/lathe: $(B)/o/src/main.o $(B)/o/src/modules.o $(lib_o) $(third_o)
 	@echo "  link  $@"; $(CC) $(ldflags) -o $@ $^ $(libs)
@@ -75,6 +75,11 @@ $(B)/fake-engine.so: $(fake_o) $(filter $(B)/o/src/net/%,$(lib_o)) $(sim_third)
 $(B)/lathe-sim: $(sim_o) $(filter $(B)/o/src/base/% $(B)/o/src/os/% $(B)/o/src/net/%,$(lib_o)) $(third_o)
 	@echo "  link  $@"; $(CC) $(ldflags) -rdynamic $(sim_wrap) -o $@ $^ $(libs) -ldl
 
+# Scenarios whose n-th system call or allocation fails (test/inject/README.md), with the fixtures of the units.
+inject_o := $(patsubst %.c,$(B)/o/%.o,$(wildcard test/inject/*.c))
+$(B)/lathe-inject: $(inject_o) $(B)/o/src/modules.o $(test_o) $(lib_o) $(third_o) $(B)/o/bench/hist.o $(B)/o/bench/arrival.o
+	@echo "  link  $@"; $(CC) $(ldflags) -o $@ $^ $(libs) -ldl
+
 # One layer's tests with only what it stands on: make test-os
 base_on := base
 os_on := base os
@@ -101,7 +106,7 @@ $(B)/o/third/yyjson.o: $(B)/deps.mk
 	@mkdir -p $(@D); $(CC) -O2 -g $(filter -fPIC,$(OPT)) $(third_san) -c -o $@ $(YYJSON_DIR)/yyjson.c
 $(B)/o/third/%.o: $(B)/deps.mk
 	@mkdir -p $(@D); $(CC) -O2 -g $(filter -fPIC,$(OPT)) $(third_san) -I$(LLHTTP_DIR)/include -c -o $@ $(LLHTTP_DIR)/src/$*.c
--include $(lib_o:.o=.d) $(test_o:.o=.d) $(fake_o:.o=.d) $(sim_o:.o=.d) $(bench_o:.o=.d) $(B)/o/src/main.d $(B)/o/src/modules.d $(B)/o/test/main.d
+-include $(lib_o:.o=.d) $(test_o:.o=.d) $(fake_o:.o=.d) $(sim_o:.o=.d) $(bench_o:.o=.d) $(inject_o:.o=.d) $(B)/o/src/main.d $(B)/o/src/modules.d $(B)/o/test/main.d
 
 setup: ## install system packages, fetch pinned ones, build the inference engine (once)
 	@deps/fetch system build
@@ -116,13 +121,17 @@ demo: setup ## from nothing to a governed answer: install, build, and walk the m
 	@$(MAKE) --no-print-directory $(at_once) $(B)/lathe
 	@test/demo $(B)
 check: setup-check ## everything that must hold; ends with `N passed, N failed`
-	@$(MAKE) --no-print-directory $(at_once) all $(B)/replay
+	@$(MAKE) --no-print-directory $(at_once) all $(B)/replay $(B)/lathe-inject
 	@test/check
 test: $(B)/lathe-test ## units only: make test T=pattern
 	@$(B)/lathe-test $(T)
 sim: ## the real program on simulated machines: SEEDS (100) from FIRST (1) on
 	@$(MAKE) --no-print-directory $(at_once) B=$(B)/sim OPT="-O1 -g -fPIC" $(B)/sim/lathe-sim $(B)/sim/lathe.so $(B)/sim/fake-engine.so
 	@$(B)/sim/lathe-sim --seeds $(or $(SEEDS),100) --first $(or $(FIRST),1)
+inject: ## the n-th system call or allocation of each scenario fails: [MOST=runs of each kind] [T=pattern]
+	@$(MAKE) --no-print-directory $(at_once) $(B)/lathe-inject
+	@$(if $(shell test/postgres-run true 2>/dev/null && echo 1),test/postgres-run) $(B)/lathe-inject \
+	    $(if $(MOST),-m $(MOST)) $(T)
 san: ## units, fake engine and faults under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(MAKE) --no-print-directory $(at_once) B=$(B)/san SAN=address,undefined OPT="-O1 -g" all
 	@test/sanitized $(B)/san $(T)

@@ -43,14 +43,14 @@ struct Arena {
     Defer *defers;
 };
 
-__attribute__((noreturn)) static void exhausted(size_t size) {
+void mem_exhausted(size_t size) {
     fprintf(stderr, "out of memory: %zu bytes wanted\n", size);
     abort();
 }
 
 static Chunk *chunk_new(Chunk *below, size_t cap) {
     Chunk *c = cap < PTRDIFF_MAX - sizeof *c ? malloc(sizeof *c + cap) : NULL;
-    if (!c) exhausted(cap);
+    if (!c) mem_exhausted(cap);
     *c = (Chunk){ .below = below, .cap = cap, .before = below ? below->before + below->used : 0 };
     hide(c->data, cap);
     return c;
@@ -92,7 +92,7 @@ static void *bump(Arena *a, size_t size, size_t align) {
     assert(align && !(align & (align - 1)));
     Chunk *c = a->top;
     size_t from = offset_for(c, align);
-    if (size > PTRDIFF_MAX - align - GAP) exhausted(size);
+    if (size > PTRDIFF_MAX - align - GAP) mem_exhausted(size);
     if (from > c->cap || size + GAP > c->cap - from) {
         size_t cap = c->cap < CHUNK_MAX ? 2 * c->cap : CHUNK_MAX;
         if (cap < size + align + GAP) cap = size + align + GAP;
@@ -111,7 +111,7 @@ void *arena_alloc(Arena *a, size_t size, size_t align) {
 
 void *arena_alloc_array(Arena *a, size_t count, size_t size, size_t align) {
     size_t total;
-    if (__builtin_mul_overflow(count, size, &total)) exhausted(SIZE_MAX);
+    if (__builtin_mul_overflow(count, size, &total)) mem_exhausted(SIZE_MAX);
     return arena_alloc(a, total, align);
 }
 
@@ -202,15 +202,15 @@ void arena_restore(Arena *a, ArenaMark m) {
 
 void *mem_new(size_t size) {
     void *p = calloc(1, size ? size : 1);
-    if (!p) exhausted(size);
+    if (!p) mem_exhausted(size);
     return p;
 }
 
 void *mem_grow(void *p, size_t count, size_t size) {
     size_t total;
-    if (__builtin_mul_overflow(count, size, &total)) exhausted(SIZE_MAX);
+    if (__builtin_mul_overflow(count, size, &total)) mem_exhausted(SIZE_MAX);
     p = realloc(p, total ? total : 1);
-    if (!p) exhausted(total);
+    if (!p) mem_exhausted(total);
     return p;
 }
 

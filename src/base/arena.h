@@ -46,5 +46,8 @@ void *mem_new(size_t size);
 // realloc with a checked product; the new bytes are not zeroed.
 void *mem_grow(void *p, size_t count, size_t size);
 void *mem_free(void *p); // NULL is fine; returns NULL
+// Says how much was wanted and ends the process: also for what a library could not allocate and
+// nobody could answer for.
+__attribute__((noreturn)) void mem_exhausted(size_t size);
 char *mem_strdup(str s);
 #endif

@@ -82,16 +82,15 @@ static int64_t now_ms(void) {
 // A test that crashes or hangs takes the others with it, but not without its name and the count.
 static void on_signal(int sig) {
     char line[DIR_MAX];
-    int n = snprintf(line, sizeof line, "FAIL %s: %s\n%d passed, %d failed\n",
-                     current ? current->name : "?",
-                     sig == SIGALRM ? "over the time limit" : sigabbrev_np(sig), passed_n,
-                     failed_n + 1);
+    int n = snprintf(
+        line, sizeof line, "FAIL %s: %s\n%d passed, %d failed\n", current ? current->name : "?",
+        sig == SIGALRM ? "over the time limit" : sigabbrev_np(sig), passed_n, failed_n + 1);
     (void)!write(STDOUT_FILENO, line, (size_t)(n < DIR_MAX ? n : DIR_MAX - 1));
     signal(sig, SIG_DFL);
     raise(sig);
 }
 
-static bool run(const Test *t) {
+bool test_run(const Test *t) {
     int64_t start_ms = now_ms();
     owned = arena_new();
     current = t;
@@ -132,7 +131,7 @@ int test_main(int argc, char **argv) {
     for (const Test *t = first; t; t = t->next) {
         if (!wanted(t, patterns)) continue;
         if (list) puts(t->name);
-        else if (run(t)) passed_n++;
+        else if (test_run(t)) passed_n++;
         else failed_n++;
     }
     if (list) return 0;

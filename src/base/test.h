@@ -17,6 +17,7 @@ void test_add(Test *t); // objects are linked directly, so the constructors belo
 // [-l] [PATTERN ...]: a pattern is a part of `file:name`, or a glob over all of the name. Prints a
 // line a test and `N passed, N failed`. 1 when one failed or none ran.
 int test_main(int argc, char **argv);
+bool test_run(const Test *t); // one of them, with its line
 void test_failed(const char *file, int line, const char *what, ...)
     __attribute__((format(printf, 3, 4)));
 Ctx *test_ctx(void); // a fresh Ctx, freed after the test; os is NULL

@@ -199,7 +199,7 @@ static err conn_open(Ctx *c, PgDb *db, PgConn **out) {
     k->loop = wait_loop();
     k->cache = (StmtCache){ .max = STATEMENTS, .drop = pg_drop_stmt, .owner = k };
     k->pg = begin_connect(db->conninfo);
-    assert(k->pg); // NULL when memory is out
+    if (!k->pg) return conn_close(k), db_away(c, "there is no memory for a connection", 1000);
     PQsetNoticeReceiver(k->pg, silence, NULL);
     err e = handshake(c, k);
     if (!e && PQsetnonblocking(k->pg, 1)) e = pg_lost(c, NULL, k);

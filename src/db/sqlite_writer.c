@@ -92,6 +92,15 @@ static err check_deferred(Ctx *c, SqliteConn *k) {
     return broken ? fail(c, ERR_CONFLICT, R_DB_REFERENCE, "index", "") : ERR_OK;
 }
 
+// A transaction that is neither committed nor undone would take in what comes next. Only a lack of
+// memory keeps SQLite from undoing one.
+static void undo_all(SqliteConn *k) {
+    if (!in_transaction(k)) return;
+    int rc = sqlite_control(k, CONTROL_ROLLBACK);
+    if (in_transaction(k) && (rc & 0xff) == SQLITE_NOMEM) mem_exhausted(0);
+    assert(!in_transaction(k));
+}
+
 // The function in its savepoint, which is gone afterwards. When SQLite rolled everything back, so
 // is the transaction.
 static err attempt(SqliteConn *k, Tx *tx) {
@@ -107,7 +116,7 @@ static err attempt(SqliteConn *k, Tx *tx) {
     bool stuck = undone || sqlite_control(k, CONTROL_RELEASE);
     if (stuck) {
         err worse = sqlite_fail(tx->c, k, NULL, "release");
-        if (in_transaction(k)) sqlite_control(k, CONTROL_ROLLBACK);
+        undo_all(k);
         return worse;
     }
     return e;
@@ -153,8 +162,7 @@ static void commit(Writer *w, Group *g) {
         for (int i = 0; i < g->n; i++)
             g->members[i]->result = sqlite_commit_fail(g->members[i]->tx->c, k);
     else if (g->good) atomic_fetch_add(&w->db->commits, 1);
-    if (in_transaction(k)) sqlite_control(k, CONTROL_ROLLBACK);
-    assert(!in_transaction(k));
+    undo_all(k);
     pthread_mutex_lock(&w->lock);
     for (int i = 0; i < g->n; i++) answer(w, g->members[i], g->members[i]->result);
     pthread_mutex_unlock(&w->lock);

@@ -105,8 +105,8 @@ err http_fetch(Ctx *c, const CallSpec *spec, size_t max, bool (*sink)(void *arg,
     Fetch f = { .c = c, .max = max, .on_data = sink, .arg = arg, .out = &got };
     assert(c->os && !spec->body_streams);
     TRY(ctx_check(c));
+    TRY(loop_open(c, &f.loop));
     buf_init(&f.body, max);
-    f.loop = loop_new(c->os);
     Client *client = client_new(f.loop, 0, 0);
     f.watch = timer_new(f.loop, on_watch, &f);
     timer_start(f.watch, WATCH_MS);

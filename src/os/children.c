@@ -132,18 +132,17 @@ static void serve(void *arg) {
     }
 }
 
-static void once(void) {
-    here.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    assert(here.wake_fd >= 0);
+// Under the mutex: 0, or errno, and the next child tries again.
+static int ready(void) {
+    if (here.end) return 0;
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0) return errno;
+    here.wake_fd = fd;
     here.end = &here.first;
     Thread t;
     thread_start(os_real(), "lathe-children", serve, NULL, &t);
     pthread_detach(t);
-}
-
-static void ready(void) {
-    static pthread_once_t started = PTHREAD_ONCE_INIT;
-    pthread_once(&started, once);
+    return 0;
 }
 
 static void wake(void) {
@@ -155,9 +154,13 @@ static void wake(void) {
 }
 
 int64_t real_children_start(const ProcessSpec *spec, const char *const *env, int *out_pidfd) {
-    ready();
     Request r = { .spec = spec, .env = env, .pidfd = -1 };
     pthread_mutex_lock(&here.mutex);
+    int e = ready();
+    if (e) {
+        pthread_mutex_unlock(&here.mutex);
+        return -e;
+    }
     *here.end = &r;
     here.end = &r.next;
     wake();
@@ -168,8 +171,8 @@ int64_t real_children_start(const ProcessSpec *spec, const char *const *env, int
 }
 
 void real_children_forget(int64_t pid, int pidfd) {
-    ready();
     pthread_mutex_lock(&here.mutex);
+    assert(here.end); // it is one that was started
     if (here.forgotten_n == here.forgotten_cap) {
         here.forgotten_cap = here.forgotten_cap ? here.forgotten_cap * 2 : 16;
         here.forgotten = mem_grow(here.forgotten, here.forgotten_cap, sizeof *here.forgotten);

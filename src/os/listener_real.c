@@ -134,7 +134,8 @@ static void on_connection(void *arg, unsigned events) {
 
 static void on_again(void *arg) {
     Slot *slot = arg;
-    real_watch_add(slot->loop, &slot->watch, EPOLLIN | EPOLLEXCLUSIVE);
+    int e = real_watch_add(slot->loop, &slot->watch, EPOLLIN | EPOLLEXCLUSIVE);
+    if (e) timer_start(slot->again, BACK_OFF_MS);
 }
 
 // join and leave run on the slot's loop.

@@ -4,6 +4,7 @@
 // Owner: loop_new's caller. Threads: loop.h.
 #include "os/stream_impl.h"
 #include <assert.h>
+#include <errno.h>
 
 // After flushing, owners may write again. Each round runs the hooks first; past this many the rest
 // waits for the next turn, so that one busy stream cannot starve the others.
@@ -45,7 +46,16 @@ void loop_drop(Loop *l) {
     l->owned = 0;
 }
 
-Loop *loop_new(Os *os) { return os->ops->loop_new(os); }
+err loop_open(Ctx *c, Loop **out) {
+    *out = c->os->ops->loop_new(c->os);
+    return *out ? ERR_OK : os_fail(c, errno, "open", S("an event loop"));
+}
+
+Loop *loop_new(Os *os) {
+    Loop *l = os->ops->loop_new(os);
+    assert(l);
+    return l;
+}
 
 bool loop_finish(Loop *l) {
     assert(!l->running && l->stopping && loop_is_mine(l));

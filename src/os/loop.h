@@ -11,7 +11,8 @@
 typedef struct Loop Loop;
 typedef struct Timer Timer;
 
-Loop *loop_new(Os *os);
+err loop_open(Ctx *c, Loop **out); // fails when no descriptor or memory is left
+Loop *loop_new(Os *os);            // the same where the program ends without one
 // After loop_run has returned: makes the calls that were posted since, while what they refer to is
 // still there. False when there were none.
 bool loop_finish(Loop *l);

@@ -35,11 +35,15 @@ typedef struct RealLoop {
 
 static void must(int rc) { assert(rc == 0); }
 
-void real_watch_add(Loop *l, Watch *w, unsigned events) {
+int real_watch_add(Loop *l, Watch *w, unsigned events) {
     assert(w->fd >= 0 && w->fn && !w->on);
     struct epoll_event e = { .events = events, .data.ptr = w };
-    must(epoll_ctl(((RealLoop *)l)->poll_fd, EPOLL_CTL_ADD, w->fd, &e));
+    if (epoll_ctl(((RealLoop *)l)->poll_fd, EPOLL_CTL_ADD, w->fd, &e) < 0) {
+        assert(errno == ENOMEM || errno == ENOSPC); // epoll_ctl(2): max_user_watches
+        return errno;
+    }
     w->on = true;
+    return 0;
 }
 
 void real_watch_set(Loop *l, Watch *w, unsigned events) {
@@ -188,12 +192,25 @@ static const LoopOps loop_ops = {
     .free = free_loop,
 };
 
+// 0, or errno.
+static int open_files(RealLoop *l) {
+    l->poll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (l->poll_fd < 0) return errno;
+    l->wake_watch = (Watch){ .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .fn = on_wake };
+    if (l->wake_watch.fd < 0) return errno;
+    return real_watch_add(&l->head, &l->wake_watch, EPOLLIN | EPOLLET);
+}
+
 Loop *real_loop_new(Os *os) {
     RealLoop *l = mem_new(sizeof *l);
     loop_init(&l->head, os, &loop_ops);
-    l->poll_fd = epoll_create1(EPOLL_CLOEXEC);
-    assert(l->poll_fd >= 0);
-    l->wake_watch = (Watch){ .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .fn = on_wake };
-    real_watch_add(&l->head, &l->wake_watch, EPOLLIN | EPOLLET);
-    return &l->head;
+    l->poll_fd = l->wake_watch.fd = -1;
+    int e = open_files(l);
+    if (!e) return &l->head;
+    if (l->wake_watch.fd >= 0) close(l->wake_watch.fd);
+    if (l->poll_fd >= 0) close(l->poll_fd);
+    loop_done(&l->head);
+    mem_free(l);
+    errno = e;
+    return NULL;
 }

@@ -15,6 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+enum { LOOK_MS = 100 };
+
 typedef struct RealProcess {
     Process head;
     int64_t pid;
@@ -22,6 +24,7 @@ typedef struct RealProcess {
     bool detached;
     Loop *loop;
     Watch watch; // of pidfd
+    Timer again; // while it cannot be watched, it is looked at
     ProcessExited exited;
     void *arg;
 } RealProcess;
@@ -59,7 +62,14 @@ static void on_exit_event(void *arg, unsigned events) {
 static void watch(void *arg) {
     RealProcess *p = arg;
     p->watch = (Watch){ .fd = p->pidfd, .fn = on_exit_event, .arg = p };
-    real_watch_add(p->loop, &p->watch, EPOLLIN);
+    if (real_watch_add(p->loop, &p->watch, EPOLLIN)) timer_start(&p->again, LOOK_MS);
+}
+
+static void look_again(void *arg) {
+    RealProcess *p = arg;
+    ProcessExit how;
+    if (reap(p, &how)) p->exited(p->arg, &how); // may free p
+    else watch(p);
 }
 
 static err wait_for(Ctx *c, Process *head, int64_t timeout_ms, ProcessExit *out) {
@@ -98,6 +108,7 @@ static void free_late(void *arg) { free_process(arg); }
 static void forget(Process *head) {
     RealProcess *p = (RealProcess *)head;
     assert(!p->loop || loop_is_mine(p->loop));
+    if (p->loop) timer_done(&p->again);
     if (p->loop && p->pidfd >= 0 && !p->watch.on) loop_post(p->loop, free_late, p);
     else free_process(head);
 }
@@ -130,6 +141,7 @@ err real_process_start(Ctx *c, const ProcessSpec *spec, Loop *l, ProcessExited e
     p->loop = l;
     p->exited = exited;
     p->arg = arg;
+    if (l) timer_init(&p->again, l, look_again, p);
     *out = &p->head;
     if (l && loop_is_mine(l)) watch(p);
     else if (l) loop_post(l, watch, p);

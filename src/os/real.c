@@ -4,6 +4,7 @@
 #include "os/real.h"
 #include <assert.h>
 #include <errno.h>
+#include <event2/event.h>
 #include <fcntl.h>
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -97,6 +98,12 @@ static void keep_memory(void) {
 #endif
 }
 
+// evbuffers answer a failed allocation by leaving bytes out, and a stream with a hole in it is a
+// wrong answer: what they cannot have ends the process as any allocation does.
+static void *event_new_bytes(size_t n) { return mem_grow(NULL, n, 1); }
+static void *event_more_bytes(void *p, size_t n) { return mem_grow(p, n, 1); }
+static void event_no_bytes(void *p) { mem_free(p); }
+
 // A write to a connection whose peer left is an error to handle, not a reason to die. And a server
 // needs one file per connection: the soft limit of 1024 is there for programs that use select().
 // And a connection must not become standard output because somebody had closed that.
@@ -106,6 +113,7 @@ static void once(void) {
     while (fd >= 0 && fd <= 2);
     if (fd > 2) close(fd);
     signal(SIGPIPE, SIG_IGN);
+    event_set_mem_functions(event_new_bytes, event_more_bytes, event_no_bytes);
     int rc = pthread_atfork(NULL, NULL, forked);
     assert(rc == 0);
     rc = getrlimit(RLIMIT_NOFILE, &first_files);

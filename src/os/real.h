@@ -31,7 +31,7 @@ typedef struct Watch {
     void (*fn)(void *arg, unsigned events);
     void *arg;
 } Watch;
-void real_watch_add(Loop *l, Watch *w, unsigned events);
+int real_watch_add(Loop *l, Watch *w, unsigned events); // 0, or errno: memory, or a limit
 void real_watch_set(Loop *l, Watch *w, unsigned events);
 void real_watch_del(Loop *l, Watch *w); // before fd is closed; fine when it is not watched
 bool real_can_start(Os *os);

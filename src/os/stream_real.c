@@ -124,6 +124,15 @@ static RealStream *make(Loop *l, int fd, const char *peer) {
     return s;
 }
 
+// One that cannot be watched has failed: its owner hears that from `ended`.
+static void watch(RealStream *s, unsigned events) {
+    int e = real_watch_add(s->head.loop, &s->watch, events);
+    if (!e) return;
+    s->head.connecting = true;
+    s->head.tell_opened = false;
+    stream_on_connected(&s->head, e);
+}
+
 Stream *real_stream_accepted(Loop *l, int fd, const struct sockaddr_storage *from) {
     Addr peer = { "unix:" };
     if (from->ss_family == AF_UNIX) {
@@ -135,7 +144,7 @@ Stream *real_stream_accepted(Loop *l, int fd, const struct sockaddr_storage *fro
         addr_from_sockaddr(from, &peer);
     }
     RealStream *s = make(l, fd, peer.text);
-    real_watch_add(l, &s->watch, EVENTS_IN);
+    watch(s, EVENTS_IN);
     return &s->head;
 }
 
@@ -145,7 +154,7 @@ Stream *real_stream_adopt(Loop *l, int fd) {
     assert(flags >= 0);
     fcntl(fd, F_SETFL, flags | O_NONBLOCK);
     RealStream *s = make(l, fd, "pipe");
-    real_watch_add(l, &s->watch, EVENTS_IN);
+    watch(s, EVENTS_IN);
     return &s->head;
 }
 
@@ -190,7 +199,7 @@ Stream *real_stream_connect(Loop *l, const Addr *to) {
     try_connect(s);
     // After connect: before it, epoll takes the socket for hung up.
     s->asks_out = s->head.connecting;
-    real_watch_add(l, &s->watch, EVENTS_IN | (s->asks_out ? EPOLLOUT : 0u));
+    watch(s, EVENTS_IN | (s->asks_out ? EPOLLOUT : 0u));
     return &s->head;
 }
 

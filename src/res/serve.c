@@ -173,7 +173,7 @@ static err open_loops(Serve *s) {
     size_t n = (size_t)kit_int(KIT_LOOPS);
     if (!n) n = facts.cpus < 1 ? 1 : facts.cpus > 4 ? 4 : (size_t)facts.cpus;
     for (a->loops_n = 0; a->loops_n < n; a->loops_n++) {
-        a->loops[a->loops_n] = loop_new(a->os);
+        TRY(loop_open(s->c, &a->loops[a->loops_n]));
         a->clients[a->loops_n] = client_new(a->loops[a->loops_n], 64, 60000);
         journal_attach(a->journal, a->loops[a->loops_n]);
     }

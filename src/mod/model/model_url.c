@@ -303,9 +303,9 @@ static err pull_failed(Pull *p) {
                 say(c, "%lld", (long long)blob_staged(p->im->w)), "why", why);
 }
 
-static void run_call(Pull *p, const CallSpec *spec) {
+static err run_call(Pull *p, const CallSpec *spec) {
     static const CallEvents events = { .head = on_head, .data = on_data, .end = on_end };
-    p->loop = loop_new(p->c->os);
+    TRY(loop_open(p->c, &p->loop));
     Client *client = client_new(p->loop, 0, 0);
     p->watch = timer_new(p->loop, on_watch, p);
     timer_start(p->watch, WATCH_MS);
@@ -314,6 +314,7 @@ static void run_call(Pull *p, const CallSpec *spec) {
     timer_free(p->watch);
     client_free(client);
     loop_free(p->loop);
+    return ERR_OK;
 }
 
 static err pull(Pull *p, const Addr *to) {
@@ -341,7 +342,7 @@ static err pull(Pull *p, const Addr *to) {
                       .idle_ms = IDLE_MS };
     if (!p->from && blob_staged(p->im->w)) TRY(model_import_restart(c, p->im));
     assert(!p->url->tls || spec.tls); // never in the clear instead
-    run_call(p, &spec);
+    TRY(run_call(p, &spec));
     return p->end == PULL_FAILED ? pull_failed(p) : ERR_OK;
 }
 
