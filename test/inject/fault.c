@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -146,14 +147,19 @@ static const Ways *out_ways(int fd) {
     static const Ways *const of[] = { &writing, &sending, &piping, &piping };
     return of[is(fd)];
 }
+// A connection that was reset is gone both ways, for the peer as well.
+static int cut(int fd, int e) {
+    if (e == ECONNRESET || e == EPIPE || e == ETIMEDOUT) shutdown(fd, SHUT_RDWR);
+    return e;
+}
 static size_t half(size_t n) { return n > 1 ? n / 2 : n; }
 
 // --- bytes
 
-#define MOVE(name, ways, type, bytes, n, ...)  \
-    int e = strike(FAULT_CALL, #name, (ways)); \
-    if (e == SHORT) n = half(n);               \
-    else if (e) return errno = e, -1;          \
+#define MOVE(name, ways, type, bytes, n, ...)           \
+    int e = cut(fd, strike(FAULT_CALL, #name, (ways))); \
+    if (e == SHORT) n = half(n);                        \
+    else if (e) return errno = e, -1;                   \
     return real(__VA_ARGS__)
 
 CALL(ssize_t, read, int fd, void *p, size_t n) {
@@ -176,28 +182,30 @@ CALL(ssize_t, pwrite, int fd, const void *p, size_t n, off_t at) {
 TWICE(ssize_t, pwrite, int fd, const void *p, size_t n, off_t at)
 CALL(ssize_t, readv, int fd, const struct iovec *v, int n) {
     REAL(ssize_t, readv, int, const struct iovec *, int);
-    int e = strike(FAULT_CALL, "readv", is(fd) == IS_SOCKET ? &receiving : &piping);
+    int e = cut(fd, strike(FAULT_CALL, "readv", is(fd) == IS_SOCKET ? &receiving : &piping));
     return e ? (errno = e, -1) : real(fd, v, n);
 }
 CALL(ssize_t, writev, int fd, const struct iovec *v, int n) {
     REAL(ssize_t, writev, int, const struct iovec *, int);
-    int e = strike(FAULT_CALL, "writev", out_ways(fd));
+    int e = cut(fd, strike(FAULT_CALL, "writev", out_ways(fd)));
     if (e == SHORT) return n > 1 ? real(fd, v, 1) : write(fd, v->iov_base, half(v->iov_len));
     return e ? (errno = e, -1) : real(fd, v, n);
 }
-CALL(ssize_t, sendfile, int to, int from, off_t *at, size_t n) {
+CALL(ssize_t, sendfile, int fd, int from, off_t *at, size_t n) {
     REAL(ssize_t, sendfile, int, int, off_t *, size_t);
-    MOVE(sendfile, &sending, off_t *, at, n, to, from, at, n);
+    MOVE(sendfile, &sending, off_t *, at, n, fd, from, at, n);
 }
 TWICE(ssize_t, sendfile, int to, int from, off_t *at, size_t n)
 CALL(ssize_t, recv, int fd, void *p, size_t n, int flags) {
     REAL(ssize_t, recv, int, void *, size_t, int);
-    FAIL_IF("recv", &receiving);
+    int e = cut(fd, strike(FAULT_CALL, "recv", &receiving));
+    if (e) return errno = e, -1;
     return real(fd, p, n, flags);
 }
 CALL(ssize_t, send, int fd, const void *p, size_t n, int flags) {
     REAL(ssize_t, send, int, const void *, size_t, int);
-    FAIL_IF("send", &sending_all);
+    int e = cut(fd, strike(FAULT_CALL, "send", &sending_all));
+    if (e) return errno = e, -1;
     return real(fd, p, n, flags);
 }
 
