@@ -3,6 +3,7 @@
 // behind the slowest of them is trimmed. usage's own folder is ledger.c.
 #include "mod/usage/usage_own.h"
 #include "base/log.h"
+#include "job/reason.h"
 #include "res/worker.h"
 #include <assert.h>
 
@@ -48,6 +49,7 @@ err fold_next(Ctx *c, FoldReader *r, size_t most, bool *out_more) {
     *out_more = r->at.segment != end.segment || r->at.offset != end.offset;
     if (!*out_more) return ERR_OK;
     err e = journal_read(c, j, r->at, most, &b);
+    if (e && c->failure.why != &R_JOURNAL_BAD) return e; // not read: the next turn tries again
     JournalPos next = e ? journal_skip(j, r->at) : b.n ? b.records[b.n - 1].next : r->at;
     if (e && !journal_before(r->at, next)) return e; // damaged, and nothing after it yet
     if (e)

@@ -329,6 +329,10 @@ TEST(usage_ledger_sim_deaths_at_any_write) {
 TEST(usage_ledger_sim_full_disk) {
     histories(500, 40, &(SimFaults){ .write_full = 5000, .read_error = 2000 }, &sound);
 }
+// It is no damage, and nothing may be passed over for it.
+TEST(usage_ledger_sim_reads_that_fail) {
+    histories(600, 40, &(SimFaults){ .read_error = 100000 }, &sound);
+}
 // Above all the commit of which nobody knows: what it folded must not be folded again.
 TEST(usage_ledger_sim_database_that_fails) {
     histories(700, 40, &(SimFaults){ 0 },
