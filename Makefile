@@ -86,8 +86,8 @@ os_on := base os
 net_on := base os net
 db_on := base os db
 llm_on := base os llm
-blob_on := base os blob
-job_on := base os db blob job
+blob_on := base os net blob
+job_on := base os net db blob job
 res_on := base os net db blob job res
 define layer_test
 $(B)/test-$(1): $(B)/o/test/main.o $$(filter $$(foreach l,$$($(1)_on),$(B)/o/src/$$(l)/%),$$(lib_o)) \
