@@ -349,3 +349,19 @@ def test_doctor_asks_the_bucket(bucket, tmp_path):
     assert bad["verdict"] == "bad" and "list, read, write and delete in bucket lathe" in bad["is"] and SECRET not in json.dumps(bad)
     bucket.rules.clear()
     assert s.stop() == 0, s.said()
+
+
+def test_a_removal_that_was_not_answered_is_waited_out(bucket, server, tmp_path):
+    s, path = server, model(tmp_path, "m")
+    bring(s, "m", path)
+    lost = bucket.first(1, lambda m, p, q: m == "DELETE" and p.endswith(key_of(path)), cut)
+    assert s.call("DELETE", "/lathe/v1/models/m").status in (200, 204)
+
+    def waits():
+        told = json.dumps(s.rows("SELECT * FROM job WHERE kind = 'blob.collect'"), default=str)
+        return True if "which may still come" in told else None
+    wait_for("the reason", 30, waits)                                     # the lost one may yet be carried out
+    assert lost == [0] and bucket.keys() == []
+    job = import_path(s, "again", path)                                   # so the same content is not stored meanwhile
+    wait_for("its reason", 30, lambda: True if "is just being removed" in json.dumps(s.call("GET", f"/lathe/v1/jobs/{job}").json) else None)
+    assert bucket.keys() == []
