@@ -7,6 +7,7 @@
 #ifndef LATHE_DB_COPY_H
 #define LATHE_DB_COPY_H
 #include "db/db.h"
+#include "os/file.h"
 
 typedef struct CopyProgress {
     void (*fn)(void *arg, int64_t done_bytes, int64_t total_bytes); // NULL: nobody asks
@@ -16,6 +17,28 @@ str sqlite_path(const Db *db); // of an open SQLite database; lives as long as i
 // from must be there; `to` must not, is private, and is not synced. Cancelled or failed: what is at
 // `to` is of no use. ERR_UNAVAILABLE with R_DB_AWAY for what is no database.
 err sqlite_copy(Ctx *c, str from, str to, const CopyProgress *progress);
+
+// Follows SQLite's log (sqlite.org/fileformat2.html, "The Write-Ahead Log"; walformat.html): what
+// was committed since the last step, as the last content of each page. Until a step is kept a read
+// transaction of ours keeps the log from starting over, so nothing is missed: SQLite's own locks
+// see to that, and no commit waits. Owner: one thread.
+typedef struct SqliteLog SqliteLog;
+typedef struct LogStep {
+    int64_t pages, page_bytes; // of the whole database after it
+    int64_t frames;            // in the log that it covers
+    int64_t before_ms;         // all that was acknowledged before is in
+    int64_t after_ms;          // nothing that began after is in
+    bool gap;                  // the log started over unseen: what comes next needs a new copy
+} LogStep;
+err sqlite_log_open(Ctx *c, const Db *db, SqliteLog **out); // from here on
+// Writes a page's number (4 bytes, big-endian) and its content for each page that changed to `to`.
+err sqlite_log_next(Ctx *c, SqliteLog *l, File *to, LogStep *out);
+err sqlite_log_keep(Ctx *c,
+                    SqliteLog *l);   // the step is safe elsewhere; else the next covers it too
+void sqlite_log_close(SqliteLog *l); // NULL is fine
+// Into a closed database, a copy from within the steps' time. To be right, steps are applied one
+// after the other from one that ended after the copy began, to one that began after it ended.
+err sqlite_log_apply(Ctx *c, str path, File *step, int64_t page_bytes, int64_t pages);
 
 typedef struct PgSnapshot {
     Db *db;                 // connections of its own, to read with

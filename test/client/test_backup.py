@@ -6,9 +6,12 @@ import datetime
 import json
 import os
 import pathlib
+import random
+import re
 import shutil
 import subprocess
 import threading
+import time
 
 import pytest
 from harness import LATHE, ROOT, Background, FakeEngines, Server, SqliteFile, chat, wait_for
@@ -226,6 +229,95 @@ def test_by_itself_and_kept_for_a_time(tmp_path):
         assert ids == sorted(ids, key=lambda p: p["id"], reverse=True) and all(p["whole"] for p in ids)
     finally:
         assert s.stop() == 0, s.said()
+
+
+# ---- between two backups
+
+
+def listed(folder):
+    return said(lathe("backup", "list", folder, "-o", "json"))
+
+
+def moment(text):
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+@pytest.mark.skipif(POSTGRES, reason="PostgreSQL archives its own log")
+def test_to_any_moment_between_two_backups(tmp_path):
+    """Rows and requests that never rest; restored to moments drawn by chance: what was acknowledged by then is there, and nothing after."""
+    folder, engines = tmp_path / "backups", FakeEngines(tmp_path)
+    s = Server(tmp_path / "data")
+    s.data.mkdir()
+    s.flags = ["--deployment.llama_server", str(engines.program), *QUICK, "--backup.folder", str(folder), "--backup.archive_every", "250ms"]
+    s.start(*s.flags)
+    s.cli("model", "import", "smol", "--file", str(ROOT / "fuzz" / "corpus" / "gguf" / "ok-llama"), "--wait")
+    s.deploy("chat", model="smol", task="chat", slots=4, context=256)
+    s.use_app()
+    loaded = time.time()
+    rows, asked, lock, dice = [], [], threading.Lock(), random.Random(4)
+
+    def one(worker, turn):
+        before = time.time()
+        if worker:
+            x = chat(s, "chat", f"{worker}-{turn}", False, 3).read()
+            assert x.ok, x.body
+            kept, what = asked, x.request_id
+        else:
+            kept, what = rows, s.make("service_accounts", name=f"w-{turn}", roles=["viewer"])["id"]
+        with lock:
+            kept.append((before, time.time(), what))
+
+    def steps():
+        return len(list(folder.glob("log/*")))
+    to = tmp_path / "new"
+    with Background(2, one):
+        wait_for("a backup", 30, lambda: list(folder.glob("point/*")) or None)
+        first = steps()
+        wait_for("steps", 60, lambda: True if steps() > first + 12 and len(rows) > 30 else None)
+        begun, ended = max(loaded, moment(listed(folder)["data"][0]["taken_at"])), time.time()
+    windows = listed(folder)["windows"]
+    assert windows[0]["steps"] > 12 and moment(windows[0]["from"]) < moment(windows[0]["until"]), windows
+    key = ("--master_key_file", s.data / "master.key")
+    until = None
+    for i in range(4):
+        at = begun + 0.6 + dice.random() * (ended - begun - 0.6) if i else time.time()
+        text = datetime.datetime.fromtimestamp(at, datetime.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        r = lathe("restore", folder, "--data", to, "--at", text, *key)
+        found = re.search(r"written until (\S+), in (\d+) steps", r.stderr)
+        until = moment(found[1])
+        assert until <= at and at - until < 30, r.stderr
+        there = names(SqliteFile(to).rows("SELECT id FROM service_accounts"))
+        for before, after, what in rows:
+            assert what in there or after >= until, (what, after, until)
+            assert what not in there or before <= at, (what, before, at)
+        if i < 3:
+            shutil.rmtree(to)
+    n = start(tmp_path, "new", engines, s.key)
+    n.app_key = s.app_key
+    try:
+        n.folded()
+        used = [r["request_id"] for r in n.rows("SELECT request_id FROM usage")]
+        assert len(used) == len(set(used)) and {what for _, after, what in asked if after < until} <= set(used)
+        traced = wait_for("the traces", 20, lambda: (lambda t: t if len(t) >= len(used) else None)(
+            [r["request_id"] for r in n.rows("SELECT request_id FROM traces")]))
+        assert sorted(traced) == sorted(used)
+        assert n.ready("chat", 60) and chat(n, "chat", max_tokens=3).read().ok
+        assert json.loads(n.cli("audit", "verify", "-o", "json").stdout)["ok"] is True
+    finally:
+        n.end()
+    s.kill()                                                              # what follows is another run, with a backup of its own
+    points = len(list(folder.glob("point/*")))
+    s.start(*s.flags)
+    try:
+        wait_for("a backup", 30, lambda: len(list(folder.glob("point/*"))) > points or None)
+        last = s.make("service_accounts", name="last", roles=["viewer"])["id"]
+        now = time.time()
+        wait_for("steps", 30, lambda: True if len(listed(folder)["windows"]) > 1 and moment(listed(folder)["windows"][0]["until"]) > now else None)
+        lathe("restore", folder, "--data", tmp_path / "third", *key)
+        there = names(SqliteFile(tmp_path / "third").rows("SELECT id FROM service_accounts"))
+        assert {what for _, _, what in rows} | {last} <= there
+    finally:
+        s.end()
 
 
 # ---- PostgreSQL's own programs

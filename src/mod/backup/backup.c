@@ -28,6 +28,14 @@ const Setting backup_settings[] = {
             "/usr/lib/postgresql",
         .zh = "pg_dump 所在目录（版本不低于 PostgreSQL 服务器）；空则查找 PATH 与 "
             "/usr/lib/postgresql" },
+    [BACKUP_STEP] = { "backup.archive_every", SET_SPAN, "10s", 0, INT64_MAX, .live = true,
+        .en = "What SQLite wrote goes to backup.folder this often, so that a restore may be to any "
+            "such moment; 0: only backups",
+        .zh = "将 SQLite 的写入归档到 backup.folder 的间隔，恢复可到任一归档时刻；0 为仅备份" },
+    [BACKUP_KEEP_STEPS] = { "backup.archive_keep", SET_SPAN, "1d", 0, INT64_MAX, .live = true,
+        .en = "What was archived between backups is kept this long; backups themselves stay for "
+            "retain.backups",
+        .zh = "备份之间归档内容的保留时间；备份本身按 retain.backups 保留" },
     { 0 }
 };
 const Metric metric_backup_last = { "lathe.backup.last", "s", METRIC_GAUGE, { NULL }, NULL,
@@ -48,6 +56,7 @@ str backup_time(int64_t ms, char out[32]) { return ms ? time_format(ms, out) : (
 
 typedef struct Ask {
     str folder, project, job;
+    int64_t every_ms;
 } Ask;
 
 static bool below(str path, str folder) {
@@ -118,6 +127,34 @@ static err serve_create(Ctx *c, const HttpRequest *r, const HttpBody *body, Http
     return ERR_OK;
 }
 
+// The newest first: from a backup on, any moment until the last step. Steps of one run follow one
+// another; a number that is not the next begins another window.
+static err list_windows(Ctx *c, const Store *s, Json *j) {
+    Store logs = *s;
+    Point p, next = { 0 };
+    str *ids;
+    size_t n, steps = 0;
+    char text[TIME_TEXT];
+    logs.kind = "log";
+    TRY(point_ids(c, &logs, &ids, &n));
+    json_key(j, "windows"), json_arr(j);
+    for (size_t i = n; i-- > 0; next = p) {
+        if (point_read(c, &logs, ids[i], &p)) p = (Point){ 0 };
+        bool goes_on = steps && p.run.n && str_eq(p.run, next.run) && p.seq + 1 == next.seq;
+        if (steps && !goes_on) {
+            json_kv_str(j, "from", time_format(next.taken_ms, text));
+            json_kv_i64(j, "steps", (int64_t)steps), json_end_obj(j), steps = 0;
+        }
+        if (!steps && p.run.n) json_obj(j), json_kv_str(j, "until", time_format(p.taken_ms, text));
+        steps += p.run.n > 0;
+    }
+    if (steps)
+        json_kv_str(j, "from", time_format(next.taken_ms, text)),
+            json_kv_i64(j, "steps", (int64_t)steps), json_end_obj(j);
+    json_end_arr(j);
+    return ERR_OK;
+}
+
 static err list_points(Ctx *c, Store *s, Json *j) {
     str *ids;
     size_t n;
@@ -140,7 +177,9 @@ static err list_points(Ctx *c, Store *s, Json *j) {
         json_end_obj(j);
         arena_restore(c->mem, mark);
     }
-    json_end_arr(j), json_end_obj(j);
+    json_end_arr(j);
+    TRY(list_windows(c, s, j));
+    json_end_obj(j);
     return ERR_OK;
 }
 
@@ -181,7 +220,7 @@ static const Route routes[] = {
 
 // ---- by itself
 
-static Worker *clockwork;
+static Worker *clockwork, *archiver;
 
 static err due_tx(Ctx *c, Tx *tx, void *arg) {
     static SQL(backup_last, "SELECT COALESCE(MAX(created_ms), 0), COALESCE(SUM(CASE WHEN state IN "
@@ -192,9 +231,8 @@ static err due_tx(Ctx *c, Tx *tx, void *arg) {
     Ask *a = arg;
     Rows *rows;
     bool more;
-    int64_t every = setting_int(&backup_settings[BACKUP_EVERY]);
     TRY(db_one(c, tx, &rows, &backup_last, NULL, 0));
-    if (col_int(rows, 1) || tx_now_ms(tx) - col_int(rows, 0) < every) return ERR_OK;
+    if (col_int(rows, 1) || tx_now_ms(tx) - col_int(rows, 0) < a->every_ms) return ERR_OK;
     TRY(db_query(c, tx, &default_project, NULL, 0, &rows));
     TRY(rows_next(c, rows, &more));
     if (more) a->project = col_str(rows, 0); // where an administrator's calls look for jobs
@@ -205,8 +243,14 @@ static err due_tx(Ctx *c, Tx *tx, void *arg) {
 static err turn(Ctx *c, void *arg) {
     (void)arg;
     int64_t every = setting_int(&backup_settings[BACKUP_EVERY]);
-    Ask a = { .folder = setting_text(&backup_settings[BACKUP_FOLDER]) };
+    Ask a = { .folder = setting_text(&backup_settings[BACKUP_FOLDER]), .every_ms = every };
     if (!every || !a.folder.n) return ERR_OK;
+    TRY(folder_check(c, a.folder));
+    return db_tx(c, c->db, due_tx, &a);
+}
+
+err archive_ask(Ctx *c) {
+    Ask a = { .folder = setting_text(&backup_settings[BACKUP_FOLDER]) };
     TRY(folder_check(c, a.folder));
     return db_tx(c, c->db, due_tx, &a);
 }
@@ -214,12 +258,16 @@ static err turn(Ctx *c, void *arg) {
 static err trim(Ctx *c, int64_t before_ms, int64_t *out_removed) {
     str folder = setting_text(&backup_settings[BACKUP_FOLDER]);
     Store s;
+    int64_t steps_ms = os_wall_ms(c->os) - setting_int(&backup_settings[BACKUP_KEEP_STEPS]);
+    TrimBefore before = { before_ms, steps_ms };
     *out_removed = 0;
     if (!folder.n) return ERR_OK;
     TRY(folder_check(c, folder));
+    archive_lock();
     err e = store_open(c, folder, true, &s);
-    if (!e) e = points_trim(c, &s, before_ms, out_removed);
+    if (!e) e = points_trim(c, &s, &before, out_removed);
     store_close(&s);
+    archive_unlock();
     return e == ERR_CONFLICT ? ERR_OK : e; // a backup is being taken: the next hour's turn
 }
 
@@ -236,13 +284,20 @@ static err start(Ctx *c) {
     clockwork =
         worker_start(app_of(c), "backup",
                      every && every < LOOK_EVERY_MS ? LOOK_SOON_MS : LOOK_EVERY_MS, turn, NULL);
+    int64_t step = setting_int(&backup_settings[BACKUP_STEP]);
+    if (db_kind(c->db) == DB_SQLITE && c->os == os_real())
+        archiver =
+            worker_start(app_of(c), "archive", step && step < LOOK_SOON_MS ? step : LOOK_SOON_MS,
+                         archive_turn, NULL);
     return ERR_OK;
 }
 
 static void stop(void *app) {
     (void)app;
     worker_free(clockwork);
-    clockwork = NULL;
+    worker_free(archiver);
+    clockwork = archiver = NULL;
+    archive_end();
 }
 
 static const JobKind *const kinds[] = { &backup_kind, NULL };

@@ -130,6 +130,10 @@ static int verify(Cli *cli, int argc, char **argv) {
 
 // ---- lathe restore
 
+static int64_t restore_moment(const RestorePlan *p) {
+    return p->steps_n ? p->steps[p->steps_n - 1].taken_ms : p->point.taken_ms;
+}
+
 static void say_plan(Cli *cli, const RestorePlan *p) {
     Ctx *c = cli->c;
     char taken[TIME_TEXT], asked[TIME_TEXT];
@@ -137,12 +141,15 @@ static void say_plan(Cli *cli, const RestorePlan *p) {
         bytes = bytes_format(c->mem, p->point.objects_bytes);
     fprintf(stderr, "backup of " STR_FMT " (" STR_FMT "), whole; into the new folder " STR_FMT "\n",
             STR_ARG(at), STR_ARG(p->point.id), STR_ARG(p->data));
+    if (p->steps_n)
+        fprintf(stderr, "  and what was written until " STR_FMT ", in %zu steps\n",
+                STR_ARG(time_format(restore_moment(p), asked)), p->steps_n);
     if (p->at_ms)
         fprintf(stderr,
                 "  asked for " STR_FMT ": this is the newest one not after it, %.1f s "
                 "before; what changed in between is not in it\n",
                 STR_ARG(time_format(p->at_ms, asked)),
-                (double)(p->at_ms - p->point.taken_ms) / 1000);
+                (double)(p->at_ms - restore_moment(p)) / 1000);
     fprintf(stderr,
             "  %zu files, %" PRId64 " objects of " STR_FMT "; the new server is another "
             "node, its replicas start anew, and keys work as they did\n",

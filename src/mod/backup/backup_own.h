@@ -15,7 +15,8 @@ enum { PIECE_BYTES = 256 << 10, MANIFEST_MAX = 64 << 20, MISSING_MAX = 1000 };
 typedef struct Store {
     str dir;
     Blobs *objects;
-    File *lock; // NULL: opened for reading
+    File *lock;       // NULL: opened for reading
+    const char *kind; // of its manifests: NULL: "point"; "log": steps between points
 } Store;
 typedef struct Part { // a file of the data folder, in pieces
     str name;         // below the data folder: "lathe.db"
@@ -29,7 +30,10 @@ typedef struct Point {
     str node, job, master_key, database, version;
     str schema; // of PostgreSQL: where its tables lie
     int server_major;
-    int64_t taken_ms; // all that was acknowledged before it is in
+    str run;                   // of steps that begin where this one was taken; absent: none do
+    int64_t seq;               // a step's own number; of a point: the first that comes after it
+    int64_t page_bytes, pages; // of a step: the whole database's
+    int64_t taken_ms;          // all that was acknowledged before it is in
     int64_t ended_ms;
     Part *parts;
     size_t parts_n;
@@ -67,12 +71,17 @@ err point_ids(Ctx *c, const Store *s, str **out, size_t *out_n); // rising by ti
 err point_read(Ctx *c, const Store *s, str id, Point *out);      // its checksum holds
 // The newest not after; 0: the newest.
 err point_at(Ctx *c, const Store *s, int64_t at_ms, Point *out);
-err point_check(Ctx *c, const Store *s, const Point *p, Work *w);     // reads and hashes all of it
-err points_trim(Ctx *c, Store *s, int64_t before_ms, int64_t *out_n); // the newest always stays
-int64_t point_id_ms(str id);                                          // when; 0: it is no id
+err point_check(Ctx *c, const Store *s, const Point *p, Work *w); // reads and hashes all of it
+typedef struct TrimBefore {
+    int64_t points_ms, steps_ms;
+} TrimBefore;
+err points_trim(Ctx *c, Store *s, const TrimBefore *before, int64_t *out_n); // the newest stays
+int64_t point_id_ms(str id);                                                 // when; 0: it is no id
 
 // ---- take.c: the job
 extern const JobKind backup_kind;
+#define PAGES_PART "pages"                                 // of a step: db/copy.h
+err take_step(Ctx *c, Store *s, SqliteLog *log, Point *p); // one manifest of the kind "log"
 void backup_of(App *app); // whose backups the job takes; before any runs
 // ---- postgres.c
 #define DUMP_PART "database.dump"
@@ -83,6 +92,15 @@ typedef struct PgTool {
 err backup_tool(Ctx *c, const char *name, const PgTool *want, str *out); // R_BACKUP_TOOL
 err backup_dump(Ctx *c, const PgSnapshot *s, str folder, str to, Work *w);
 
+// ---- archive.c: what is written between two backups of backup.folder
+// A backup, a step and trimming take turns; a step does not wait for its.
+void archive_lock(void);
+void archive_unlock(void);
+void archive_here(Ctx *c, str folder, Point *p); // locked: which steps will follow this backup
+err archive_turn(Ctx *c, void *arg);             // a worker's
+void archive_end(void);
+err archive_ask(Ctx *c); // backup.c: a backup into backup.folder soon
+
 // ---- restore.c
 typedef struct RestorePlan {
     str from, data, key_file;
@@ -90,6 +108,10 @@ typedef struct RestorePlan {
     int64_t at_ms;     // 0: the newest
     Store store;
     Point point;
+    Point *steps; // after it, in their order
+    size_t steps_n;
+    int64_t trace_segment, trace_at; // how far the point's databases of days were, if `traced`
+    bool traced;
     str node; // the new one
 } RestorePlan;
 err restore_check(Ctx *c, RestorePlan *p, Work *w); // nothing is written
@@ -99,7 +121,7 @@ err restore_database(Ctx *c, const RestorePlan *p, Db *db, str dump, Work *w); /
 err restore_told(Ctx *c); // at a server's start: says once that it came from a backup
 
 extern const Setting backup_settings[];
-enum { BACKUP_FOLDER, BACKUP_EVERY, BACKUP_KEEP, BACKUP_PROGRAMS };
+enum { BACKUP_FOLDER, BACKUP_EVERY, BACKUP_KEEP, BACKUP_PROGRAMS, BACKUP_STEP, BACKUP_KEEP_STEPS };
 extern const EventKind backup_taken;
 str backup_time(int64_t ms, char out[32]);
 err backup_points_json(Ctx *c, str folder, Buf *out); // as GET /lathe/v1/backups answers

@@ -11,8 +11,11 @@
 
 enum { STAMP = 19, ID_N = STAMP + 1 + BLOB_DIGEST_HEX }; // 20261122T234501123Z-SHA256
 
+static const char *kind_of(const Store *s) { return s->kind ? s->kind : "point"; }
+
 static str point_path(Ctx *c, const Store *s, str id) {
-    return arena_printf(c->mem, STR_FMT "/point/" STR_FMT ".json", STR_ARG(s->dir), STR_ARG(id));
+    return arena_printf(c->mem, STR_FMT "/%s/" STR_FMT ".json", STR_ARG(s->dir), kind_of(s),
+                        STR_ARG(id));
 }
 
 static err damaged(Ctx *c, const Store *s, str what, const char *why) {
@@ -66,6 +69,8 @@ static void write_point(Json *j, const Point *p) {
     json_kv_str(j, "node", p->node), json_kv_str(j, "job", p->job);
     json_kv_str(j, "master_key", p->master_key), json_kv_str(j, "database", p->database);
     if (p->schema.n) json_kv_str(j, "schema", p->schema);
+    if (p->run.n) json_kv_str(j, "run", p->run), json_kv_i64(j, "seq", p->seq);
+    if (p->pages) json_kv_i64(j, "page_bytes", p->page_bytes), json_kv_i64(j, "pages", p->pages);
     if (p->server_major) json_kv_i64(j, "server_major", p->server_major);
     json_kv_i64(j, "objects", p->objects), json_kv_i64(j, "objects_bytes", p->objects_bytes);
     json_key(j, "missing"), json_arr(j);
@@ -82,7 +87,7 @@ err point_write(Ctx *c, Store *s, Point *p) {
     Json j = json_to(&b);
     write_point(&j, p);
     sha256_hex(buf_str(&b), hex);
-    str time = stamp(c, p->taken_ms);
+    str time = stamp(c, s->kind ? p->ended_ms : p->taken_ms); // a step holds nothing after it
     p->id = arena_printf(c->mem, STR_FMT "-%s", STR_ARG(time), hex);
     err e = b.full ? fail(c, ERR_TOOLARGE, R_TOO_LONG, "what", "the manifest of a backup", "limit",
                           "64 MiB")
@@ -96,7 +101,11 @@ err point_write(Ctx *c, Store *s, Point *p) {
 err point_ids(Ctx *c, const Store *s, str **out, size_t *out_n) {
     str *names;
     size_t n, kept = 0;
-    TRY(dir_list(c, arena_printf(c->mem, STR_FMT "/point", STR_ARG(s->dir)), &names, &n));
+    err e =
+        dir_list(c, arena_printf(c->mem, STR_FMT "/%s", STR_ARG(s->dir), kind_of(s)), &names, &n);
+    *out_n = 0;
+    if (e == ERR_NOTFOUND && s->kind) return ERR_OK; // an older backup has no steps
+    TRY(e);
     for (size_t i = 0; i < n; i++) {
         if (!str_ends(names[i], S(".json"))) continue;
         str id = str_sub(names[i], 0, names[i].n - 5);
@@ -135,6 +144,9 @@ static err read_point(Ctx *c, const Store *s, yyjson_val *v, Point *out) {
     out->node = json_get_str(v, "node"), out->job = json_get_str(v, "job");
     out->master_key = json_get_str(v, "master_key"), out->database = json_get_str(v, "database");
     out->version = json_get_str(v, "version"), out->schema = json_get_str(v, "schema");
+    out->run = json_get_str(v, "run");
+    json_get_i64(v, "seq", &out->seq);
+    json_get_i64(v, "page_bytes", &out->page_bytes), json_get_i64(v, "pages", &out->pages);
     int64_t major = 0;
     if (json_get_i64(v, "server_major", &major) && major > 0 && major < 1000)
         out->server_major = (int)major;
@@ -224,19 +236,45 @@ static err sweep(Ctx *c, Store *s, Map *needed) {
     return ERR_OK;
 }
 
-err points_trim(Ctx *c, Store *s, int64_t before_ms, int64_t *out_n) {
+// Steps are many: they go sooner than points. The others' pieces are needed.
+static err steps_trim(Ctx *c, const Store *s, int64_t before_ms, Map *needed) {
+    Store steps = *s;
+    str *ids;
+    size_t n;
+    steps.kind = "log";
+    TRY(point_ids(c, &steps, &ids, &n));
+    for (size_t i = 0; i < n; i++) {
+        ArenaMark at = arena_mark(c->mem);
+        if (point_id_ms(ids[i]) < before_ms) TRY(path_remove(c, point_path(c, &steps, ids[i])));
+        else TRY(mark(c, &steps, ids[i], needed));
+        arena_restore(c->mem, at);
+    }
+    return ERR_OK;
+}
+
+static bool steps_due(Ctx *c, const Store *s, int64_t before_ms) {
+    Store steps = *s;
+    str *ids;
+    size_t n;
+    steps.kind = "log";
+    return !point_ids(c, &steps, &ids, &n) && n && point_id_ms(ids[0]) < before_ms;
+}
+
+err points_trim(Ctx *c, Store *s, const TrimBefore *before, int64_t *out_n) {
     str *ids;
     size_t n, first = 0;
     Map needed;
     uint64_t seed;
+    int64_t steps_ms = before->steps_ms;
     assert(s->lock);
     *out_n = 0;
     TRY(point_ids(c, s, &ids, &n));
-    while (n && first < n - 1 && point_id_ms(ids[first]) < before_ms) first++;
-    if (!first) return ERR_OK;
+    while (n && first < n - 1 && point_id_ms(ids[first]) < before->points_ms) first++;
+    if (n && point_id_ms(ids[first]) > steps_ms) steps_ms = point_id_ms(ids[first]);
+    if (!first && !steps_due(c, s, steps_ms)) return ERR_OK;
     os_random(c->os, &seed, sizeof seed);
     map_init(&needed, seed);
-    err e = ERR_OK;
+    err e = steps_trim(c, s, steps_ms, &needed);
     for (size_t i = first; !e && i < n; i++) e = mark(c, s, ids[i], &needed);
     for (size_t i = 0; !e && i < first; i++) e = path_remove(c, point_path(c, s, ids[i]));
     if (!e) e = dir_sync(c, arena_printf(c->mem, STR_FMT "/point", STR_ARG(s->dir)));

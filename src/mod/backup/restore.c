@@ -19,6 +19,11 @@ static str at_new(Ctx *c, const RestorePlan *p, const char *name) {
     return arena_printf(c->mem, STR_FMT ".restoring/%s", STR_ARG(p->data), name);
 }
 
+static str sqlite_at(Ctx *c, const RestorePlan *p, const char *name) {
+    str path = at_new(c, p, name);
+    return arena_printf(c->mem, "sqlite:" STR_FMT, STR_ARG(path));
+}
+
 // ---- checks
 
 static err target_refused(Ctx *c, const RestorePlan *p, const char *why) {
@@ -101,14 +106,39 @@ static err database_check(Ctx *c, RestorePlan *p) {
                 "of PostgreSQL");
 }
 
+// The steps that follow the point without a gap, until the moment that is asked for.
+static err steps_find(Ctx *c, RestorePlan *p) {
+    Store logs = p->store;
+    str *ids;
+    size_t n;
+    logs.kind = "log";
+    if (!p->point.run.n) return ERR_OK;
+    TRY(point_ids(c, &logs, &ids, &n));
+    p->steps = new (c->mem, Point, n + 1);
+    for (size_t i = 0; i < n; i++) {
+        Point *step = &p->steps[p->steps_n];
+        if (p->at_ms && point_id_ms(ids[i]) > p->at_ms) break;
+        if (point_id_ms(ids[i]) < p->point.taken_ms) continue;
+        TRY(point_read(c, &logs, ids[i], step));
+        if (!str_eq(step->run, p->point.run)) continue;
+        if (step->seq != p->point.seq + (int64_t)p->steps_n || !part_find(step, PAGES_PART)) break;
+        p->steps_n++;
+    }
+    return ERR_OK;
+}
+
 err restore_check(Ctx *c, RestorePlan *p, Work *w) {
     TRY(target_check(c, p));
     TRY(store_open(c, p->from, false, &p->store));
     TRY(point_at(c, &p->store, p->at_ms, &p->point));
     TRY(database_check(c, p));
+    TRY(steps_find(c, p));
     TRY(key_check(c, p));
     TRY(room_check(c, p));
-    return point_check(c, &p->store, &p->point, w);
+    TRY(point_check(c, &p->store, &p->point, w));
+    for (size_t i = 0; i < p->steps_n; i++)
+        TRY(store_get_file(c, &p->store, part_find(&p->steps[i], PAGES_PART), (str){ 0 }, w));
+    return ERR_OK;
 }
 
 // ---- writing
@@ -142,27 +172,93 @@ static err segment_adopt(Ctx *c, str path, uint32_t node) {
     return e;
 }
 
-static err part_write(Ctx *c, const RestorePlan *p, const Part *part, Work *w) {
+static str part_target(Ctx *c, const RestorePlan *p, const Part *part) {
     uint32_t node = (uint32_t)str_hash(p->node);
     str to = at_new(c, p, arena_z(c->mem, part->name));
     bool segment = str_starts(part->name, S("journal/"));
-    if (str_is(part->name, OBJECTS_PART)) return ERR_OK;
     if (str_starts(part->name, S("audit/"))) // another server's signature: kept for the record
         to = at_new(c, p, say(c, "restored/" STR_FMT, STR_ARG(str_sub(part->name, 6, 100))));
     if (segment)
         to = at_new(c, p,
                     say(c, "journal/%08" PRIx32 STR_FMT, node,
                         STR_ARG(str_sub(part->name, strlen("journal/") + 8, 100))));
+    return to;
+}
+
+static err part_write(Ctx *c, const RestorePlan *p, const Part *part, Work *w) {
+    str to = part_target(c, p, part);
+    if (str_is(part->name, OBJECTS_PART)) return ERR_OK;
     TRY(folder_of(c, to));
     TRY(store_get_file(c, &p->store, part, to, w));
-    return segment ? segment_adopt(c, to, node) : ERR_OK;
+    bool segment = str_starts(part->name, S("journal/"));
+    return segment ? segment_adopt(c, to, (uint32_t)str_hash(p->node)) : ERR_OK;
+}
+
+// ---- the steps
+
+static bool is_journal(const Part *part) { return str_starts(part->name, S("journal/")); }
+
+// Each segment as the last step has it: it only grew.
+static err journal_replace(Ctx *c, const RestorePlan *p, Work *w) {
+    for (size_t i = 0; i < p->steps_n; i++) {
+        for (size_t k = 0; k < p->steps[i].parts_n; k++) {
+            const Part *part = &p->steps[i].parts[k];
+            bool later = false;
+            for (size_t m = i + 1; is_journal(part) && !later && m < p->steps_n; m++)
+                later = part_find(&p->steps[m], arena_z(c->mem, part->name));
+            if (!is_journal(part) || later) continue;
+            err e = path_remove(c, part_target(c, p, part));
+            if (e && e != ERR_NOTFOUND) return e;
+            TRY(part_write(c, p, part, w));
+        }
+    }
+    return ERR_OK;
+}
+
+static err traces_tx(Ctx *c, Tx *tx, void *arg) {
+    static SQL(trace_at, "SELECT segment, at FROM trace_fold");
+    RestorePlan *p = arg;
+    Rows *rows;
+    bool more;
+    TRY(db_query(c, tx, &trace_at, NULL, 0, &rows));
+    TRY(rows_next(c, rows, &more));
+    p->traced = more;
+    if (more) p->trace_segment = col_int(rows, 0), p->trace_at = col_int(rows, 1);
+    rows_close(rows);
+    return ERR_OK;
+}
+
+static err steps_write(Ctx *c, RestorePlan *p, Work *w) {
+    str db = at_new(c, p, "lathe.db"), path = at_new(c, p, PAGES_PART);
+    DbConfig config = { .url = sqlite_at(c, p, "lathe.db"), .readers = 1 };
+    Db *before;
+    if (!p->steps_n) return ERR_OK;
+    // The databases of days are the point's: their reader goes on where it was then.
+    TRY(db_open(c, &config, &before));
+    err e = db_read(c, before, traces_tx, p);
+    db_close(before);
+    TRY(e);
+    for (size_t i = 0; i < p->steps_n; i++) {
+        const Point *step = &p->steps[i];
+        File *f;
+        ArenaMark mark = arena_mark(c->mem);
+        TRY(store_get_file(c, &p->store, part_find(step, PAGES_PART), path, w));
+        TRY(file_open(c, path, FILE_READ, &f));
+        e = sqlite_log_apply(c, db, f, step->page_bytes, step->pages);
+        file_close(f);
+        TRY(e);
+        TRY(path_remove(c, path));
+        arena_restore(c->mem, mark);
+    }
+    return journal_replace(c, p, w);
 }
 
 static err objects_write(Ctx *c, const RestorePlan *p, Work *w) {
     Store to = { .dir = at_new(c, p, "") };
     ObjectLine *objects;
     size_t n;
-    TRY(store_objects(c, &p->store, &p->point, &objects, &n));
+    const Point *last = p->steps_n ? &p->steps[p->steps_n - 1] : &p->point;
+    TRY(store_objects(c, &p->store, last, &objects, &n));
     err e = blobs_open(c, str_sub(to.dir, 0, to.dir.n - 1), &to.objects);
     for (size_t i = 0; !e && i < n; i++) {
         ArenaMark mark = arena_mark(c->mem);
@@ -200,6 +296,14 @@ typedef struct Fencing {
     bool job;
 } Fencing;
 
+// To where the point's databases of days are; nowhere: they begin with the journal.
+static err trace_fence(Ctx *c, Tx *tx, const RestorePlan *p) {
+    static SQL(trace_back, "UPDATE trace_fold SET segment = $1, at = $2");
+    static SQL(trace_none, "DELETE FROM trace_fold");
+    if (!p->traced) return db_run(c, tx, &trace_none);
+    return db_run(c, tx, &trace_back, V(p->trace_segment), V(p->trace_at));
+}
+
 static err fence_tx(Ctx *c, Tx *tx, void *arg) {
     static SQL(backup_job_end,
                "UPDATE job SET state = 'cancelled', ended_ms = $2, cancel_asked = 1 "
@@ -211,6 +315,7 @@ static err fence_tx(Ctx *c, Tx *tx, void *arg) {
         *sql = (Sql){ "restore_fence", f->at[i].text, NULL };
         TRY(db_exec(c, tx, sql, (Val[]){ V(node[0]), V(node[1]) }, f->at[i].nodes ? 2 : 0, NULL));
     }
+    if (f->job && f->p->steps_n) TRY(trace_fence(c, tx, f->p));
     // The job that took this backup would take another one here.
     return f->job ? db_run(c, tx, &backup_job_end, V(f->p->point.job), V(tx_now_ms(tx))) : ERR_OK;
 }
@@ -224,11 +329,6 @@ static err fence(Ctx *c, const RestorePlan *p, str url, Fencing *f) {
     if (!e) e = db_tx(c, db, fence_tx, f);
     db_close(db);
     return e;
-}
-
-static str sqlite_at(Ctx *c, const RestorePlan *p, const char *name) {
-    str path = at_new(c, p, name);
-    return arena_printf(c->mem, "sqlite:" STR_FMT, STR_ARG(path));
 }
 
 // All of it or nothing; the dump is not part of the new folder.
@@ -300,6 +400,7 @@ err restore_run(Ctx *c, RestorePlan *p, Work *w) {
         TRY(part_write(c, p, &p->point.parts[i], w));
         arena_restore(c->mem, mark);
     }
+    TRY(steps_write(c, p, w));
     TRY(objects_write(c, p, w));
     TRY(key_write(c, p));
     TRY(file_write_all(c, at_new(c, p, "node"), p->node, 0));

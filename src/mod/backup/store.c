@@ -8,9 +8,8 @@
 #include <stdio.h>
 
 static const char marker[] = "lathe backup 1\n";
-static const char *const own_names[] = {
-    "lathe-backup", "blob", "point", "staging", "temp", "lock"
-};
+static const char *const own_names[] = { "lathe-backup", "blob", "point", "log",
+                                         "staging",      "temp", "lock" };
 
 static err not_one(Ctx *c, str dir, const char *why) {
     return fail(c, ERR_INVALID, R_BACKUP_FOLDER, "path", say_str(c, dir), "why", why);
@@ -37,6 +36,7 @@ static err store_make(Ctx *c, Store *s) {
     TRY(file_open(c, lock, FILE_READ | FILE_WRITE | FILE_CREATE | FILE_PRIVATE, &s->lock));
     TRY(file_lock(c, s->lock));
     TRY(dir_make(c, arena_printf(c->mem, STR_FMT "/point", STR_ARG(s->dir)), 0700));
+    TRY(dir_make(c, arena_printf(c->mem, STR_FMT "/log", STR_ARG(s->dir)), 0700));
     str temp = arena_printf(c->mem, STR_FMT "/temp", STR_ARG(s->dir));
     TRY(path_remove_tree(c, temp)); // what a backup that was killed left
     TRY(dir_make(c, temp, 0700));

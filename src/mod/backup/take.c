@@ -265,8 +265,9 @@ static bool is_damage(err e) { return e == ERR_NOTFOUND || e == ERR_INVALID || e
 
 static void missing_add(Take *t, str hex, const char *why) {
     if (t->point.missing_n < MISSING_MAX) t->point.missing[t->point.missing_n++] = hex;
-    job_say(t->job, "object " STR_FMT " is named by rows and %s: it is not in this backup",
-            STR_ARG(hex), why);
+    if (t->job)
+        job_say(t->job, "object " STR_FMT " is named by rows and %s: it is not in this backup",
+                STR_ARG(hex), why);
 }
 
 static err one_object(Take *t, str hex, Buf *list) {
@@ -351,6 +352,48 @@ static err take_all(Take *t) {
     return point_write(c, &t->store, p);
 }
 
+// ---- between two of them
+
+static err step_pages(Take *t, SqliteLog *log) {
+    Ctx *c = t->c;
+    LogStep step;
+    str path = in_work(t, PAGES_PART);
+    File *f;
+    unsigned flags = FILE_READ | FILE_WRITE | FILE_CREATE | FILE_TRUNCATE | FILE_PRIVATE;
+    TRY(file_open(c, path, flags, &f));
+    err e = sqlite_log_next(c, log, f, &step);
+    file_close(f);
+    TRY(e);
+    if (step.gap) return fail(c, ERR_CONFLICT, R_BACKUP_MOVED);
+    t->point.taken_ms = step.before_ms, t->point.ended_ms = step.after_ms;
+    t->point.pages = step.pages, t->point.page_bytes = step.page_bytes;
+    TRY(put_path(t, path, -1, S(PAGES_PART)));
+    return path_remove(c, path);
+}
+
+static err step_parts(Take *t, SqliteLog *log) {
+    uint64_t lowest;
+    TRY(hold_segments(t, &lowest));
+    uint64_t last_before = t->held_n ? t->held[t->held_n - 1].number : 0;
+    TRY(step_pages(t, log));
+    TRY(journal_parts(t, last_before));
+    TRY(db_read(t->c, t->c->db, live_tx, t));
+    TRY(object_parts(t));
+    return point_write(t->c, &t->store, &t->point);
+}
+
+err take_step(Ctx *c, Store *s, SqliteLog *log, Point *p) {
+    Take *t = new (c->mem, Take, 1);
+    *t = (Take){ .c = c, .store = *s, .point = *p };
+    t->store.kind = "log";
+    t->point.parts = new (c->mem, Part, PARTS_MAX);
+    t->point.node = app_of(c)->node, t->point.version = S("0.1.0");
+    t->point.database = S("sqlite"), t->point.master_key = S("-"), t->point.job = S("-");
+    err e = step_parts(t, log);
+    for (size_t i = 0; i < t->held_n; i++) file_close(t->held[i].file);
+    return e;
+}
+
 // ---- its end
 
 static void write_result(Ctx *c, const Take *t, Json *j) {
@@ -395,9 +438,12 @@ static err run(Ctx *c, Job *j) {
     Take *t = new (c->mem, Take, 1);
     *t = (Take){ .c = c, .job = j, .work = { .fn = on_step, .arg = t } };
     str id = job_id(j);
+    archive_lock();
     err e = store_open(c, json_get_str(root, "folder"), true, &t->store);
+    archive_here(c, t->store.dir, &t->point);
     if (!e) e = take_all(t);
     store_close(&t->store);
+    archive_unlock();
     for (size_t i = 0; i < t->held_n; i++) file_close(t->held[i].file);
     Failure failure = c->failure;
     err ended = db_tx(c, c->db, hold_end_tx, &id); // else it runs out by itself
