@@ -68,6 +68,7 @@ err blob_absent(Ctx *c, str hex); // ERR_NOTFOUND with R_BLOB_ABSENT
 str blob_folder(Ctx *c, Blobs *b, str hex);                     // of the object with this digest
 EVP_MD_CTX *digest_new(void);                                   // SHA-256
 void digest_end(EVP_MD_CTX *md, char out[BLOB_DIGEST_HEX + 1]); // frees md
+enum { DIGEST_BYTES = 512 }; // about what OpenSSL takes for one: nothing else of it can fail
 void digest_hex(const unsigned char *digest, char out[BLOB_DIGEST_HEX + 1]);
 err stage_age(Ctx *c, str mark_path, int64_t *out_wall_ms); // its last sync; 0: there was none
 err file_hash(Ctx *c, File *f, int64_t from, int64_t to, EVP_MD_CTX *md);

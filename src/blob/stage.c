@@ -8,7 +8,6 @@
 #include <assert.h>
 
 enum { SYNC_EVERY = 32 << 20, MARK_SLOT = 512 };
-enum { DIGEST_BYTES = 512 }; // about what OpenSSL takes for one: nothing else of it can fail
 
 struct BlobWriter {
     Blobs *b;

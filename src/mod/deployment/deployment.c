@@ -30,8 +30,8 @@ const Module deployment_module = {
 };
 REASONS_DEFINE(DEPLOYMENT_REASONS, deployment_reasons)
 
-static Worker *reconciler;
-static atomic_bool woken; // something happened since the last turn began
+static _Atomic(Worker *) reconciler; // its first turn may come before worker_start has told us
+static atomic_bool woken;            // something happened since the last turn began
 static void wake(void) {
     atomic_store(&woken, true);
     worker_wake(reconciler);
