@@ -72,7 +72,7 @@ $(B)/lathe.so: $(B)/o/src/main.o $(B)/o/src/modules.o $(filter-out $(B)/o/src/ba
 	@echo "  link  $@"; $(sim_so)
 $(B)/fake-engine.so: $(fake_o) $(filter $(B)/o/src/net/%,$(lib_o)) $(sim_third)
 	@echo "  link  $@"; $(sim_so)
-$(B)/lathe-sim: $(sim_o) $(filter $(B)/o/src/base/% $(B)/o/src/os/% $(B)/o/src/net/%,$(lib_o)) $(third_o)
+$(B)/lathe-sim: $(sim_o) $(filter $(B)/o/src/base/% $(B)/o/src/os/% $(B)/o/src/net/% $(B)/o/src/db/%,$(lib_o)) $(third_o)
 	@echo "  link  $@"; $(CC) $(ldflags) -rdynamic $(sim_wrap) -o $@ $^ $(libs) -ldl
 
 # Scenarios whose n-th system call or allocation fails (test/inject/README.md), with the fixtures of the units.
@@ -125,9 +125,9 @@ check: setup-check ## everything that must hold; ends with `N passed, N failed`
 	@test/check
 test: $(B)/lathe-test ## units only: make test T=pattern
 	@$(B)/lathe-test $(T)
-sim: ## the real program on simulated machines: SEEDS (100) from FIRST (1) on
+sim: ## the real program on simulated machines: SEEDS (100) from FIRST (1) on, ROUNDS (60) of each client
 	@$(MAKE) --no-print-directory $(at_once) B=$(B)/sim OPT="-O1 -g -fPIC" $(B)/sim/lathe-sim $(B)/sim/lathe.so $(B)/sim/fake-engine.so
-	@$(B)/sim/lathe-sim --seeds $(or $(SEEDS),100) --first $(or $(FIRST),1)
+	@$(B)/sim/lathe-sim --seeds $(or $(SEEDS),100) --first $(or $(FIRST),1) --rounds $(or $(ROUNDS),60)
 inject: ## the n-th system call or allocation of each scenario fails: [MOST=runs of each kind] [T=pattern]
 	@$(MAKE) --no-print-directory $(at_once) $(B)/lathe-inject
 	@$(if $(shell test/postgres-run true 2>/dev/null && echo 1),test/postgres-run) $(B)/lathe-inject \

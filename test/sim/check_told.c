@@ -84,8 +84,11 @@ static void check_one(Look *l, const Told *t, const Billed *b) {
         world_fail(w, "request %s was refused with %d and is at the engine: %s", t->id, t->status,
                    records);
     else if (done > b->attempts)
-        world_fail(w, "request %s is %d times at the engine and %d times in the ledger: %s", t->id,
-                   done, b->attempts, records);
+        world_fail(w,
+                   "request %s (%d; %lld to %lld ms) is %d times at the engine and %d times in the "
+                   "ledger: %s",
+                   t->id, t->status, (long long)(t->began_ns / 1000000),
+                   (long long)(t->at_ns / 1000000), done, b->attempts, records);
     if (!t->whole || w->failed) return;
     yyjson_val *record = yyjson_arr_get_first(root); // the newest: a repeated attempt's
     json_get_i64(record, "prompt_tokens", &prompt);

@@ -6,6 +6,7 @@
 //   client.c   a blocking client
 //   work.c     clients: what they ask and what they were told; change.c: what they change
 //   check.c    what must hold at the end; check_told.c: request by request, change by change
+//   lease.c    who holds what, in a shared database
 //   wrap.c     pthread's waiting calls
 // Owner: world_run. Threads: the scheduler's and simulated ones, one at a time.
 #ifndef LATHE_TEST_SIM_RUN_H
@@ -69,7 +70,7 @@ typedef struct World {
     int servers_n;
     Addr engine;
     char admin[200], keys[KEYS][200], key_ids[KEYS][80];
-    bool quiet; // faults are over
+    bool quiet, watched; // faults are over; lease.c looks
     int clients_left;
     bool ready, failed;
     Told *told;
@@ -120,6 +121,9 @@ int infer(Client *k, int server, const char *key, KeyId limits); // the status
 void change_row(Client *k);
 void change_key(Client *k);
 void look_at_waiting(Client *k); // whatever waits says why
+
+// ---- lease.c, on a thread of NODE_DATABASE, until the seed's end
+void lease_watch(World *w);
 
 // ---- check.c, check_told.c, on a thread of NODE_CLIENT
 typedef struct Look {

@@ -294,8 +294,13 @@ static bool give_key(World *w) {
 
 static void run_join(void *arg) { work_join(arg); }
 
+static void run_watch(void *arg) { lease_watch(arg); }
+static bool is_watched(void *arg) { return ((World *)arg)->watched; }
+
 static void others(World *w) {
     w->ready = false;
+    sim_thread_start(sim_node(w->sim, NODE_DATABASE), "watch", run_watch, w, NULL);
+    sim_run(w->sim, now_ns(w) + SETUP_S * SECOND, is_watched, w);
     if (!give_key(w)) world_fail(w, "the master key cannot be given to the others");
     for (int i = 1; i < w->servers_n; i++) start_serve(w, &w->servers[i]);
     sim_thread_start(sim_node(w->sim, NODE_CLIENT), "join", run_join, w, NULL);

@@ -4,13 +4,21 @@
 #include "mod/usage/usage_own.h"
 #include "base/log.h"
 #include "job/reason.h"
+#include "os/thread.h"
 #include "res/worker.h"
 #include <assert.h>
 
 // A batch gathers for EVERY_MS: a commit for each turn of a loop would cost more than the requests.
 // Who needs the rows now calls usage_flush. After QUIET_TURNS without a record a folder rests: the
 // next write of the journal wakes it.
-enum { FOLDERS_MAX = 8, BATCH_MAX = 2000, EVERY_MS = 500, QUIET_TURNS = 4, REST_MS = 10000 };
+enum {
+    FOLDERS_MAX = 8,
+    BATCH_MAX = 2000,
+    EVERY_MS = 500,
+    QUIET_TURNS = 4,
+    REST_MS = 10000,
+    UNREAD_MAX = 50, // turns
+};
 
 static struct {
     size_t folders_n;
@@ -49,7 +57,9 @@ err fold_next(Ctx *c, FoldReader *r, size_t most, bool *out_more) {
     *out_more = r->at.segment != end.segment || r->at.offset != end.offset;
     if (!*out_more) return ERR_OK;
     err e = journal_read(c, j, r->at, most, &b);
-    if (e && c->failure.why != &R_JOURNAL_BAD) return e; // not read: the next turn tries again
+    // A disk that does not give it now may later: only what it gives and is no record is damaged.
+    if (e && c->failure.why != &R_JOURNAL_BAD && ++r->unread < UNREAD_MAX) return e;
+    r->unread = 0;
     JournalPos next = e ? journal_skip(j, r->at) : b.n ? b.records[b.n - 1].next : r->at;
     if (e && !journal_before(r->at, next)) return e; // damaged, and nothing after it yet
     if (e)
@@ -115,7 +125,9 @@ static err catch_up(Ctx *c, struct Follow *f) {
     TRY(f->reader.f->position(c, &f->reader.at));
     for (bool more = true; more;) {
         ArenaMark mark = arena_mark(c->mem);
-        TRY(follow_once(c, f, &more));
+        err e = follow_once(c, f, &more);
+        if (e && f->reader.unread) thread_pause(c->os, EVERY_MS * INT64_C(1000000)), e = ERR_OK;
+        TRY(e);
         arena_restore(c->mem, mark);
     }
     return ERR_OK;

@@ -40,8 +40,10 @@ typedef struct FoldReader {
     const UsageFolder *f;
     JournalPos at;
     bool doubt;
+    int unread; // how often in a row the disk did not give what comes next
 } FoldReader;
-// One batch of at most `most` records; what is damaged is passed over. *out_more false: the end.
+// One batch of at most `most` records; what is damaged is passed over, and what cannot be read only
+// after many calls. *out_more false: the end.
 err fold_next(Ctx *c, FoldReader *r, size_t most, bool *out_more);
 extern const UsageFolder ledger;
 extern const Metric *const usage_metrics[];
