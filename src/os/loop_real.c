@@ -144,8 +144,8 @@ typedef struct SchedAttr {
 
 // People wait for a loop, nobody for the threads that write down what it did. With a slice shorter
 // than the usual (1.4 to 2.8 ms) it runs as soon as it is woken, in the middle of another's (Linux
-// 6.12; before, this changes nothing); it gets no more of the processor by it. A busy turn fits into
-// it. What the system refuses it does not need.
+// 6.12; before, this changes nothing); it gets no more of the processor by it. A busy turn fits in.
+// What the system refuses it does not need.
 static void ask_short_slice(void) {
     SchedAttr a = { .size = sizeof a };
     if (syscall(SYS_sched_getattr, 0, &a, sizeof a, 0) || a.policy != SCHED_OTHER) return;
