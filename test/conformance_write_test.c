@@ -351,3 +351,24 @@ CONF_TEST(conformance_what_is_shown_once_is_stored_nowhere) {
     }
     CHECK(with >= 2);
 }
+
+// ---- slots of a deployment: thousands where a server is attached, few where one is launched
+
+static void make_slots(Conf *f, const char *engine, const char *slots, int want) {
+    static int made;
+    bool attached = !strcmp(engine, "openai");
+    Told t = conf_do(f, &f->a, HTTP_POST, "/lathe/v1/deployments",
+                     say(f->c, "{\"name\":\"slots-%d\",\"engine\":\"%s\",\"slots\":%s%s}", made++,
+                         engine, slots,
+                         attached ? ",\"endpoint\":{\"url\":\"http://127.0.0.1:9/v1\"}" : ""));
+    if (t.status != want)
+        COMPLAIN("%s, slots %s: %d " STR_FMT, engine, slots, t.status, STR_ARG(t.body));
+    if (want == 400 && !str_is(conf_field(&t), "slots"))
+        COMPLAIN("%s, slots %s: " STR_FMT, engine, slots, STR_ARG(t.body));
+}
+
+CONF_TEST(conformance_slots_follow_the_engine) {
+    make_slots(f, "openai", "5000", 201), make_slots(f, "openai", "0", 201);
+    make_slots(f, "openai", "100001", 400), make_slots(f, "openai", "-1", 400);
+    make_slots(f, "llama.cpp", "257", 400), make_slots(f, "llama.cpp", "0", 400);
+}

@@ -308,6 +308,18 @@ def test_keys_and_jobs_are_all_nodes(nodes, slow_file):
     again(victim)
 
 
+def check_elsewhere(a, b):
+    """b is asked for what runs on a, behind a socket there: no wait in a queue that nobody serves, but an answer that names a."""
+    def ask():
+        began = time.monotonic()
+        r = b.call("POST", "/v1/chat/completions", {"model": "chat", "messages": [{"role": "user", "content": "Hi"}]}, key=b.app_key)
+        assert r.status == 503, r.body
+        return (r, time.monotonic() - began) if r.json["error"]["code"] == "model_on_another_node" else None
+    r, took = wait_for("b's snapshot", 5, ask)
+    assert took < 2 and node_name(a) in r.json["error"]["message"] and node_name(b) in r.json["error"]["message"], (took, r.body)
+    assert int(r.headers["Retry-After"]) >= 1
+
+
 def test_a_node_without_the_model_leaves_it_to_one_that_has_it(nodes):
     """Folders of objects that nobody shares: no replica can be started elsewhere, which is said; and who has them gets it back."""
     made = nodes(2)
@@ -318,6 +330,7 @@ def test_a_node_without_the_model_leaves_it_to_one_that_has_it(nodes):
     again(b)
     a.deploy("chat", model="smol", context=512, slots=4, replicas=2)
     assert a.deployment("chat")["node"] == node_name(a)
+    check_elsewhere(a, b)
     down(a)
     d = wait_for("the reason", 3 * TAKEOVER_S, lambda: (lambda d: d if d["state"] == "pending" else None)(status_of(b, "chat")))
     assert node_name(b) in d["state_reason"] and "does not have the files of smol:1" in d["state_reason"], d["state_reason"]

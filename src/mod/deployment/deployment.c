@@ -172,6 +172,9 @@ static err check_attached(Ctx *c, const Deployment *was, const Deployment *d) {
 }
 
 static err check_launched(Ctx *c, const Deployment *d) {
+    if (d->slots < 1 || d->slots > SLOTS_LAUNCHED_MAX)
+        return fail(c, ERR_INVALID, R_FIELD_RANGE, "field", "slots", "min", "1", "max",
+                    say(c, "%d", SLOTS_LAUNCHED_MAX), "got", say(c, "%lld", (long long)d->slots));
     if (!d->model.n) return need(c, &R_MODEL_REQUIRED, "model", d);
     if (d->endpoint.url.p) return need(c, &R_ENDPOINT_UNUSED, "endpoint.url", d);
     if (d->endpoint.api_key.p) return need(c, &R_ENDPOINT_UNUSED, "endpoint.api_key", d);

@@ -10,6 +10,9 @@
 #include "res/module.h"
 #include "res/snapshot.h"
 
+// Requests at once on a replica: a server such as vLLM takes thousands; an entry without a limit has
+// SLOTS_ANY.
+enum { SLOTS_MAX = 100000, SLOTS_ANY = 1 << 30, SLOTS_LAUNCHED_MAX = 256 };
 // A chat deployment also answers completions.
 typedef enum { TASK_CHAT, TASK_COMPLETION, TASK_EMBEDDING } Task;
 
@@ -41,6 +44,7 @@ typedef struct Replica {
     str id, authorization, host, base_path;
     str model, version, model_digest, upstream_model; // as it was started; absent: as the entry's
     const Engine *engine;                             // NULL: the entry's
+    str node; // another node that runs it, whose socket is out of reach; absent: in reach
     Addr addr;
     bool ready, draining, tls; // tls: called with the program's trust (app->tls)
 } Replica;
@@ -60,6 +64,8 @@ extern const SnapshotPart deployment_part;
 const DeploymentEntry *deployment_find(const Snapshot *s, str project, str name);
 // Any project; NULL when there is none.
 const DeploymentEntry *deployment_by_id(const Snapshot *s, str id);
+// The node that runs it, when no replica is in reach of this one; absent: there is one, or none yet.
+str deployment_elsewhere(const DeploymentEntry *d);
 // In order of name.
 size_t deployment_list(const Snapshot *s, str project, const DeploymentEntry *const **out);
 // A request could not reach it: look now, not at the next probe; until then it gets nothing new.

@@ -130,9 +130,9 @@ static void read_replica(Ctx *c, const DeploymentEntry *d, yyjson_val *in, Repli
     if (json_get_bool(in, "attached", false))
         r->ready &= address.n && !addr_parse(c, address, &r->addr)
                     && open_key(c, d, key, &r->authorization);
-    else
-        r->ready &= str_eq(json_get_str(in, "node"), app_of(c)->node)
-                    && !replica_socket(c, r->id, &r->addr);
+    else if (str_eq(json_get_str(in, "node"), app_of(c)->node))
+        r->ready &= !replica_socket(c, r->id, &r->addr);
+    else r->ready = false, r->node = json_get_str(in, "node");
 }
 
 static void read_deployment(Ctx *c, Arena *mem, yyjson_val *in, DeploymentEntry *d) {
@@ -157,6 +157,7 @@ static void read_deployment(Ctx *c, Arena *mem, yyjson_val *in, DeploymentEntry 
     int64_t task = number(in, "task");
     d->task = task == TASK_COMPLETION || task == TASK_EMBEDDING ? (Task)task : TASK_CHAT;
     d->context = number(in, "context"), d->slots = number(in, "slots");
+    if (!d->slots) d->slots = SLOTS_ANY;
     d->queue_max = number(in, "queue_max"), d->queue_ms = number(in, "queue_ms");
     yyjson_val *list = json_get(in, "replicas"), *one;
     size_t i, n;
@@ -187,6 +188,16 @@ static err compile(Ctx *c, Arena *mem, yyjson_val *in, void **out) {
 const SnapshotPart deployment_part = { "deployments", query, compile };
 
 // ---- readers
+str deployment_elsewhere(const DeploymentEntry *d) {
+    str node = { 0 };
+    for (size_t i = 0; i < d->replicas_n; i++) {
+        const Replica *r = &d->replicas[i];
+        if (!r->node.n && !r->draining) return (str){ 0 };
+        if (r->node.n) node = r->node;
+    }
+    return node;
+}
+
 static const View *view_of(const Snapshot *s) { return snapshot_get(s, &deployment_part); }
 
 const DeploymentEntry *deployment_find(const Snapshot *s, str project, str name) {

@@ -131,6 +131,9 @@ void gateway_models(Exchange *x);                  // models.c
       "模型 {model} 的部署任务是 {task}，不是 {wanted}")                                  \
     X(MODEL_DOWN, "model_not_ready", "model {model} cannot answer now: {why}",            \
       "模型 {model} 目前无法应答：{why}")                                                 \
+    X(MODEL_ELSEWHERE, "model_on_another_node",                                           \
+      "model {model} runs on node {node}, out of reach of this one, {here}: ask that node", \
+      "模型 {model} 运行在节点 {node} 上，当前节点 {here} 无法访问：请向该节点发送请求")  \
     X(QUEUE_FULL, "queue_full",                                                           \
       "{waiting} requests already wait for model {model}; try again in {ms} ms",          \
       "模型 {model} 已有 {waiting} 个请求在排队；请 {ms} 毫秒后重试")                     \

@@ -227,6 +227,7 @@ static void forgive(Line *l, int64_t now_ns) {
 
 // ---- for flows
 static bool could_serve(const DeploymentEntry *d) {
+    if (deployment_elsewhere(d).n) return false; // waiting here would be for nothing
     for (size_t i = 0; i < d->replicas_n; i++)
         if (!d->replicas[i].draining) return true; // one that is loading will be ready
     return str_is(d->state, "starting") || str_is(d->state, "updating");

@@ -17,8 +17,18 @@ static void turn(void *arg) {
     flow_resume(f);
 }
 
+// What runs on another node cannot be reached from here: its socket is a file there.
+static err elsewhere(Flow *f, const DeploymentEntry *d, str node) {
+    err e = fail(f->c, ERR_UNAVAILABLE, R_MODEL_ELSEWHERE, "model", say_str(f->c, d->name), "node",
+                 say_str(f->c, node), "here", say_str(f->c, app_of(f->c)->node));
+    f->c->failure.retry_after_ms = 5000;
+    return e;
+}
+
 static err none(Flow *f) {
     const DeploymentEntry *d = f->deployment;
+    str node = deployment_elsewhere(d);
+    if (node.n) return elsewhere(f, d, node);
     err e = fail(f->c, ERR_UNAVAILABLE, R_MODEL_DOWN, "model", say_str(f->c, d->name), "why",
                  d->state_reason.n ? say_str(f->c, d->state_reason) : say_str(f->c, d->state));
     f->c->failure.retry_after_ms = 5000;
@@ -61,6 +71,21 @@ static void wait_on(Flow *f, int64_t left_ms) {
     timer_start(f->timer, ms < left_ms ? ms : left_ms);
 }
 
+// Its replicas went to another node while it waited: its turn does not come here.
+static bool left_this_node(Flow *f) {
+    const Snapshot *s = snapshot_take();
+    const DeploymentEntry *d = deployment_by_id(s, f->deployment->id);
+    str node = d ? deployment_elsewhere(d) : (str){ 0 };
+    err e = node.n ? elsewhere(f, d, node) : ERR_OK;
+    snapshot_give(s);
+    if (!e) return false;
+    line_leave(f->ticket);
+    f->ticket = NULL;
+    stop_timer(f);
+    flow_fail(f);
+    return true;
+}
+
 static void still_waiting(void *arg) {
     Flow *f = arg;
     int64_t now_ns = loop_now_ns(exchange_loop(f->x)),
@@ -69,6 +94,7 @@ static void still_waiting(void *arg) {
         late(f);
         return;
     }
+    if (left_this_node(f)) return;
     int64_t say_ns = setting_int(&gateway_settings[GW_QUEUE_SAY]) * 1000000;
     if (f->in.stream && now_ns - f->said_ns >= say_ns) say_place(f, now_ns);
     line_look(f->ticket); // its turn, if this gives it one, comes through the loop
