@@ -73,7 +73,6 @@ typedef struct JobsConfig {
               // life left running is taken up at once
     str log_dir; // made when absent; DIR/<job id>.log
     int workers; // jobs running at once on this node
-    void *app;   // c->app of each run() and after()
 } JobsConfig;
 err jobs_open(Ctx *c, const JobsConfig *config, Jobs **out); // runs migrations; c->os outlives it
 void jobs_start(Jobs *s);                                    // threads of its own

@@ -5,6 +5,7 @@
 // connections onto loops however busy they are, would not serve unix sockets, and would reset the
 // backlog of a loop that stops.
 // Owner: listener_open's caller. Threads: close any; the rest the loops'.
+#include "os/accept.h"
 #include "os/real.h"
 #include "os/stream_impl.h"
 #include <assert.h>
@@ -30,6 +31,7 @@ typedef struct Slot { // one a loop
     atomic_size_t coming;  // handed over, not yet arrived
     pthread_mutex_t mutex; // held while accepted() runs, so that closing can wait for it
     bool inside;           // accepted() runs
+    bool starved;          // counted in starved.paused; its loop's
     bool closed;           // under mutex
 } Slot;
 
@@ -44,6 +46,23 @@ struct RealListener {
     size_t slots_n;
     Slot slots[];
 };
+
+// ---- what pauses
+static struct {
+    atomic_llong pauses, paused; // paused: slots that wait or whose next try is still to come
+    atomic_int error;
+    _Atomic(void *) arg;
+    void (*_Atomic fn)(void *arg, int error);
+} starved;
+
+void accept_state(AcceptState *out) {
+    *out = (AcceptState){ starved.pauses, starved.paused > 0, starved.error };
+}
+
+void accept_on_pause(void (*fn)(void *arg, int error), void *arg) {
+    starved.arg = arg;
+    starved.fn = fn;
+}
 
 static bool is_unix(const Addr *a) { return str_starts(str_z(a->text), S("unix:")); }
 
@@ -113,11 +132,22 @@ static bool gone_already(int e) {
            || e == ENETUNREACH || e == EPERM || e == ETIMEDOUT;
 }
 
+static void note_starved(Slot *slot, bool now, int error) {
+    if (now != slot->starved) starved.paused += now ? 1 : -1;
+    slot->starved = now;
+    if (!now) return;
+    starved.pauses++;
+    starved.error = error;
+    void (*fn)(void *, int) = starved.fn;
+    if (fn) fn(starved.arg, error);
+}
+
 static void accept_some(Slot *slot, int max) {
     for (int i = 0; i < max && !slot->closed; i++) {
         int e = accept_one(slot);
         if (e == EAGAIN) return;
         if (!e || gone_already(e)) continue;
+        note_starved(slot, true, e);
         real_watch_del(slot->loop, &slot->watch);
         timer_start(slot->again, BACK_OFF_MS);
         return;
@@ -135,6 +165,7 @@ static void on_connection(void *arg, unsigned events) {
 static void on_again(void *arg) {
     Slot *slot = arg;
     int e = real_watch_add(slot->loop, &slot->watch, EPOLLIN | EPOLLEXCLUSIVE);
+    note_starved(slot, e != 0, e); // if accepting fails again, that is seen at once
     if (e) timer_start(slot->again, BACK_OFF_MS);
 }
 
@@ -153,6 +184,7 @@ static void leave(void *arg) {
     assert(slot->closed && !slot->inside);
     real_watch_del(slot->loop, &slot->watch);
     timer_free(slot->again);
+    note_starved(slot, false, 0);
     if (atomic_fetch_sub(&l->open_slots, 1) > 1) return;
     close(l->fd); // the last one out
     for (size_t i = 0; i < l->slots_n; i++) pthread_mutex_destroy(&l->slots[i].mutex);

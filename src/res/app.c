@@ -23,6 +23,8 @@ void app_ctx_free(Ctx *c) {
     mem_free(c);
 }
 
+void app_ctx_of_job(Ctx *c, void *app) { c->app = app, c->who = &identity_system, c->lang = "en"; }
+
 const char *res_lang(Os *os) {
     static const char *const names[] = { "LC_ALL", "LC_MESSAGES", "LANG" };
     for (size_t i = 0; i < countof(names); i++) {

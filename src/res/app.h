@@ -55,6 +55,7 @@ const char *res_lang(Os *os); // of this process's user, by LC_ALL, LC_MESSAGES,
 // identity_system. Free with app_ctx_free.
 Ctx *app_ctx_new(App *app);
 void app_ctx_free(Ctx *c);
+void app_ctx_of_job(Ctx *c, void *app); // for jobs_on_ctx: the same identity
 int serve_main(int argc, char **argv, const Module *const *modules); // `lathe serve`
 int cli_main(int argc, char **argv, const Module *const *modules);   // every other verb
 #endif

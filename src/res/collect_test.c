@@ -109,6 +109,7 @@ static err open_world(World *w, Ctx *c, Db *db, str dir, str node) {
                           .log_dir = arena_printf(c->mem, STR_FMT "/jobs", STR_ARG(dir)),
                           .workers = 3 };
     TRY(jobs_open(c, &config, &w->app.jobs));
+    jobs_on_ctx(w->app.jobs, app_ctx_of_job, &w->app);
     return blob_module.init(c);
 }
 

@@ -3,6 +3,7 @@
 // the console draws from.
 #include "base/log.h"
 #include "net/reason.h"
+#include "os/accept.h"
 #include "res/kit.h"
 #include "res/event_relay.h"
 #include "res/metric_own.h"
@@ -77,9 +78,19 @@ const Metric metric_http_duration = { "http.server.request.duration", "s", METRI
     "Duration of HTTP requests", "HTTP 请求耗时" };
 // clang-format on
 
+// Who asks has a connection; others may wait for one.
+static void write_state(const char *status, Buf *out) {
+    AcceptState s;
+    accept_state(&s);
+    Json j = json_to(out);
+    json_obj(&j), json_kv_z(&j, "status", status);
+    if (s.paused) json_kv_bool(&j, "accepting", false), json_kv_z(&j, "why", strerror(s.error));
+    json_end_obj(&j);
+}
+
 static err serve_health(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
     (void)c, (void)r, (void)body;
-    buf_add(&out->body, S("{\"status\":\"ok\"}"));
+    write_state("ok", &out->body);
     return ERR_OK;
 }
 
@@ -95,7 +106,7 @@ static err serve_ready(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpR
     if (app_of(c)->draining)
         return fail(c, ERR_UNAVAILABLE, R_SERVER_BUSY, "what", "this server is stopping");
     TRY(db_read(c, c->db, ready_read, NULL));
-    buf_add(&out->body, S("{\"status\":\"ready\"}"));
+    write_state("ready", &out->body);
     return ERR_OK;
 }
 

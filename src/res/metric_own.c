@@ -4,6 +4,7 @@
 // how long jobs took is counted as they end. Names: process_* as Prometheus clients have them, the
 // machine's as OpenTelemetry's system conventions. Threads: any.
 #include "res/metric_own.h"
+#include "os/accept.h"
 #include "res/kit.h"
 
 // clang-format off
@@ -42,6 +43,11 @@ connections = { "lathe.http.connections", "", METRIC_GAUGE, { 0 }, NULL,
 refused = { "lathe.http.connections.refused", "", METRIC_COUNTER, { 0 }, NULL,
     "Connections over serve.connections: told so, or closed at once",
     "超出 serve.connections 的连接数：已告知或直接关闭" },
+accept_pauses = { "lathe.http.accept.pauses", "{pause}", METRIC_COUNTER, { 0 }, NULL,
+    "Times that no connection could be accepted: descriptors or memory ran out",
+    "因描述符或内存耗尽而暂停接受连接的次数" },
+accept_paused = { "lathe.http.accept.paused", "", METRIC_GAUGE, { 0 }, NULL,
+    "1: no connection can be accepted now", "1：目前无法接受连接" },
 requests = { "http.server.active_requests", "{request}", METRIC_GAUGE, { 0 }, NULL,
     "Requests under way", "进行中的请求数" },
 in_flight = { "lathe.http.in_flight", "By", METRIC_GAUGE, { 0 }, NULL,
@@ -83,7 +89,8 @@ db_wait = { "lathe.db.wait", "s", METRIC_COUNTER, { 0 }, NULL,
 const Metric *const own_metrics[] = {
     &metric_http_duration, &process_cpu, &process_memory, &process_virtual, &process_fds,
     &process_fds_max, &process_threads, &process_since, &host_cpu, &host_cpus, &host_memory,
-    &host_available, &disk, &disk_used, &connections, &refused, &requests, &in_flight, &pool_tasks,
+    &host_available, &disk, &disk_used, &connections, &refused, &accept_pauses, &accept_paused,
+    &requests, &in_flight, &pool_tasks,
     &jobs, &jobs_waiting, &job_duration, &journal_size, &journal_reserved, &journal_records,
     &journal_writes, &journal_syncs, &journal_errors, &journal_full, &db_transactions, &db_commits,
     &db_retries, &db_reads, &db_wait, NULL
@@ -124,6 +131,10 @@ static void set_machine(Ctx *c, const OsUsage *u, const OsFacts *f) {
 // ---- the server's parts
 
 static void set_server(const App *app) {
+    AcceptState accept;
+    accept_state(&accept);
+    metric_total(&accept_pauses, (double)accept.pauses);
+    metric_set(&accept_paused, accept.paused);
     if (app->server) {
         ServerCounts n = server_counts(app->server);
         metric_set(&connections, (double)n.connections);

@@ -72,7 +72,7 @@ const Metric *const scrub_metrics[] = { &metric_damaged, &metric_scrubbed, &metr
     &metric_fetched, NULL };
 // clang-format on
 
-static App *program; // a job's own Ctx does not say
+static App *program; // set once, before anything is served
 
 // ---- what is known to be damaged
 
@@ -291,7 +291,6 @@ static err ended_tx(Ctx *c, Tx *tx, void *arg) {
 static err run(Ctx *c, Job *j) {
     Scrub s = { .c = c, .job = j, .started_ms = os_wall_ms(c->os), .begun_ns = os_mono_ns(c->os) };
     yyjson_val *v;
-    c->app = program, c->who = &identity_system;
     if (job_checkpoint(j).n) {
         TRY(json_parse(c, job_checkpoint(j), &v));
         json_get_i64(v, "folder", &s.folder), json_get_i64(v, "objects", &s.objects);

@@ -3,6 +3,7 @@
 // steps; what a failed or ended start has opened is closed in reverse. The main thread runs
 // loops[0]: signals, the executor's events, its share of connections.
 #include "base/log.h"
+#include "os/accept.h"
 #include "os/process.h"
 #include "os/terminal.h"
 #include "res/bind.h"
@@ -188,9 +189,11 @@ static err open_jobs(Serve *s) {
     for (const Module *const *m = s->app.modules; *m; m++)
         for (const JobKind *const *k = (*m)->jobs; k && *k && n < 255; k++) kinds[n++] = *k;
     JobsConfig config = {
-        s->app.db, kinds, n, s->app.node, in_data(s, "jobs"), (int)kit_int(KIT_JOB_WORKERS), &s->app
+        s->app.db, kinds, n, s->app.node, in_data(s, "jobs"), (int)kit_int(KIT_JOB_WORKERS)
     };
-    return jobs_open(c, &config, &s->app.jobs);
+    TRY(jobs_open(c, &config, &s->app.jobs));
+    jobs_on_ctx(s->app.jobs, app_ctx_of_job, &s->app);
+    return ERR_OK;
 }
 
 static err init_modules(Serve *s) {
@@ -317,6 +320,20 @@ void serve_drain(Serve *s) {
 static void drain_now(void *s) { serve_drain(s); }
 void serve_quit(Serve *s) { loop_post(s->app.loops[0], drain_now, s); }
 
+// Says at most once a minute that no connection can be accepted; the metric counts them all.
+static void say_paused(void *arg, int error) {
+    static const int64_t MINUTE_NS = 60000000000;
+    static atomic_llong said_ns;
+    Serve *s = arg;
+    int64_t now_ns = os_mono_ns(s->app.os), before_ns = atomic_load(&said_ns);
+    if (before_ns && now_ns - before_ns < MINUTE_NS) return;
+    if (!atomic_compare_exchange_strong(&said_ns, &before_ns, now_ns)) return;
+    log_at("serve", LOG_ERROR, NULL,
+           "no connection can be accepted: those that come wait in the kernel's queue, what is "
+           "established goes on; see lathe.http.accept.pauses",
+           "why", strerror(error));
+}
+
 static void run_loop(void *l) { loop_run(l); }
 
 void serve_run(Serve *s) {
@@ -324,6 +341,7 @@ void serve_run(Serve *s) {
     for (s->threads_n = 0; s->threads_n + 1 < a->loops_n; s->threads_n++)
         thread_start(a->os, "loop", run_loop, a->loops[s->threads_n + 1],
                      &s->threads[s->threads_n]);
+    accept_on_pause(say_paused, s);
     for (const Module *const *m = a->modules; *m; m++)
         if ((*m)->ready) (*m)->ready(s->c);
     loop_run(a->loops[0]);
@@ -348,6 +366,7 @@ static void finish_requests(Serve *s) {
 
 static void close_all(Serve *s) {
     App *a = &s->app;
+    accept_on_pause(NULL, NULL);
     for (size_t i = 0; i < a->loops_n; i++) loop_stop(a->loops[i]);
     for (size_t i = 0; i < s->threads_n; i++) thread_join(s->threads[i]);
     finish_requests(s);

@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import resource
 import socket
 import time
@@ -55,12 +56,14 @@ def test_none_is_left(fake):
             crowd.append(socket.create_connection(address(server), 5))
         wait_for("no descriptor left", 5, lambda: True if descriptors(server) >= resource.prlimit(
             server.process.pid, resource.RLIMIT_NOFILE)[0] - 1 else None)
-        start, used = time.monotonic(), cpu_s(server.process.pid)
+        start, used, said = time.monotonic(), cpu_s(server.process.pid), []
         for _ in range(20):  # over what is open already, all the time
             kept.request("GET", "/healthz")
             a = kept.getresponse()
-            assert a.status == 200 and a.read()
+            said.append(a.read().decode())
+            assert a.status == 200 and said[-1]
             next(rest, None)
+        assert any('"accepting":false' in x and "Too many open files" in x for x in said), said[-1]
         # A new request on a connection that is there: its engine may need a connection, a table its file.
         kept.request("POST", "/v1/chat/completions", '{"model":"chat","messages":[{"role":"user","content":"Hi"}],"max_tokens":2}',
                      {"Authorization": "Bearer " + server.app_key, "Content-Type": "application/json"})
@@ -75,7 +78,12 @@ def test_none_is_left(fake):
             s.close()
     resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, before)
     assert time.monotonic() - start > 3  # longer than an engine may be silent: but this silence was not the engine's
+    log = [line for line in server.said().splitlines() if "no connection can be accepted" in line]
+    assert len(log) == 1 and "Too many open files" in log[0], log  # once a minute at most
     wait_for("new connections", 5, lambda: True if server.call("GET", "/healthz").status == 200 else None)
+    assert "accepting" not in server.call("GET", "/healthz").body.decode()
+    metrics = server.call("GET", "/metrics").body.decode()
+    assert float(re.search(r"^lathe_http_accept_pauses\w* (\S+)", metrics, re.M)[1]) > 0 and "lathe_http_accept_paused 0" in metrics
     d = server.ready("chat", 10)
     assert [r["pid"] for r in d["replicas_status"]] == pids and not any(r["restarts"] for r in d["replicas_status"]), d
     a = kept.getresponse()

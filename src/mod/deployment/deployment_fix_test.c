@@ -136,8 +136,7 @@ static err open_stores(Fix *f) {
                           .kinds = model_module.jobs,
                           .node = S("node"),
                           .log_dir = path_in(f, "jobs"),
-                          .workers = 1,
-                          .app = a };
+                          .workers = 1 };
     while (config.kinds[config.n]) config.n++;
     return jobs_open(c, &config, &a->jobs);
 }
