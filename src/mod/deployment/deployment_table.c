@@ -93,8 +93,8 @@ static const Field deployment_rows[] = {
         "Tokens that one request may use; absent: the model's, at most 4096",
         "单个请求可用的词元数；缺省取模型上限，至多 4096"),
     INT(Deployment, slots, 0, 0, SLOTS_MAX,
-        "Requests at once on one replica; one that is launched takes 1 to 256, for each has its own "
-        "part of the context; 0, attached only: as many as come",
+        "Requests at once on one replica; one that is launched takes 1 to 256, for each has its "
+        "own part of the context; 0, attached only: as many as come",
         "每个副本的并发请求数；由 Lathe 启动的副本为 1 到 256（各占一份上下文）；0 仅用于外接服务，表示不限",
         .fallback = "4"),
     INT(Deployment, threads, 0, 0, 1024, "Threads of one replica; 0: one for each processor",
