@@ -81,7 +81,7 @@ def test_none_is_left(fake):
     log = [line for line in server.said().splitlines() if "no connection can be accepted" in line]
     assert len(log) == 1 and "Too many open files" in log[0], log  # once a minute at most
     wait_for("new connections", 5, lambda: True if server.call("GET", "/healthz").status == 200 else None)
-    assert "accepting" not in server.call("GET", "/healthz").body.decode()
+    wait_for("the pause's end", 5, lambda: True if "accepting" not in server.call("GET", "/healthz").body.decode() else None)
     metrics = server.call("GET", "/metrics").body.decode()
     assert float(re.search(r"^lathe_http_accept_pauses\w* (\S+)", metrics, re.M)[1]) > 0 and "lathe_http_accept_paused 0" in metrics
     d = server.ready("chat", 10)

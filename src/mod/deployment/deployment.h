@@ -64,7 +64,7 @@ extern const SnapshotPart deployment_part;
 const DeploymentEntry *deployment_find(const Snapshot *s, str project, str name);
 // Any project; NULL when there is none.
 const DeploymentEntry *deployment_by_id(const Snapshot *s, str id);
-// The node that runs it, when no replica is in reach of this one; absent: there is one, or none yet.
+// The node that runs it, when no replica is in reach of this one; absent: one is, or none is yet.
 str deployment_elsewhere(const DeploymentEntry *d);
 // In order of name.
 size_t deployment_list(const Snapshot *s, str project, const DeploymentEntry *const **out);
