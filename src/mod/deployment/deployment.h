@@ -10,7 +10,7 @@
 #include "res/module.h"
 #include "res/snapshot.h"
 
-// Requests at once on a replica: a server such as vLLM takes thousands; an entry without a limit has
+// Requests at once on a replica: a server such as vLLM takes thousands; without a limit it is
 // SLOTS_ANY.
 enum { SLOTS_MAX = 100000, SLOTS_ANY = 1 << 30, SLOTS_LAUNCHED_MAX = 256 };
 // A chat deployment also answers completions.
