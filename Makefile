@@ -147,7 +147,7 @@ cover: ## line coverage of the units by folder
 	@tools/coverage $(B)/cover
 # With clang libFuzzer drives them; with another compiler they replay their corpora, as `make check` does.
 fuzzers := $(patsubst fuzz/%_fuzz.c,%,$(wildcard fuzz/*_fuzz.c))
-fuzz_with = $(B)/o/fuzz/toy.o $(B)/o/src/modules.o $(lib_o) $(third_o)
+fuzz_with = $(B)/o/fuzz/toy.o $(B)/o/src/db/suite_test.o $(B)/o/src/modules.o $(lib_o) $(third_o)
 FUZZ_CC ?= $(shell command -v clang || echo $(CC))
 libfuzzer = $(shell echo 'int LLVMFuzzerTestOneInput(char *p, long n) { return p && n < 0; }' | \
     $(FUZZ_CC) -fsanitize=fuzzer -x c - -o /dev/null 2>/dev/null && echo fuzzer)

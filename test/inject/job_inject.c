@@ -53,7 +53,7 @@ static bool is_done_or_struck(void *arg) {
 static void queue_works(JobFix *f) {
     Asked a = { .c = f->c };
     str logs = arena_printf(f->c->mem, "%s/jobs", inject_dir());
-    JobsConfig config = { f->db, kinds, countof(kinds), S("n1"), logs, 2, NULL };
+    JobsConfig config = { f->db, kinds, countof(kinds), S("n1"), logs, 2 };
     Jobs *s = NULL;
     bool accepted = false;
     inject_on();
