@@ -21,6 +21,8 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LATHE = os.environ.get("LATHE", str(ROOT / "build" / "lathe"))
 FAKE = os.environ.get("FAKE_ENGINE", str(ROOT / "build" / "fake-engine"))
+# A shell's background job ignores interrupts, and so would every program that it starts: with a handler here they begin as usual.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def wait_for(what, seconds, look):

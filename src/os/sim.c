@@ -264,7 +264,8 @@ void sim_mount(Sim *s, int node, const char *dir, int owner) {
 
 void sim_stall(Sim *s, int node, int64_t ns) {
     assert(ns >= 0);
-    node_of(s, node)->stalled_until_ns = s->now_ns + ns;
+    SimNode *n = node_of(s, node);
+    if (n->stalled_until_ns < s->now_ns + ns) n->stalled_until_ns = s->now_ns + ns;
     sim_mix(s, (uint64_t)node << 8 | 0x57a11);
 }
 

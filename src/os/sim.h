@@ -37,7 +37,8 @@ void sim_partition(Sim *s, int a, int b, bool cut);
 // What lies under dir on node is that of owner, under the same path, as long as they reach each
 // other; its faults and its power are owner's. dir lives as long as the Sim.
 void sim_mount(Sim *s, int node, const char *dir, int owner);
-// Node's threads stand still for so long, once they keep no others from their work (file_hold).
+// Node's threads stand still for so long, once they keep no others from their work (file_hold); a
+// stall is never made shorter by another.
 void sim_stall(Sim *s, int node, int64_t ns);
 void sim_disk_max(Sim *s, int node, int64_t bytes); // 0: none
 // A program that process_start finds by the last part of argv[0]: start(arg, process os, argv)

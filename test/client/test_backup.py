@@ -197,7 +197,8 @@ def test_each_damaged_part_is_found_and_nothing_is_restored(world):
 def test_where_a_backup_may_go(world):
     s = world
     for folder, status in (("relative", 400), (str(s.data / "in"), 400), (str(s.data.parent), 400), ("/", 400)):
-        assert s.call("POST", "/lathe/v1/backups", {"folder": folder}).status == status, folder
+        refused = s.call("POST", "/lathe/v1/backups", {"folder": folder})
+        assert refused.status == status and refused.json["error"]["field"] == "folder", folder
     other = s.top / "other"
     other.mkdir()
     (other / "letter").write_text("mine")

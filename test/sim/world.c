@@ -128,13 +128,13 @@ static void shared_weather(World *w, Server *server, int64_t until_ns) {
     if (stall) {
         sim_stall(s, server->node, stall_ns);
         if (now_ns(w) > server->stalled_ns + LOST_NS) server->stall_ns = now_ns(w);
-        server->stalled_ns = now_ns(w) + stall_ns;
+        if (server->stalled_ns < now_ns(w) + stall_ns) server->stalled_ns = now_ns(w) + stall_ns;
     }
     w->faults += cut + stall;
     if (cut || stall)
         fprintf(stderr, "sim: %s at %lld ms: cut %d, stall %lld ms\n", server->at.text,
                 (long long)(now_ns(w) / 1000000), cut, (long long)(stall ? stall_ns / 1000000 : 0));
-    int64_t end_ns = stall && now_ns(w) + stall_ns > until_ns ? now_ns(w) + stall_ns : until_ns;
+    int64_t end_ns = server->stalled_ns > until_ns ? server->stalled_ns : until_ns;
     if (cut || stall) server->trouble_ns = end_ns + BEHIND_S * SECOND;
 }
 

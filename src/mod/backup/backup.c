@@ -64,11 +64,16 @@ static bool below(str path, str folder) {
     return str_starts(path, folder) && (path.n == folder.n || path.p[folder.n] == '/');
 }
 
-static err folder_check(Ctx *c, str folder) {
+// What was asked for; absent: the setting.
+static err folder_of(Ctx *c, str asked, str *out) {
     str data = os_path_absolute(c, app_of(c)->data_dir);
+    str folder = asked.n ? asked : setting_text(&backup_settings[BACKUP_FOLDER]);
+    *out = folder;
+    if (!folder.n) return fail(c, ERR_INVALID, R_FIELD_REQUIRED, "field", "folder");
     bool good = folder.n && folder.p[0] == '/' && str_find(folder, S("/..")) < 0;
     if (good && !below(folder, data) && !below(data, folder)) return ERR_OK;
-    return fail(c, ERR_INVALID, R_BACKUP_PATH, "path", say_str(c, folder));
+    return fail(c, ERR_INVALID, R_BACKUP_PATH, "field", asked.n ? "folder" : "backup.folder",
+                "path", say_str(c, folder));
 }
 
 static str payload_of(Ctx *c, str folder) {
@@ -108,7 +113,7 @@ static const Field folder_input[] = {
 // clang-format on
 
 static err serve_create(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
-    Ask a = { .folder = setting_text(&backup_settings[BACKUP_FOLDER]), .project = c->project };
+    Ask a = { .project = c->project };
     BackupInput in = { 0 };
     yyjson_val *root;
     (void)r;
@@ -116,9 +121,7 @@ static err serve_create(Ctx *c, const HttpRequest *r, const HttpBody *body, Http
         TRY(json_parse(c, body->bytes, &root));
         TRY(fields_read(c, folder_input, &in, root, FIELDS_CREATE));
     }
-    if (in.folder.n) a.folder = in.folder;
-    if (!a.folder.n) return fail(c, ERR_INVALID, R_FIELD_REQUIRED, "field", "folder");
-    TRY(folder_check(c, a.folder));
+    TRY(folder_of(c, in.folder, &a.folder));
     TRY(db_tx(c, c->db, ask_tx, &a));
     out->status = 202;
     Json j = json_to(&out->body);
@@ -194,10 +197,8 @@ err backup_points_json(Ctx *c, str folder, Buf *out) {
 
 static err serve_list(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
     (void)body;
-    str folder = http_query(c->mem, r, "folder", NULL);
-    if (!folder.n) folder = setting_text(&backup_settings[BACKUP_FOLDER]);
-    if (!folder.n) return fail(c, ERR_INVALID, R_FIELD_REQUIRED, "field", "folder");
-    TRY(folder_check(c, folder));
+    str folder;
+    TRY(folder_of(c, http_query(c->mem, r, "folder", NULL), &folder));
     return backup_points_json(c, folder, &out->body);
 }
 
@@ -243,26 +244,26 @@ static err due_tx(Ctx *c, Tx *tx, void *arg) {
 static err turn(Ctx *c, void *arg) {
     (void)arg;
     int64_t every = setting_int(&backup_settings[BACKUP_EVERY]);
-    Ask a = { .folder = setting_text(&backup_settings[BACKUP_FOLDER]), .every_ms = every };
-    if (!every || !a.folder.n) return ERR_OK;
-    TRY(folder_check(c, a.folder));
+    Ask a = { .every_ms = every };
+    if (!every || !setting_text(&backup_settings[BACKUP_FOLDER]).n) return ERR_OK;
+    TRY(folder_of(c, (str){ 0 }, &a.folder));
     return db_tx(c, c->db, due_tx, &a);
 }
 
 err archive_ask(Ctx *c) {
-    Ask a = { .folder = setting_text(&backup_settings[BACKUP_FOLDER]) };
-    TRY(folder_check(c, a.folder));
+    Ask a = { 0 };
+    TRY(folder_of(c, (str){ 0 }, &a.folder));
     return db_tx(c, c->db, due_tx, &a);
 }
 
 static err trim(Ctx *c, int64_t before_ms, int64_t *out_removed) {
-    str folder = setting_text(&backup_settings[BACKUP_FOLDER]);
+    str folder;
     Store s;
     int64_t steps_ms = os_wall_ms(c->os) - setting_int(&backup_settings[BACKUP_KEEP_STEPS]);
     TrimBefore before = { before_ms, steps_ms };
     *out_removed = 0;
-    if (!folder.n) return ERR_OK;
-    TRY(folder_check(c, folder));
+    if (!setting_text(&backup_settings[BACKUP_FOLDER]).n) return ERR_OK;
+    TRY(folder_of(c, (str){ 0 }, &folder));
     archive_lock();
     err e = store_open(c, folder, true, &s);
     if (!e) e = points_trim(c, &s, &before, out_removed);

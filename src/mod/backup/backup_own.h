@@ -154,8 +154,9 @@ extern const Metric metric_backup_last, metric_backup_bytes;
       "?options=-csearch_path%3D{want}")                                                          \
     X(BACKUP_MOVED, "backup_again", "the journal moved on too fast; it is tried again",           \
       "日志推进过快，稍后重试")                                                                   \
-    X(BACKUP_PATH, "backup_path", "{path}: the folder of a backup is an absolute path, and lies " \
-      "outside the data folder", "{path}：备份目录须为绝对路径，且位于数据目录之外")
+    X(BACKUP_PATH, "backup_path",                                                                 \
+      "{field} is {path}: the folder of a backup is an absolute path, and lies outside the data " \
+      "folder", "{field} 为 {path}：备份目录须为绝对路径，且位于数据目录之外")
 // clang-format on
 REASONS_DECLARE(BACKUP_REASONS)
 #endif
