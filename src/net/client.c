@@ -114,7 +114,8 @@ static void drop_link(Call *c) {
 static bool link_is_good(const Call *c) {
     const Link *l = c->link;
     bool rest = evbuffer_get_length(stream_in(l->stream)) || evbuffer_get_length(out_of(c));
-    return l->parser.keep_alive && !l->ended && c->sent && !rest && c->client->idle_max;
+    bool goes_on = l->parser.keep_alive && !l->ended && !c->single;
+    return goes_on && c->sent && !rest && c->client->idle_max;
 }
 
 // The last event. The memory goes when `run` (or the timer) is done with it.
@@ -152,7 +153,7 @@ static void await_head(Call *c) {
 
 static void send_request(Call *c) {
     Client *cl = c->client;
-    c->link = c->repeated ? NULL : link_take(c);
+    c->link = c->repeated || c->single ? NULL : link_take(c);
     if (!c->link) c->link = link_open(c);
     c->link->call = c;
     await_head(c);
@@ -182,14 +183,15 @@ static str name_of(const CallSpec *spec) {
 static void write_head(Call *c, const CallSpec *spec) {
     bool may = spec->method == HTTP_POST || spec->method == HTTP_PUT || spec->method == HTTP_PATCH;
     size_t n = evbuffer_get_length(c->body);
-    HeadRequest h = {
-        spec->method,
-        spec->target,
-        host_of(spec),
-        spec->headers,
-        spec->headers_n,
-        spec->body_streams ? HEAD_LENGTH_CHUNKED : n || may ? (int64_t)n : HEAD_LENGTH_NONE
-    };
+    HeadRequest h = { spec->method,
+                      spec->target,
+                      host_of(spec),
+                      spec->headers,
+                      spec->headers_n,
+                      spec->body_streams ? HEAD_LENGTH_CHUNKED
+                      : n || may         ? (int64_t)n
+                                         : HEAD_LENGTH_NONE,
+                      spec->single };
     head_request(&c->head, &h);
 }
 
@@ -206,6 +208,7 @@ Call *call_start(Client *cl, const CallSpec *spec, const CallEvents *ev, void *a
     c->method = spec->method;
     bool idempotent = spec->method != HTTP_POST && spec->method != HTTP_PATCH;
     c->repeatable = spec->repeatable || idempotent;
+    c->single = spec->single;
     c->streams = spec->body_streams;
     c->body_over = !c->streams;
     c->connect_ms = spec->connect_ms;

@@ -35,6 +35,7 @@ typedef struct CallSpec { // read within call_start only
     // reused connection dies before one byte of an answer: for inference, where twice does no harm.
     // Without it, only when the connection died before the request was fully sent.
     bool repeatable;
+    bool single; // on a connection of its own, which both close after the answer
     int64_t connect_ms, first_byte_ms, idle_ms; // 0: none
 } CallSpec;
 

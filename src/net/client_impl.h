@@ -23,7 +23,7 @@ struct Link {
     Call *call; // NULL: idle
     Addr to;
     TlsClient *trust;
-    char *host; // of the certificate
+    char *host;           // of the certificate
     Link *before, *after; // in the client's list of busy ones, or in a bucket
     Parser parser;
     int64_t idle_from_ns;
@@ -44,7 +44,7 @@ struct Call {
     Addr to;
     TlsClient *trust;
     char *host; // of the certificate; NULL when plain
-    bool repeatable, repeated, streams;
+    bool repeatable, repeated, single, streams;
     bool wrote;     // call_write was used: nothing is left to repeat
     bool body_over; // call_write_end, or a body that is known
     bool sent;      // the kernel has the whole request

@@ -61,6 +61,23 @@ TEST(net_pool_keeps_so_many) {
     place_close(&p);
 }
 
+TEST(net_pool_has_no_part_in_a_single_call) {
+    Place p;
+    place_open(&p, 4, 60000);
+    int kept = kept_connection(&p);
+    Talk t = { .spec = { .to = p.to, .single = true } };
+    talk_start(&p.line, &t);
+    int fd = up_accept(p.up);
+    CHECK(fd >= 0 && up_request(fd, &p.head));
+    CHECK(str_find(buf_str(&p.head), S("\r\nConnection: close\r\n")) > 0);
+    CHECK(raw_sendz(fd, OK_1) && talk_wait(&t) && !t.why);
+    CHECK(raw_ended(fd)); // also when the other side would have kept it
+    CHECK(!raw_readable(kept, 0));
+    talk_done(&t);
+    raw_close(fd), raw_close(kept);
+    place_close(&p);
+}
+
 TEST(net_pool_closes_the_idle) {
     Place p;
     place_open(&p, 4, 80);

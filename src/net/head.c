@@ -139,6 +139,7 @@ void head_request(Buf *out, const HeadRequest *h) {
     add_header(out, S("Host"), h->host);
     add_headers(out, h->headers, h->headers_n, false);
     add_length(out, h->length);
+    if (h->close) add_header(out, S("Connection"), S("close"));
     buf_add(out, S("\r\n"));
     assert(!out->full);
 }

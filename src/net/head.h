@@ -23,6 +23,7 @@ typedef struct HeadRequest {
     const HttpHeader *headers;
     size_t headers_n;
     int64_t length;
+    bool close; // Connection: close
 } HeadRequest;
 void head_request(Buf *out, const HeadRequest *h);
 void head_date(int64_t unix_s, char out[32]); // IMF-fixdate (RFC 9110 §5.6.7)

@@ -310,6 +310,8 @@ static void send_attempt(Flow *f) {
                       .headers_n = n,
                       .body = body,
                       .repeatable = true,
+                      // llama-server ends kept connections under requests, unsaid
+                      .single = f->engine->launched,
                       .connect_ms = setting_int(&gateway_settings[GW_CONNECT]),
                       .first_byte_ms = setting_int(&gateway_settings[GW_FIRST]),
                       .idle_ms = setting_int(&gateway_settings[GW_IDLE]) };
