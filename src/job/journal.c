@@ -210,10 +210,11 @@ static void written_note(Journal *j, size_t n, uint64_t records) {
     pthread_mutex_unlock(&j->lock);
 }
 
-// The batch stays and is tried again; until then nothing new is promised.
+// The batch stays and is tried again; until then nothing new is promised, nor what was queued behind
+// it meanwhile: on a disk that never mends nobody would be told.
 static void failed_note(Journal *j, err e) {
     pthread_mutex_lock(&j->lock);
-    waiters_fail(j, j->batch.seq, e);
+    waiters_fail(j, j->appended, e);
     j->counts.write_errors++;
     j->retry_ns = os_mono_ns(j->os) + (int64_t)RETRY_MS * NS_PER_MS;
     pthread_mutex_unlock(&j->lock);

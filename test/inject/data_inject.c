@@ -259,7 +259,9 @@ static void append_all(Ctx *c, Journal *j, Written *w, One *ones) {
         JournalEntry entry = { b ? JOURNAL_B : JOURNAL_A, (uint16_t)(i + 1), record(c, i), 0,
                                b ? on_durable : NULL,     &ones[i] };
         taken[i] = !journal_append(j, &entry);
-        if (!taken[i] && b) w->waits--;
+        pthread_mutex_lock(&w->lock);
+        if (!taken[i] && b) w->waits--; // while others are told
+        pthread_mutex_unlock(&w->lock);
         if (i % 8 < 7) continue;
         err e = journal_flush(c, j);
         CHECK_TOLERABLE(c, e);
