@@ -210,8 +210,8 @@ static void written_note(Journal *j, size_t n, uint64_t records) {
     pthread_mutex_unlock(&j->lock);
 }
 
-// The batch stays and is tried again; until then nothing new is promised, nor what was queued behind
-// it meanwhile: on a disk that never mends nobody would be told.
+// The batch stays and is tried again; until then nothing new is promised, nor what was queued
+// behind it meanwhile: on a disk that never mends nobody would be told.
 static void failed_note(Journal *j, err e) {
     pthread_mutex_lock(&j->lock);
     waiters_fail(j, j->appended, e);
