@@ -30,7 +30,7 @@ typedef struct LogStep {
     int64_t after_ms;          // nothing that began after is in
     bool gap;                  // the log started over unseen: what comes next needs a new copy
 } LogStep;
-err sqlite_log_open(Ctx *c, const Db *db, SqliteLog **out); // from here on
+err sqlite_log_open(Ctx *c, Db *db, SqliteLog **out); // from here on; closed before db
 // Writes a page's number (4 bytes, big-endian) and its content for each page that changed to `to`.
 err sqlite_log_next(Ctx *c, SqliteLog *l, File *to, LogStep *out);
 err sqlite_log_keep(Ctx *c,

@@ -5,6 +5,7 @@
 #include "db/db_test.h"
 #include "os/file.h"
 #include <stdatomic.h>
+#include <unistd.h>
 
 enum { STEPS = 12, BETWEEN = 70 };
 static const Migration table[] = {
@@ -114,4 +115,43 @@ DB_TEST_SQLITE(steps_of_the_log_over_a_copy_are_what_each_step_saw) {
         CHECK(n >= w.least[k] && n <= w.most[k]);
         CHECK_OK(c, path_remove(c, look));
     }
+}
+
+// POSIX locks of this process on bytes `from` on, of whatever file: "1: POSIX  ADVISORY  READ 4711
+// 00:1b:123 128 128" (proc(5)).
+static int locks_held(Ctx *c, const char *bytes) {
+    str text, line, part;
+    int n = 0;
+    str pid = arena_printf(c->mem, "%ld", (long)getpid());
+    if (file_read_all(c, S("/proc/locks"), 1 << 20, &text)) return -1;
+    while (str_cut(&text, '\n', &line)) {
+        bool posix = str_find(line, S(" POSIX ")) >= 0, ours = false;
+        bool there = str_ends(str_trim(line), str_z(bytes));
+        while (str_cut(&line, ' ', &part)) ours |= str_eq(part, pid);
+        n += posix && ours && there;
+    }
+    return n;
+}
+
+// Without its lock on byte 128 of the index ("somebody is there") the next program that opens the
+// database cuts the index, which we have mapped.
+DB_TEST_SQLITE(following_the_log_keeps_the_locks_on_its_index) {
+    Ctx *c = f->c;
+    SqliteLog *l;
+    LogStep step;
+    File *to;
+    CHECK_OK(c, db_migrate(c, f->db, "log", table, 1));
+    CHECK_OK(c, file_open(c, arena_printf(c->mem, STR_FMT ".step", STR_ARG(sqlite_path(f->db))),
+                          FILE_READ | FILE_WRITE | FILE_CREATE, &to));
+    int before = locks_held(c, " 128 128");
+    CHECK_INT(before, 1);
+    for (int i = 0; i < 3; i++) {
+        CHECK_OK(c, sqlite_log_open(c, f->db, &l));
+        CHECK_OK(c, sqlite_log_next(c, l, to, &step));
+        CHECK_INT(locks_held(c, " 128 128"), before);
+        CHECK_OK(c, sqlite_log_keep(c, l));
+        sqlite_log_close(l);
+        CHECK_INT(locks_held(c, " 128 128"), before);
+    }
+    file_close(to);
 }

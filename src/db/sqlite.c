@@ -281,6 +281,7 @@ static void sqlite_close_db(Db *base) {
     }
     assert(closed == db->opened); // nobody reads any more
     sqlite_conn_close(db->writer.conn);
+    file_close(db->index); // after the last connection: this drops locks too
     if (db->vfs) sqlite_vfs_remove(db->vfs);
     pthread_mutex_destroy(&db->lock);
     pthread_cond_destroy(&db->freed);

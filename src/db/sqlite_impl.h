@@ -61,6 +61,7 @@ typedef struct SqliteDb {
     pthread_cond_t freed;
     SqliteConn *idle;
     int opened;
+    struct File *index; // of the log, for who follows it (sqlite_log.c); NULL: nobody did
 } SqliteDb;
 
 err sqlite_conn_open(Ctx *c, SqliteDb *db, bool write, SqliteConn **out);

@@ -18,6 +18,7 @@ typedef struct Index { // what its head says
 } Index;
 struct SqliteLog {
     sqlite3 *held, *spare;
+    File *index; // the database's
     str path;
     char path_text[1024];
     Index at, next; // kept up to; of the step that is not kept yet
@@ -56,16 +57,11 @@ static err index_read(Ctx *c, const SqliteLog *l, Index *out) {
     char head[2 * INDEX_HEAD];
     uint16_t size;
     size_t n = 0;
-    File *f;
-    TRY(file_open(c, arena_printf(c->mem, STR_FMT "-shm", STR_ARG(l->path)), FILE_READ, &f));
-    err e = ERR_OK;
     bool whole = false;
-    for (int i = 0; !e && !whole && i < TRIES; i++) {
-        e = file_read_at(c, f, 0, head, sizeof head, &n);
+    for (int i = 0; !whole && i < TRIES; i++) {
+        TRY(file_read_at(c, l->index, 0, head, sizeof head, &n));
         whole = n == sizeof head && head[12] == 1 && !memcmp(head, head + INDEX_HEAD, INDEX_HEAD);
     }
-    file_close(f);
-    if (e) return e;
     if (!whole) return db_away(c, "the index of the log is not whole", 100);
     memcpy(&size, head + 14, sizeof size);
     memcpy(&out->frames, head + 16, 4), memcpy(&out->pages, head + 20, 4);
@@ -74,7 +70,21 @@ static err index_read(Ctx *c, const SqliteLog *l, Index *out) {
     return ERR_OK;
 }
 
-err sqlite_log_open(Ctx *c, const Db *db, SqliteLog **out) {
+// Kept open for as long as the database: SQLite's locks on its log are this process's on this
+// file, and closing any descriptor of it would drop them all (POSIX). Whoever came next, say
+// somebody with a SQL shell, would take himself for the first and cut the file under us.
+static err index_of(Ctx *c, Db *of, File **out) {
+    SqliteDb *db = (SqliteDb *)of;
+    str path = arena_printf(c->mem, "%s-shm", db->path);
+    err e = ERR_OK;
+    pthread_mutex_lock(&db->lock);
+    if (!db->index) e = file_open(c, path, FILE_READ, &db->index);
+    *out = db->index;
+    pthread_mutex_unlock(&db->lock);
+    return e;
+}
+
+err sqlite_log_open(Ctx *c, Db *db, SqliteLog **out) {
     SqliteLog *l = mem_new(sizeof *l);
     str path = sqlite_path(db);
     assert(c->os == os_real() && path.n < sizeof l->path_text);
@@ -83,6 +93,7 @@ err sqlite_log_open(Ctx *c, const Db *db, SqliteLog **out) {
     err e = conn_open(c, l->path_text, &l->held);
     if (!e) e = conn_open(c, l->path_text, &l->spare);
     if (!e) e = begin(c, l->held);
+    if (!e) e = index_of(c, db, &l->index);
     if (!e) e = index_read(c, l, &l->at);
     if (e) sqlite_log_close(l);
     else *out = l;
