@@ -2,7 +2,8 @@
 // line.c - see line.h. Turns are handed out whenever a slot frees or replicas change: the replica
 // with the least in flight is taken from the snapshot of that moment, so a replica that drains or
 // died gets nothing new. A turn that is on its way to a loop when its flow leaves comes back as a
-// freed slot.
+// freed slot. A line's memory stays; when there are LINES_MAX, one that nobody uses becomes that of
+// another deployment. Locks, in this order: lines.lock, a line's.
 #include "mod/gateway/line.h"
 #include "base/map.h"
 #include <assert.h>
@@ -41,6 +42,7 @@ typedef struct Slot {
 } Slot;
 struct Line {
     pthread_mutex_t lock;
+    atomic_int users; // tickets, and calls that look at it; they begin under lines.lock
     char *deployment;
     Slot slots[REPLICAS_MAX];
     size_t slots_n;
@@ -52,23 +54,56 @@ static struct {
     pthread_mutex_t lock;
     Map by_id;
     Line *all[LINES_MAX];
-    size_t n;
+    size_t n, hand; // hand: where the search for an unused one goes on
 } lines = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-static Line *line_of(str deployment) {
+// ---- under lines.lock
+static Line *line_new(void) {
+    if (!lines.n) map_init(&lines.by_id, 0x6c696e65);
+    Line *l = mem_new(sizeof *l);
+    pthread_mutex_init(&l->lock, NULL);
+    lines.all[lines.n++] = l;
+    return l;
+}
+
+static Line *line_unused(void) {
+    for (size_t i = 0; i < LINES_MAX; i++) {
+        Line *l = lines.all[lines.hand++ % LINES_MAX];
+        if (atomic_load(&l->users)) continue;
+        map_del(&lines.by_id, str_z(l->deployment));
+        return l;
+    }
+    return NULL;
+}
+
+static Line *line_make(str deployment) {
+    Line *l = lines.n < LINES_MAX ? line_new() : line_unused();
+    if (!l) return NULL;
+    pthread_mutex_lock(&l->lock); // who refreshes or counts them all may look
+    assert(!l->waiting && !l->running);
+    for (; l->slots_n; l->slots_n--) {
+        Slot *last = &l->slots[l->slots_n - 1];
+        mem_free(last->replica);
+        *last = (Slot){ 0 };
+    }
+    mem_free(l->deployment);
+    l->deployment = mem_strdup(deployment), l->service_ms = SERVICE_FIRST_MS;
+    pthread_mutex_unlock(&l->lock);
+    map_set(&lines.by_id, str_z(l->deployment), l);
+    return l;
+}
+
+// Until line_give. NULL: as many as there may be are in use.
+static Line *line_take(str deployment) {
     pthread_mutex_lock(&lines.lock);
     Line *l = lines.n ? map_get(&lines.by_id, deployment) : NULL;
-    if (!l && lines.n < LINES_MAX) {
-        if (!lines.n) map_init(&lines.by_id, 0x6c696e65);
-        l = mem_new(sizeof *l);
-        pthread_mutex_init(&l->lock, NULL);
-        l->deployment = mem_strdup(deployment), l->service_ms = SERVICE_FIRST_MS;
-        map_set(&lines.by_id, str_z(l->deployment), l);
-        lines.all[lines.n++] = l;
-    }
+    if (!l) l = line_make(deployment);
+    if (l) atomic_fetch_add(&l->users, 1);
     pthread_mutex_unlock(&lines.lock);
     return l;
 }
+
+static void line_give(Line *l) { atomic_fetch_sub(&l->users, 1); }
 
 // ---- slots of a locked line
 static Slot *slot_of(Line *l, str replica) {
@@ -187,6 +222,7 @@ static Ticket *next_in_turn(Line *l) {
 }
 
 static void ticket_free(Ticket *t) {
+    line_give(t->line);
     mem_free(t->text);
     mem_free(t);
 }
@@ -236,6 +272,7 @@ static bool could_serve(const DeploymentEntry *d) {
 static Ticket *ticket_new(Line *l, const LineCall *call) {
     Ticket *t = mem_new(sizeof *t);
     t->line = l, t->call = *call;
+    atomic_fetch_add(&l->users, 1);
     t->text = mem_new(call->project.n + call->key.n + 1);
     memcpy(t->text, call->project.p, call->project.n);
     if (call->key.n) memcpy(t->text + call->project.n, call->key.p, call->key.n);
@@ -245,9 +282,9 @@ static Ticket *ticket_new(Line *l, const LineCall *call) {
 }
 
 LineAnswer line_join(const DeploymentEntry *d, const LineCall *call, Ticket **out) {
-    Line *l = line_of(d->id);
-    if (!l || !could_serve(d)) return LINE_NONE;
+    Line *l = could_serve(d) ? line_take(d->id) : NULL;
     LineAnswer answer = LINE_GO;
+    if (!l) return LINE_NONE;
     pthread_mutex_lock(&l->lock);
     forgive(l, loop_now_ns(call->loop));
     Slot *s = l->waiting ? NULL : least_busy(l, d);
@@ -258,6 +295,7 @@ LineAnswer line_join(const DeploymentEntry *d, const LineCall *call, Ticket **ou
         else enqueue(l, *out, false), answer = LINE_WAIT;
     }
     pthread_mutex_unlock(&l->lock);
+    line_give(l);
     return answer;
 }
 
@@ -326,12 +364,13 @@ int64_t ticket_position(const Ticket *t) {
 }
 
 int64_t line_retry_after_ms(const DeploymentEntry *d) {
-    Line *l = line_of(d->id);
+    Line *l = line_take(d->id);
     if (!l) return 1000;
     pthread_mutex_lock(&l->lock);
     int64_t room = d->slots * (int64_t)(d->replicas_n ? d->replicas_n : 1);
     int64_t ms = l->service_ms * (l->waiting + 1) / (room ? room : 1);
     pthread_mutex_unlock(&l->lock);
+    line_give(l);
     return ms < 1000 ? 1000 : ms > 300000 ? 300000 : ms;
 }
 
@@ -340,7 +379,7 @@ void lines_refresh(void *unused) {
     pthread_mutex_lock(&lines.lock);
     size_t n = lines.n;
     pthread_mutex_unlock(&lines.lock);
-    for (size_t i = 0; i < n; i++) { // lines are never removed
+    for (size_t i = 0; i < n; i++) {
         Line *l = lines.all[i];
         pthread_mutex_lock(&l->lock);
         serve_now(l);
@@ -356,7 +395,7 @@ size_t lines_view(Ctx *c, LineView **out) {
     for (size_t i = 0; i < n; i++) {
         Line *l = lines.all[i];
         pthread_mutex_lock(&l->lock);
-        (*out)[i] = (LineView){ str_z(l->deployment), l->waiting, l->running };
+        (*out)[i] = (LineView){ arena_str(c->mem, str_z(l->deployment)), l->waiting, l->running };
         pthread_mutex_unlock(&l->lock);
     }
     return n;

@@ -3,6 +3,7 @@
 // for what this node cannot reach.
 #include "base/test.h"
 #include "mod/gateway/line.h"
+#include <stdio.h>
 
 typedef struct Fix {
     Loop *loop;
@@ -75,5 +76,25 @@ TEST(line_has_no_queue_for_another_nodes_replica) {
     CHECK_INT(join(&f, &t), LINE_WAIT);
     CHECK(!deployment_elsewhere(&f.d).n);
     line_leave(t);
+    loop_free(f.loop);
+}
+
+// More than there are lines: a deployment that is gone makes room for the next one.
+TEST(line_serves_deployments_without_end) {
+    enum { MANY = 5000 };
+    Ticket *first, *t;
+    Fix f = fix("line_first", 4);
+    CHECK_INT(join(&f, &first), LINE_GO);
+    for (int i = 0; i < MANY; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "line_of_%d", i);
+        Fix g = { .loop = f.loop, .d = f.d };
+        g.replica = (Replica){ .id = str_z(name), .ready = true }, g.d.id = str_z(name);
+        CHECK_INT(join(&g, &t), LINE_GO);
+        CHECK_STR(ticket_replica(t), name);
+        line_done(t, 1);
+    }
+    CHECK_STR(ticket_replica(first), "line_first"); // one in use stays
+    line_done(first, 1);
     loop_free(f.loop);
 }
