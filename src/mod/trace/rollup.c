@@ -11,19 +11,24 @@ const int64_t rollup_bounds_us[ROLLUP_BOUNDS] = { 50000,   100000,  250000,  500
                                                   1000000, 2500000, 5000000, 10000000 };
 
 enum { SUMS = 8 + ROLLUP_BOUNDS };
-static SQL(rollup_add,
-           "INSERT INTO rollups (project, minute, deployment, model, key_id, requests, errors, "
-           "prompt_tokens, completion_tokens, cost, total_us, ttft_n, ttft_us, b1, b2, b3, b4, b5, "
-           "b6, b7, b8, revision) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, "
-           "$14, $15, $16, $17, $18, $19, $20, $21, $22) "
-           "ON CONFLICT (project, minute, deployment, model, key_id) DO UPDATE SET "
-           "requests = rollups.requests + $6, errors = rollups.errors + $7, "
-           "prompt_tokens = rollups.prompt_tokens + $8, "
-           "completion_tokens = rollups.completion_tokens + $9, cost = rollups.cost + $10, "
-           "total_us = rollups.total_us + $11, ttft_n = rollups.ttft_n + $12, "
-           "ttft_us = rollups.ttft_us + $13, b1 = rollups.b1 + $14, b2 = rollups.b2 + $15, "
-           "b3 = rollups.b3 + $16, b4 = rollups.b4 + $17, b5 = rollups.b5 + $18, "
-           "b6 = rollups.b6 + $19, b7 = rollups.b7 + $20, b8 = rollups.b8 + $21, revision = $22");
+static SQL(
+    rollup_add,
+    "INSERT INTO rollups (project, minute, deployment, model, key_id, requests, errors, "
+    "prompt_tokens, completion_tokens, cost, total_us, ttft_n, ttft_us, b1, b2, b3, b4, b5, "
+    "b6, b7, b8, revision) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, "
+    "$14, $15, $16, $17, $18, $19, $20, $21, $22) "
+    "ON CONFLICT (project, minute, deployment, model, key_id) DO UPDATE SET "
+    "requests = rollups.requests + $6, errors = rollups.errors + $7, "
+    "prompt_tokens = rollups.prompt_tokens + $8, "
+    "completion_tokens = rollups.completion_tokens + $9, "
+    "cost = " USAGE_SUM(
+        "rollups.cost",
+        "$10") ", "
+               "total_us = rollups.total_us + $11, ttft_n = rollups.ttft_n + $12, "
+               "ttft_us = rollups.ttft_us + $13, b1 = rollups.b1 + $14, b2 = rollups.b2 + $15, "
+               "b3 = rollups.b3 + $16, b4 = rollups.b4 + $17, b5 = rollups.b5 + $18, "
+               "b6 = rollups.b6 + $19, b7 = rollups.b7 + $20, b8 = rollups.b8 + $21, revision = "
+               "$22");
 static SQL(rollup_next, "INSERT INTO rollup_state (project, org, revision) VALUES ($1, $2, 1) "
                         "ON CONFLICT (project) DO UPDATE SET revision = rollup_state.revision + 1 "
                         "RETURNING revision");
@@ -65,7 +70,7 @@ static void sum_add(int64_t *sums, const RequestRecord *r) {
                              r->stage_us[STAGE_TOTAL],
                              timed,
                              timed ? r->ttft_us : 0 };
-    for (int i = 0; i < 8; i++) sums[i] += add[i];
+    for (int i = 0; i < 8; i++) sums[i] = usage_sum(sums[i], add[i]);
     for (int i = 0; i < ROLLUP_BOUNDS; i++)
         sums[8 + i] += timed && r->ttft_us <= rollup_bounds_us[i];
 }

@@ -262,3 +262,25 @@ TOY_TEST(trace_rollup_a_chart_has_no_gap) {
     for (int i = 0; i < 3; i++) map_done(&charts.at[i].rows);
     rollup_told_free(told);
 }
+
+// Costs as high as a record can hold them: their sum is more than 64 bits, and must not keep what
+// others used from being folded.
+TOY_TEST(rollups_of_unpayable_requests_are_folded) {
+    enum { MANY = 1500, BATCHES = 3 };
+    RequestRecord dear = { .request_id = S("req_1"),
+                           .org = S("o1"),
+                           .project = S("p1"),
+                           .model = S("m1"),
+                           .key_id = S("key_a"),
+                           .start_ms = START_MS,
+                           .cost_nano = 1LL << 53,
+                           .final = true,
+                           .attempt = 1 };
+    Fold all = { new (f->c->mem, const RequestRecord *, MANY), MANY };
+    CHECK_OK(f->c, open_trace(f));
+    for (size_t i = 0; i < MANY; i++) all.at[i] = &dear;
+    for (int i = 0; i < BATCHES; i++) CHECK_OK(f->c, db_tx(f->c, f->app.db, fold_tx, &all));
+    CHECK_INT(toy_count(f, "SELECT requests FROM rollups", NULL), MANY * BATCHES);
+    CHECK_INT(toy_count(f, "SELECT cost FROM rollups", NULL), USAGE_SUM_MAX);
+    CHECK(get(f, "p1", WHOLE));
+}

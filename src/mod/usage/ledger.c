@@ -58,7 +58,7 @@ static SQL(usage_day_add,
            "prompt_tokens = usage_day.prompt_tokens + $9, "
            "cached_tokens = usage_day.cached_tokens + $10, "
            "completion_tokens = usage_day.completion_tokens + $11, "
-           "machine_us = usage_day.machine_us + $12, cost = usage_day.cost + $13");
+           "machine_us = usage_day.machine_us + $12, cost = " USAGE_SUM("usage_day.cost", "$13"));
 
 // clang-format off
 static const Metric repeated = { "lathe.usage.repeated", "{attempt}", METRIC_COUNTER, { 0 }, NULL,
@@ -127,7 +127,7 @@ static void sum_day(Ctx *c, Map *days, const RequestRecord *r) {
     d->requests++, d->failed += r->outcome != OUTCOME_OK;
     d->prompt_tokens += r->prompt_tokens, d->cached_tokens += r->cached_tokens;
     d->completion_tokens += r->completion_tokens;
-    d->machine_us += r->machine_us, d->cost_nano += r->cost_nano;
+    d->machine_us += r->machine_us, d->cost_nano = usage_sum(d->cost_nano, r->cost_nano);
 }
 
 static str text_or(str s, str instead) { return s.p ? s : instead; }
@@ -343,9 +343,7 @@ static err settle_orphans(Ctx *c, Tx *tx, void *arg) {
 
 // What each key spent today, for its limit.
 static err recover_spending(Ctx *c, Tx *tx, void *arg) {
-    static SQL(
-        spent_today,
-        "SELECT key_id, CAST(SUM(cost) AS BIGINT) FROM usage_day WHERE day = $1 GROUP BY key_id");
+    static SQL(spent_today, "SELECT key_id, cost FROM usage_day WHERE day = $1");
     Rows *rows;
     bool more;
     int64_t day = time_day(os_wall_ms(c->os));

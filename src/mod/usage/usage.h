@@ -73,6 +73,16 @@ const Price *usage_price(const Snapshot *s, str project, str model); // NULL: fr
 int64_t usage_cost(const Price *p, int64_t prompt, int64_t cached, int64_t completion,
                    int64_t machine_us); // rounded once, half to even
 extern const SnapshotPart usage_part;   // prices
+// Sums of costs end at USAGE_SUM_MAX: prices and what engines say of themselves are the tenants', and
+// one row that ran over would stop the ledger of all. In SQL: a column and the parameter to add.
+#define USAGE_SUM_MAX 1000000000000000000
+#define USAGE_SUM_TEXT "1000000000000000000"
+#define USAGE_SUM(column, more)                                                                 \
+    "CASE WHEN " column " > " USAGE_SUM_TEXT " - " more " THEN " USAGE_SUM_TEXT " ELSE " column \
+    " + " more " END"
+static inline int64_t usage_sum(int64_t a, int64_t b) { // of parts that are at most that
+    return a > USAGE_SUM_MAX - b ? USAGE_SUM_MAX : a + b;
+}
 // Folding: a view is told of the n > 0 settled or refused (attempt 0) records of a batch in the
 // transaction that folds them. Order of the journal; exactly once. What sums does so over the batch
 // and writes once.
