@@ -3,6 +3,7 @@
 // lock. GCRA keeps one number a subject: the theoretical arrival time (TAT) of the next conforming
 // request; a limit of n a minute has an emission interval of 60 s / n and lets a burst of n through
 // at once. Money of the day = spent + reserved; a reservation is taken back on the day it was made.
+// Sums of money are wider than money: no number of dear requests at once makes one run over.
 #include "res/limiter.h"
 #include "base/time.h"
 #include <assert.h>
@@ -11,11 +12,12 @@
 enum { SHARDS = 64, SHARD_BUCKETS = 256 };
 #define MINUTE_NS 60000000000LL
 #define DAY_MS 86400000LL
+typedef __int128 Sum;
 
 typedef struct Subject {
     struct Subject *next, *newer, *older; // bucket chain; order of use in the shard
-    int64_t tat_ns, in_flight, day, spent, reserved,
-        spent_before; // spent_before: of the day before, still settling
+    int64_t tat_ns, in_flight, day;
+    Sum spent, reserved, spent_before; // spent_before: of the day before, still settling
     size_t id_n;
     char id[];
 } Subject;
@@ -111,6 +113,11 @@ static bool has(int64_t limit) { return limit > 0; } // UNSET_INT and 0: no limi
 
 static int64_t clamp0(int64_t n) { return n > 0 ? n : 0; }
 
+static int64_t money_left(const Subject *s, const Limits *limits) {
+    Sum left = limits->money_per_day - s->spent - s->reserved;
+    return left > 0 ? (int64_t)left : 0;
+}
+
 static LimitAnswer look(const Subject *s, const Limits *limits, int64_t now_ms, int64_t mono_ns) {
     LimitAnswer a = { 0 };
     if (has(limits->requests_per_minute)) {
@@ -124,9 +131,8 @@ static LimitAnswer look(const Subject *s, const Limits *limits, int64_t now_ms, 
         a.concurrency =
             (LimitState){ limits->concurrency, clamp0(limits->concurrency - s->in_flight), 0 };
     if (has(limits->money_per_day))
-        a.money = (LimitState){ limits->money_per_day,
-                                clamp0(limits->money_per_day - s->spent - s->reserved),
-                                DAY_MS - now_ms % DAY_MS };
+        a.money =
+            (LimitState){ limits->money_per_day, money_left(s, limits), DAY_MS - now_ms % DAY_MS };
     return a;
 }
 
@@ -138,11 +144,9 @@ static LimitKind refuse(const Subject *s, const Limits *limits, int64_t reserve,
             return LIMIT_REQUESTS;
     }
     if (has(limits->concurrency) && s->in_flight >= limits->concurrency) return LIMIT_CONCURRENCY;
-    // reserve > limit - spent - reserved, without overflow: every term is at least zero
-    if (has(limits->money_per_day)
-        && reserve > clamp0(limits->money_per_day - s->spent) - s->reserved)
-        return LIMIT_MONEY;
-    return LIMIT_NONE;
+    bool dear =
+        has(limits->money_per_day) && s->spent + s->reserved + reserve > limits->money_per_day;
+    return dear && reserve ? LIMIT_MONEY : LIMIT_NONE;
 }
 
 static void admit(Subject *s, const Limits *limits, int64_t reserve, int64_t mono_ns) {
@@ -174,6 +178,7 @@ LimitAnswer limiter_admit(Limiter *l, str id, const Limits *limits, int64_t rese
     if (!k) admit(s, limits, reserve_nano, mono_ns);
     LimitAnswer a = look(s, limits, now_ms, mono_ns);
     a.refused = k;
+    a.at_ms = time_day(now_ms) < s->day ? s->day * DAY_MS : now_ms;
     if (k) a.retry_after_ms = retry_after(s, limits, k, &a, mono_ns);
     pthread_mutex_unlock(&sh->lock);
     return a;
@@ -201,7 +206,7 @@ bool limiter_again(Limiter *l, str id, const Limits *limits, int64_t reserved_na
     bool today = time_day(admitted_ms) >= s->day;
     assert(s->in_flight > 0 && (!today || s->reserved >= reserved_nano));
     bool fits = !today || !has(limits->money_per_day)
-                || cost_nano <= clamp0(limits->money_per_day - s->spent) - s->reserved;
+                || s->spent + s->reserved + cost_nano <= limits->money_per_day;
     if (fits && today) s->spent += cost_nano;
     else if (fits && time_day(admitted_ms) == s->day - 1) s->spent_before += cost_nano;
     pthread_mutex_unlock(&sh->lock);

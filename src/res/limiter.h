@@ -19,6 +19,7 @@ typedef struct LimitState {
 typedef struct LimitAnswer {
     LimitKind refused;      // LIMIT_NONE: admitted
     int64_t retry_after_ms; // when it would be admitted at the earliest; 0: unknown
+    int64_t at_ms;          // whose day it counts for: later than now_ms when the clock went back
     LimitState requests, concurrency, money; // for x-ratelimit-* headers
 } LimitAnswer;
 
@@ -30,6 +31,7 @@ void limiter_free(Limiter *l);
 LimitAnswer limiter_admit(Limiter *l, str subject, const Limits *limits, int64_t reserve_nano,
                           int64_t now_ms, int64_t mono_ns);
 // The request is over: gives its slot back, turns the reservation of that day into what it cost.
+// admitted_ms, here and below: the answer's at_ms.
 void limiter_settle(Limiter *l, str subject, int64_t reserved_nano, int64_t cost_nano,
                     int64_t admitted_ms);
 // The request is tried once more: what the last attempt cost is spent, and as much as before stays

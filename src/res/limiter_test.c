@@ -70,6 +70,35 @@ TEST(limiter_another_attempt_is_paid_for_too) {
     limiter_free(l);
 }
 
+// A model so dear that what many requests reserve or cost is more than 64 bits hold.
+TEST(limiter_sums_more_money_than_there_is) {
+    enum { MANY = 2000 };
+    static const int64_t dear = INT64_MAX / 8;
+    Limiter *l = limiter_new(100);
+    Limits none = { 0 }, limits = { .money_per_day = 100 };
+    for (int i = 0; i < MANY; i++)
+        CHECK_INT(limiter_admit(l, S("k"), &none, dear, 1, 1).refused, LIMIT_NONE);
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 1, 1, 1).refused, LIMIT_MONEY);
+    for (int i = 0; i < MANY; i++) limiter_settle(l, S("k"), dear, dear, 1);
+    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 0);
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 1, 1, 1).refused, LIMIT_MONEY);
+    limiter_free(l);
+}
+
+// What was admitted while the clock stood before midnight once more counts for the day that had
+// begun, and is given back there.
+TEST(limiter_gives_back_what_was_reserved_while_the_clock_was_behind) {
+    Limiter *l = limiter_new(100);
+    Limits limits = { .money_per_day = 100 };
+    limiter_spent(l, S("k"), 1, 10);
+    LimitAnswer a = limiter_admit(l, S("k"), &limits, 60, DAY - 5, 1);
+    CHECK_INT(a.refused, LIMIT_NONE);
+    CHECK_INT(a.money.remaining, 30);
+    limiter_settle(l, S("k"), 60, 20, a.at_ms);
+    CHECK_INT(limiter_look(l, S("k"), &limits, DAY + 1, 1).money.remaining, 70);
+    limiter_free(l);
+}
+
 TEST(limiter_recovers_what_was_spent) {
     Limiter *l = limiter_new(100);
     Limits limits = { .money_per_day = 100 };

@@ -68,7 +68,7 @@ Verdict stage_settle(Flow *f) {
     f->ticket = NULL;
     if (f->admitted)
         limiter_settle(access_limiter(), f->key->id, r->reserved_nano,
-                       f->attempt ? r->cost_nano : 0, f->start_ms);
+                       f->attempt ? r->cost_nano : 0, f->limits.at_ms);
     return VERDICT_NEXT;
 }
 
