@@ -73,8 +73,8 @@ const Price *usage_price(const Snapshot *s, str project, str model); // NULL: fr
 int64_t usage_cost(const Price *p, int64_t prompt, int64_t cached, int64_t completion,
                    int64_t machine_us); // rounded once, half to even
 extern const SnapshotPart usage_part;   // prices
-// Sums of costs end at USAGE_SUM_MAX: prices and what engines say of themselves are the tenants', and
-// one row that ran over would stop the ledger of all. In SQL: a column and the parameter to add.
+// Sums of costs end at USAGE_SUM_MAX: prices and what engines say of themselves are the tenants',
+// and one row that ran over would stop the ledger of all. In SQL: a column and what to add.
 #define USAGE_SUM_MAX 1000000000000000000
 #define USAGE_SUM_TEXT "1000000000000000000"
 #define USAGE_SUM(column, more)                                                                 \
