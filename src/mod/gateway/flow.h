@@ -27,6 +27,7 @@ typedef struct ParsedBody { // what the stages need of the request
     str text, model, user;
     int64_t output_max;          // tokens the client asked for at most; UNSET_INT: not said
     int64_t n, prompts, choices; // choices: n of each prompt
+    int64_t made;                // choices that are computed and paid for, seen or not
     bool stream, wants_usage, wants_timings, wants_progress;
 } ParsedBody;
 
@@ -40,6 +41,10 @@ Fold *fold_new(Ctx *c);
 void fold_chunk(Ctx *c, Fold *f, yyjson_val *chunk);
 void fold_write(const Fold *f, bool chat, str usage, Buf *out); // usage: its object
 
+typedef struct Told { // what an engine said that was used
+    int64_t prompt, completion, cached;
+} Told;
+
 typedef struct Answer { // what comes from the engine
     Buf whole;          // not streamed: the body
     Buf held;           // events before the first content, for a client that has seen none
@@ -47,11 +52,14 @@ typedef struct Answer { // what comes from the engine
     int status;
     str message; // of an error
     bool finished, usage_seen;
-    bool cut;   // what came is not, or no longer, an answer
-    bool shown; // something of it went to the client, so no other engine may answer
-    Fold *fold; // asked for a stream, answered whole
-    int64_t tokens, usage_prompt, usage_completion, usage_cached; // so far
-    int64_t chunks;                                               // content chunks seen
+    bool cut;             // what came is not, or no longer, an answer
+    bool shown;           // something of it went to the client, so no other engine may answer
+    Fold *fold;           // asked for a stream, answered whole
+    int64_t tokens;       // so far
+    Told usage;           // of all, as far as it was told
+    Told *of_choice;      // what each choice said last
+    bool by_choice;       // some did
+    int64_t chunks;       // content chunks seen
     int64_t marked, left; // tokens the journal knows of; of these, what the kernel has taken
     int64_t first_ns, last_ns, tbt_sum_us, tbt_max_us;
     EVP_MD_CTX *digest;
@@ -76,6 +84,7 @@ struct Flow {
     bool lost; // the last attempt came to nothing and is not settled yet: another one may follow
     Ticket *ticket;
     int64_t queue_position; // when it joined; 0: did not wait
+    int64_t hops;           // gateways that it came through
     Timer *timer;
     int64_t start_ms, start_ns, queue_ns, said_ns; // said: its place in the queue
     int64_t sent_ns;                               // this attempt's request
@@ -123,34 +132,37 @@ void flow_drained(Flow *f);                        // the client took what was h
 void stream_close(Flow *f);                        // frees what Answer holds
 void gateway_models(Exchange *x);                  // models.c
 
-#define GATEWAY_REASONS(X)                                                                \
-    X(MODEL_UNKNOWN, "model_not_found",                                                   \
-      "there is no model {model} in this project; it has: {known}",                       \
-      "此项目中没有模型 {model}；现有：{known}")                                          \
-    X(MODEL_TASK, "model_task", "model {model} is deployed for {task}, not for {wanted}", \
-      "模型 {model} 的部署任务是 {task}，不是 {wanted}")                                  \
-    X(MODEL_DOWN, "model_not_ready", "model {model} cannot answer now: {why}",            \
-      "模型 {model} 目前无法应答：{why}")                                                 \
-    X(MODEL_ELSEWHERE, "model_on_another_node",                                           \
+#define GATEWAY_REASONS(X)                                                                  \
+    X(MODEL_UNKNOWN, "model_not_found",                                                     \
+      "there is no model {model} in this project; it has: {known}",                         \
+      "此项目中没有模型 {model}；现有：{known}")                                            \
+    X(MODEL_TASK, "model_task", "model {model} is deployed for {task}, not for {wanted}",   \
+      "模型 {model} 的部署任务是 {task}，不是 {wanted}")                                    \
+    X(MODEL_DOWN, "model_not_ready", "model {model} cannot answer now: {why}",              \
+      "模型 {model} 目前无法应答：{why}")                                                   \
+    X(MODEL_ELSEWHERE, "model_on_another_node",                                             \
       "model {model} runs on node {node}, out of reach of this one, {here}: ask that node", \
-      "模型 {model} 运行在节点 {node} 上，当前节点 {here} 无法访问：请向该节点发送请求")  \
-    X(QUEUE_FULL, "queue_full",                                                           \
-      "{waiting} requests already wait for model {model}; try again in {ms} ms",          \
-      "模型 {model} 已有 {waiting} 个请求在排队；请 {ms} 毫秒后重试")                     \
-    X(QUEUE_LATE, "queue_timeout", "no slot of model {model} became free within {ms} ms", \
-      "{ms} 毫秒内模型 {model} 没有空闲槽位")                                             \
-    X(CONTEXT, "context_length_exceeded",                                                 \
-      "the prompt has {tokens} tokens, the context of model {model} is {context}",        \
-      "提示词有 {tokens} 个 token，模型 {model} 的上下文为 {context}")                    \
-    X(ENGINE_REFUSED, "engine_refused", "the engine refused the request: {why}",          \
-      "推理引擎拒绝了请求：{why}")                                                        \
-    X(ENGINE_FAILED, "engine_failed", "the engine of model {model} failed: {why}",        \
-      "模型 {model} 的推理引擎出错：{why}")                                               \
-    X(ENGINE_SLOW, "engine_timeout", "model {model} gave no {what} within {ms} ms",       \
-      "模型 {model} 在 {ms} 毫秒内没有给出 {what}")                                       \
-    X(NO_SPACE, "storage_full",                                                           \
-      "the disk has no room to record this request, so it is not served",                 \
-      "磁盘空间不足以记录该请求，因此不予处理")
+      "模型 {model} 运行在节点 {node} 上，当前节点 {here} 无法访问：请向该节点发送请求")    \
+    X(QUEUE_FULL, "queue_full",                                                             \
+      "{waiting} requests already wait for model {model}; try again in {ms} ms",            \
+      "模型 {model} 已有 {waiting} 个请求在排队；请 {ms} 毫秒后重试")                       \
+    X(QUEUE_LATE, "queue_timeout", "no slot of model {model} became free within {ms} ms",   \
+      "{ms} 毫秒内模型 {model} 没有空闲槽位")                                               \
+    X(CONTEXT, "context_length_exceeded",                                                   \
+      "the prompt has {tokens} tokens, the context of model {model} is {context}",          \
+      "提示词有 {tokens} 个 token，模型 {model} 的上下文为 {context}")                      \
+    X(ENGINE_REFUSED, "engine_refused", "the engine refused the request: {why}",            \
+      "推理引擎拒绝了请求：{why}")                                                          \
+    X(ENGINE_FAILED, "engine_failed", "the engine of model {model} failed: {why}",          \
+      "模型 {model} 的推理引擎出错：{why}")                                                 \
+    X(ENGINE_SLOW, "engine_timeout", "model {model} gave no {what} within {ms} ms",         \
+      "模型 {model} 在 {ms} 毫秒内没有给出 {what}")                                         \
+    X(NO_SPACE, "storage_full",                                                             \
+      "the disk has no room to record this request, so it is not served",                   \
+      "磁盘空间不足以记录该请求，因此不予处理")                                             \
+    X(LOOP, "endpoint_loop",                                                                \
+      "this request came through {hops} gateways: an endpoint leads back to itself",        \
+      "该请求已经过 {hops} 个网关：某个 endpoint 指回了自身")
 REASONS_DECLARE(GATEWAY_REASONS)
 extern const Reason *const gateway_reasons[];
 enum {

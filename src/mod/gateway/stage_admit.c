@@ -4,18 +4,27 @@
 #include "mod/gateway/flow.h"
 #include "base/time.h"
 
+// Engines of our own have the context that we gave them; of an attached one it is somebody's word.
+static bool context_holds(const DeploymentEntry *d) {
+    bool ours = d->engine->launched;
+    for (size_t i = 0; i < d->replicas_n; i++)
+        ours &= !d->replicas[i].engine || d->replicas[i].engine->launched;
+    return ours;
+}
+
 // A token is at least one byte of the body; the output is what the client allows, else what the
 // context leaves.
 static int64_t cost_at(const Flow *f, const Price *price) {
     const DeploymentEntry *d = f->deployment;
     int64_t prompt = (int64_t)f->in.text.n, most = d->context * f->in.prompts;
-    if (prompt > most) prompt = most;
-    int64_t output = f->in.output_max == UNSET_INT || f->in.output_max > d->context
-                         ? d->context
-                         : f->in.output_max;
+    int64_t output = f->in.output_max == UNSET_INT ? d->context : f->in.output_max;
+    if (context_holds(d)) {
+        if (prompt > most) prompt = most;
+        if (output > d->context) output = d->context;
+    }
     if (f->operation == OP_EMBEDDING) output = 0;
     int64_t longest_us = setting_int(&gateway_settings[GW_FIRST]) * 1000;
-    return price ? usage_cost(price, prompt, 0, output * f->in.choices,
+    return price ? usage_cost(price, prompt, 0, output * f->in.made,
                               price->machine_second_nano ? longest_us : 0)
                  : 0;
 }

@@ -224,7 +224,7 @@ static bool start_over(Flow *f) {
     RequestRecord *r = &f->r;
     if (!usage_room(f->app)) return false;
     if (!limiter_again(access_limiter(), f->key->id, &f->key->limits, r->reserved_nano,
-                       r->cost_nano, f->start_ms)) {
+                       r->cost_nano, f->limits.at_ms)) {
         usage_room_back(f->app);
         return false;
     }
@@ -240,6 +240,7 @@ static bool start_over(Flow *f) {
 static void answer_open(Flow *f) {
     bool folds = f->engine->launched && !f->in.stream && f->operation != OP_EMBEDDING;
     f->out.fold = folds ? fold_new(f->c) : NULL;
+    f->out.of_choice = new (f->c->mem, Told, (size_t)f->in.choices);
     buf_init(&f->out.whole, (size_t)setting_int(&gateway_settings[GW_ANSWER_MAX]));
     buf_init(&f->out.held, HELD_MAX);
     sse_init(&f->out.sse, EVENT_MAX);
@@ -296,6 +297,9 @@ static void send_attempt(Flow *f) {
     HttpHeader headers[4] = { { S("Content-Type"), S("application/json") },
                               { S("X-Request-Id"), f->c->request_id } };
     size_t n = 2;
+    if (!f->engine->launched)
+        headers[n++] = (HttpHeader){ S("Lathe-Hops"),
+                                     arena_printf(f->c->mem, "%lld", (long long)f->hops + 1) };
     if (r && r->authorization.n)
         headers[n++] = (HttpHeader){ S("Authorization"), r->authorization };
     struct evbuffer *body = evbuffer_new();

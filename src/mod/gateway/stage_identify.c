@@ -1,7 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// stage_identify.c - whose key this is, which project it acts in, and whether it may use models.
+// stage_identify.c - whose key this is, which project it acts in, whether it may use models, and
+// whether it goes round in circles.
 // From the headers and the snapshot alone.
 #include "mod/gateway/flow.h"
+
+enum { HOPS_MAX = 4 };
+
+// An attached engine may be a gateway, even this one: then a request would go round until there is
+// nothing left to go round with. Each gateway adds one to `Lathe-Hops`.
+static err check_hops(Flow *f) {
+    str text = http_header(exchange_request(f->x), "lathe-hops");
+    if (!str_to_i64(text, &f->hops) || f->hops < 0) f->hops = 0;
+    if (f->hops < HOPS_MAX) return ERR_OK;
+    return fail(f->c, ERR_UPSTREAM, R_LOOP, "hops", say(f->c, "%lld", (long long)f->hops));
+}
 
 static err identify(Flow *f) {
     Ctx *c = f->c;
@@ -12,7 +24,8 @@ static err identify(Flow *f) {
     TRY(access_key(c, f->snapshot, exchange_request(f->x), &f->key, &f->project));
     f->who = access_identity(f->key);
     c->who = &f->who, c->project = f->project;
-    return require(c, "inference.use", exchange_request(f->x)->path);
+    TRY(require(c, "inference.use", exchange_request(f->x)->path));
+    return check_hops(f);
 }
 
 Verdict stage_identify(Flow *f) {

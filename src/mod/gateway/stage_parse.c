@@ -17,15 +17,38 @@ static err read_count(Ctx *c, yyjson_val *root, const char *name, int64_t max, i
     return ERR_OK;
 }
 
-// Each choice of each prompt is an answer of its own.
+// Engines differ in which of these they go by when there are several, so the most counts. n_predict
+// is llama-server's own: less than 0 is no limit but the context.
+static err read_limits(Ctx *c, yyjson_val *root, ParsedBody *in) {
+    static const char *const names[] = { "max_tokens", "max_completion_tokens", "n_predict" };
+    yyjson_val *predict = json_get(root, "n_predict");
+    bool endless = yyjson_is_int(predict) && yyjson_get_sint(predict) < 0;
+    for (size_t i = 0; i < countof(names) - endless; i++) {
+        int64_t n = UNSET_INT;
+        TRY(read_count(c, root, names[i], INT32_MAX, &n));
+        if (n > in->output_max) in->output_max = n;
+    }
+    if (endless) in->output_max = UNSET_INT;
+    return ERR_OK;
+}
+
+// Each choice of each prompt is an answer of its own. n_cmpl is llama-server's other name for n;
+// of best_of many that are computed n are shown.
 static err read_choices(Ctx *c, yyjson_val *root, int64_t prompts, ParsedBody *in) {
+    int64_t other = 1, best = 1;
     in->n = 1, in->prompts = prompts;
+    TRY(read_count(c, root, "n_cmpl", CHOICES_MAX, &other));
+    TRY(read_count(c, root, "best_of", CHOICES_MAX, &best));
+    in->n = other;
     TRY(read_count(c, root, "n", CHOICES_MAX, &in->n));
+    if (other > 1 && other != in->n)
+        return body_wrong(c, "n_cmpl", "what n is", json_get(root, "n_cmpl"));
     if (prompts > CHOICES_MAX / in->n)
         return fail(c, ERR_INVALID, R_FIELD_RANGE, "field", "prompt", "min", "1", "max",
                     say(c, "%lld prompts", (long long)(CHOICES_MAX / in->n)), "got",
                     say(c, "%lld", (long long)prompts));
     in->choices = in->n * prompts;
+    in->made = (best > in->n ? best : in->n) * prompts;
     return ERR_OK;
 }
 
@@ -33,7 +56,8 @@ static err parse(Flow *f, str body) {
     Ctx *c = f->c;
     ParsedBody *in = &f->in;
     int64_t prompts;
-    in->text = body, in->output_max = UNSET_INT, in->choices = in->n = in->prompts = 1;
+    in->text = body, in->output_max = UNSET_INT;
+    in->made = in->choices = in->n = in->prompts = 1;
     TRY(json_parse(c, body, &in->root));
     if (!yyjson_is_obj(in->root)) return body_wrong(c, "body", "an object", in->root);
     yyjson_val *model = json_get(in->root, "model");
@@ -42,8 +66,7 @@ static err parse(Flow *f, str body) {
     if (!in->model.n) return body_wrong(c, "model", "the name of a model", model);
     in->user = json_get_str(in->root, "user");
     TRY(body_check(c, f->operation, in->root, &prompts));
-    TRY(read_count(c, in->root, "max_tokens", INT32_MAX, &in->output_max));
-    TRY(read_count(c, in->root, "max_completion_tokens", INT32_MAX, &in->output_max));
+    TRY(read_limits(c, in->root, in));
     if (f->operation == OP_EMBEDDING) in->prompts = prompts;
     else TRY(read_choices(c, in->root, prompts, in));
     yyjson_val *stream = json_get(in->root, "stream");

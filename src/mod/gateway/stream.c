@@ -63,34 +63,60 @@ err body_for_engine(Flow *f, struct evbuffer *out) {
 // ---- figures
 // A count of tokens, within what can be one: sums of many stay far from the end of 64 bits.
 static bool read_tokens(yyjson_val *obj, const char *name, int64_t *out) {
-    static const int64_t most = 1LL << 40;
+    static const int64_t most = 1LL << 31;
     if (!json_get_i64(obj, name, out)) return false;
     *out = *out < 0 ? 0 : *out > most ? most : *out;
     return true;
 }
 
-// Each choice of a stream may bring a usage of its own: what was written adds up. The choices of
-// one prompt share it, so it counts once: with the first of them, or with the first usage that
-// stands apart.
+static void told_add(Told *to, const Told *now, const Told *was) {
+    to->prompt += now->prompt - was->prompt;
+    to->completion += now->completion - was->completion;
+    to->cached += now->cached - was->cached;
+}
+
+// Of a choice: some engines tell it once, at its end, others in every event how far it is, so the
+// last counts. The choices of one prompt share it: it counts with the first of them.
+static void told_of_choice(Flow *f, int64_t index, Told now) {
+    Answer *a = &f->out;
+    Told *was = &a->of_choice[index > 0 ? index % f->in.choices : 0];
+    if (index % f->in.n) now.prompt = now.cached = 0;
+    told_add(&a->usage, &now, was);
+    *was = now;
+    a->by_choice = true;
+}
+
+// What stands apart is one choice's of several (llama-server's chat), or, where choices told theirs
+// before, all of them together.
+static void told_apart(Answer *a, Told now) {
+    static const Told none;
+    if (a->by_choice) {
+        a->usage = now;
+        return;
+    }
+    if (a->usage_seen) now.prompt = now.cached = 0;
+    told_add(&a->usage, &now, &none);
+}
+
 static void read_usage(Flow *f, yyjson_val *root) {
     Answer *a = &f->out;
+    Told now = { 0 };
+    int64_t index = 0;
     yyjson_val *usage = json_get(root, "usage"),
                *choice = yyjson_arr_get_first(json_get(root, "choices"));
-    int64_t prompt, completion = 0, cached = 0, index = 0;
-    if (!read_tokens(usage, "prompt_tokens", &prompt)) return;
-    read_tokens(usage, "completion_tokens", &completion); // embeddings have none
-    read_tokens(json_get(usage, "prompt_tokens_details"), "cached_tokens", &cached);
-    bool counts =
-        choice && json_get_i64(choice, "index", &index) ? index % f->in.n == 0 : !a->usage_seen;
+    if (!read_tokens(usage, "prompt_tokens", &now.prompt)) return;
+    read_tokens(usage, "completion_tokens", &now.completion); // embeddings have none
+    read_tokens(json_get(usage, "prompt_tokens_details"), "cached_tokens", &now.cached);
+    if (choice && json_get_i64(choice, "index", &index)) told_of_choice(f, index, now);
+    else told_apart(a, now);
     a->usage_seen = true;
-    f->r.prompt_tokens = a->usage_prompt += counts ? prompt : 0;
-    f->r.completion_tokens = a->usage_completion += completion;
-    f->r.cached_tokens = a->usage_cached += counts ? cached : 0;
+    f->r.prompt_tokens = a->usage.prompt, f->r.cached_tokens = a->usage.cached;
+    f->r.completion_tokens = a->usage.completion;
 }
 
 str flow_usage(Flow *f) {
     const Answer *a = &f->out;
-    int64_t completion = a->usage_seen ? a->usage_completion : a->tokens;
+    int64_t completion = a->usage_seen ? a->usage.completion : a->tokens;
     return arena_printf(f->c->mem,
                         "{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,\"total_tokens\":%lld,"
                         "\"prompt_tokens_details\":{\"cached_tokens\":%lld}}",

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Engines that are somebody else's: whatever they say and however they count, what is used is counted once and paid from what was reserved."""
+
+import http.server
+import json
+import pathlib
+import tempfile
+import threading
+
+import pytest
+
+from harness import Server
+
+ASK = [{"role": "user", "content": "?"}]
+
+
+class Scripted:
+    """An upstream that answers every request with the same events, or the same body when it has none."""
+
+    def __init__(self):
+        outer, self.asked, self.events, self.answer = self, [], [], {}
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def send(self, body, kind):
+                self.send_response(200)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_GET(self):
+                self.send(b'{"object":"list","data":[]}', "application/json")
+
+            def do_POST(self):
+                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.asked.append(asked)
+                if not asked.get("stream"):
+                    return self.send(json.dumps(outer.answer).encode(), "application/json")
+                events = "".join(f"data: {json.dumps(e)}\n\n" for e in outer.events)
+                return self.send(events.encode() + b"data: [DONE]\n\n", "text/event-stream")
+
+            def log_message(self, *words):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture(scope="module")
+def upstream():
+    u = Scripted()
+    yield u
+    u.server.shutdown()
+    u.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def server(upstream):
+    with tempfile.TemporaryDirectory(prefix="lathe-attached-") as top:
+        s = Server(pathlib.Path(top) / "data")
+        s.data.mkdir()
+        s.start()
+        s.use_app()
+        s.make("prices", name="out", model="out", input="1", output="1")
+        s.deploy("out", engine="openai", endpoint={"url": upstream.url})
+        yield s
+        s.end()
+
+
+def ask(server, name="out", key=None, **more):
+    body = {"model": name, "messages": ASK, **more}
+    return server.call("POST", "/v1/chat/completions", body, key=key or server.app_key)
+
+
+def chunk(index, said, usage=None):
+    e = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "out",
+         "choices": [{"index": index, "delta": {"content": said}, "finish_reason": None}]}
+    return e if usage is None else {**e, "usage": {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)}}
+
+
+def whole(usage):
+    e = chunk(0, "", usage)
+    return {**e, "choices": []}
+
+
+def counted(server, answer):
+    server.folded()
+    row, = server.rows("SELECT prompt_tokens, completion_tokens FROM usage WHERE request_id = ?", answer.headers["x-request-id"])
+    return row["prompt_tokens"], row["completion_tokens"]
+
+
+TOLD = {
+    "at-the-end": (1, [chunk(0, "a"), chunk(0, "b"), whole((7, 2))], (7, 2)),
+    "in-every-event": (1, [chunk(0, "a", (7, 1)), chunk(0, "b", (7, 2)), chunk(0, "c", (7, 3))], (7, 3)),
+    "in-every-event-and-at-the-end": (1, [chunk(0, "a", (7, 1)), chunk(0, "b", (7, 2)), whole((7, 2))], (7, 2)),
+    "of-two-in-every-event": (2, [chunk(0, "a", (7, 1)), chunk(1, "b", (7, 1)), chunk(1, "c", (7, 2)), chunk(0, "d", (7, 2)), chunk(1, "e", (7, 3))], (7, 5)),
+    "of-two-and-at-the-end": (2, [chunk(0, "a", (7, 1)), chunk(1, "b", (7, 1)), whole((7, 2))], (7, 2)),
+    "of-two-apart": (2, [chunk(0, "a"), chunk(1, "b"), whole((7, 1)), whole((7, 1))], (7, 2)),
+}
+
+
+@pytest.mark.parametrize("how", TOLD)
+def test_usage_is_counted_once_however_it_is_told(server, upstream, how):
+    n, upstream.events, want = TOLD[how]
+    answer = ask(server, stream=True, n=n)
+    assert answer.status == 200 and b"[DONE]" in answer.body, answer.body
+    assert counted(server, answer) == want
+
+
+def poor(server, name, money):
+    account = server.call("GET", "/lathe/v1/service_accounts/app").json
+    return server.make("api_keys", name=name, service_account=account["id"], limits={"money_per_day": money})["key"]
+
+
+def test_what_an_attached_engine_may_write_is_reserved(server, upstream):
+    """Its context is not known: 4,096 is a guess, and what the client asks for goes there as it is."""
+    upstream.answer = {"id": "x", "object": "chat.completion", "created": 1, "model": "out", "usage": {"prompt_tokens": 1, "completion_tokens": 90000},
+                       "choices": [{"index": 0, "message": {"role": "assistant", "content": "long"}, "finish_reason": "stop"}]}
+    key = poor(server, "attached", "0.05")
+    assert ask(server, key=key, max_tokens=100000).status == 429
+    assert ask(server, key=key, max_tokens=1000).status == 200
+
+
+@pytest.mark.parametrize("more", [{"n_predict": 400}, {"n_predict": -1}, {"max_completion_tokens": 400}, {"n_cmpl": 100}, {"best_of": 100}], ids=lambda m: "-".join(m))
+def test_what_engines_go_by_is_reserved(server, upstream, more):
+    key = poor(server, "names" + "".join(f"-{k}{v}" for k, v in more.items()).replace("--", "-").replace("_", "-"), "0.0003")
+    asked = len(upstream.asked)
+    assert ask(server, key=key, max_tokens=5, **more).status == 429
+    assert len(upstream.asked) == asked
+    assert ask(server, key=key, max_tokens=5).status == 200
+
+
+def test_two_names_of_one_thing_agree(server):
+    answer = ask(server, n=2, n_cmpl=3)
+    assert answer.status == 400 and answer.json["error"]["param"] == "n_cmpl", answer.body
+
+
+def test_an_endpoint_that_leads_back_ends(server):
+    server.deploy("round", engine="openai", slots=0, endpoint={"url": server.url + "/v1", "api_key": server.app_key})
+    answer = ask(server, "round")
+    assert answer.status == 502 and "through 4 gateways" in answer.json["error"]["message"], answer.body
+    server.folded()
+    row, = server.rows("SELECT COUNT(*) AS n FROM usage WHERE model = ?", "round")
+    assert row["n"] == 4
+    server.remove("round")
