@@ -99,17 +99,30 @@ static err run_one(Ctx *c, const Retention *r) {
     return ERR_OK;
 }
 
-err retain_run(Ctx *c) {
-    for (const Module *const *m = app_of(c)->modules; *m; m++)
-        for (const Retention *r = (*m)->retentions; r && r->name; r++) TRY(run_one(c, r));
-    for (size_t i = 0; i < tables_count(); i++) {
-        Trim t = { table_at(i), 0, 0 };
-        if (!t.t->r->retain_days) continue;
-        t.before_ms = os_wall_ms(c->os) - (int64_t)t.t->r->retain_days * 86400000;
-        TRY(db_tx(c, c->db, trim_rows_tx, &t));
-        say_removed(c, t.t->r->plural, t.removed);
-    }
+static err run_table(Ctx *c, const ResTable *of) {
+    Trim t = { of, 0, 0 };
+    if (!of->r->retain_days) return ERR_OK;
+    t.before_ms = os_wall_ms(c->os) - (int64_t)of->r->retain_days * 86400000;
+    TRY(db_tx(c, c->db, trim_rows_tx, &t));
+    say_removed(c, of->r->plural, t.removed);
     return ERR_OK;
+}
+
+// One kind that cannot be trimmed, say backups on a disk that is away, does not keep the others.
+err retain_run(Ctx *c) {
+    Failure first = { 0 };
+    err failed = ERR_OK;
+    for (const Module *const *m = app_of(c)->modules; *m; m++)
+        for (const Retention *r = (*m)->retentions; r && r->name; r++) {
+            err e = run_one(c, r);
+            if (e && !failed) failed = e, first = c->failure;
+        }
+    for (size_t i = 0; i < tables_count(); i++) {
+        err e = run_table(c, table_at(i));
+        if (e && !failed) failed = e, first = c->failure;
+    }
+    if (failed) c->failure = first;
+    return failed;
 }
 
 static Worker *keeper;
