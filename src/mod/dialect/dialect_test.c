@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// dialect_test.c - what holds for every dialect and every pair: a request that both can say is the
+// same after both; an answer is the same streamed, whole, and passed on; what has no place is
+// refused by the client's own name. Owner: the test's arena. Threads: one.
+#include "mod/dialect/talk_test.h"
+
+// ---- requests
+static err rewrite(Ctx *c, const Dialect *d, const Talk *t, str *out_text, Talk *out) {
+    yyjson_val *root;
+    Buf b;
+    buf_init(&b, 16 << 20);
+    Json j = json_to(&b);
+    err e = dialect_write(c, d, NULL, t, &j);
+    *out_text = arena_str(c->mem, buf_str(&b));
+    buf_done(&b);
+    if (e) return e;
+    TRY(json_parse(c, *out_text, &root));
+    return dialect_read(c, d, root, out);
+}
+
+// What follows the first difference, with a little before it.
+static str from_there(str a, str b) {
+    size_t n = 0;
+    while (n < a.n && n < b.n && a.p[n] == b.p[n]) n++;
+    n = n > 40 ? n - 40 : 0;
+    return str_sub(a, n, 160);
+}
+
+static void check_pair(const Dialect *a, const Dialect *b, uint64_t seed) {
+    const Dialect *pair[] = { a, b, NULL };
+    for (int i = 0; i < 60; i++) {
+        Ctx *c = test_ctx();
+        Chance r = { seed + (uint64_t)i, c, pair };
+        Talk *t = chance_talk(&r), first, second;
+        str text = { 0 };
+        CHECK_OK(c, rewrite(c, a, t, &text, &first));
+        CHECK_OK(c, rewrite(c, b, &first, &text, &second));
+        str want = talk_text(c, t, pair), got = talk_text(c, &second, pair);
+        if (!str_eq(want, got))
+            TEST_FAIL_("%s to %s, %d: ..." STR_FMT "... is not ..." STR_FMT "...", a->name, b->name,
+                       i, STR_ARG(from_there(got, want)), STR_ARG(from_there(want, got)));
+    }
+}
+
+TEST(dialect_requests_are_kept_by_every_pair) {
+    uint64_t seed = test_random();
+    for (const Dialect *const *a = dialects; *a; a++)
+        for (const Dialect *const *b = dialects; *b; b++) check_pair(*a, *b, seed);
+}
+
+// ---- answers
+typedef struct Sink {
+    Ctx *c;
+    Kept *kept;
+    Reading *next; // reads what is written
+    Writing *out;  // writes what is read
+    bool ended, failed;
+    err e;
+} Sink;
+
+static void on_delta(void *arg, const Delta *d) {
+    Sink *s = arg;
+    kept_add(s->kept, d);
+    s->ended |= d->kind == DELTA_END, s->failed |= d->kind == DELTA_ERROR;
+    if (s->out) writing_delta(s->out, d);
+}
+
+static void on_event(void *arg, str event, str data) {
+    Sink *s = arg;
+    if (!s->e) s->e = reading_event(s->next, event, data);
+}
+
+static const Talk *asked_of(const Deltas *all, Ctx *c) {
+    Talk *t = new(c->mem, Talk, 1);
+    t->stream = t->stream_usage = 1, t->choices = 1;
+    for (size_t i = 0; i < all->n; i++)
+        if (all->all[i].choice >= t->choices) t->choices = all->all[i].choice + 1;
+    return t;
+}
+
+static void writing_start(Writing *w, const Dialect *d, const Talk *asked, Sink *to) {
+    writing_init(w, d, asked);
+    w->id = S("id-1"), w->model = S("mine"), w->created_s = 1700000000, w->event = on_event,
+    w->arg = to;
+}
+
+static void sink_init(Sink *s, Ctx *c, const Dialect *d, Reading *r) {
+    *s = (Sink){ .c = c, .kept = kept_new(), .next = r };
+    reading_init(r, d, c, on_delta, s);
+}
+
+// Written by one dialect's writer and read by its reader; what is read goes on to another.
+static str through(Ctx *c, const Dialect *a, const Dialect *b, const Deltas *all, Sink *out) {
+    const Talk *asked = asked_of(all, c);
+    Sink first, second;
+    Reading ra, rb;
+    Writing wa, wb;
+    sink_init(&first, c, a, &ra), sink_init(&second, c, b, &rb);
+    writing_start(&wa, a, asked, &first), writing_start(&wb, b, asked, &second);
+    first.out = &wb;
+    for (size_t i = 0; i < all->n; i++) writing_delta(&wa, &all->all[i]);
+    str text = kept_print(c, second.kept);
+    *out = second, out->e = first.e ? first.e : second.e;
+    kept_free(first.kept), kept_free(second.kept);
+    reading_done(&ra), reading_done(&rb), writing_done(&wa), writing_done(&wb);
+    return text;
+}
+
+static str whole(Ctx *c, const Dialect *d, const Deltas *all, err *out_e) {
+    Writing w;
+    Reading r;
+    Sink s;
+    Buf b;
+    yyjson_val *root;
+    buf_init(&b, 16 << 20);
+    Json j = json_to(&b);
+    writing_start(&w, d, asked_of(all, c), NULL), sink_init(&s, c, d, &r);
+    for (size_t i = 0; i < all->n; i++) writing_keep(&w, &all->all[i]);
+    writing_whole(&w, &j);
+    *out_e = json_parse(c, buf_str(&b), &root);
+    if (!*out_e) *out_e = reading_whole(&r, root);
+    str text = kept_print(c, s.kept);
+    kept_free(s.kept), reading_done(&r), writing_done(&w), buf_done(&b);
+    return text;
+}
+
+static str folded(Ctx *c, const Deltas *all) {
+    Kept *f = kept_new();
+    for (size_t i = 0; i < all->n; i++) kept_add(f, &all->all[i]);
+    str text = kept_print(c, f);
+    kept_free(f);
+    return text;
+}
+
+static void check_answers(const Dialect *a, const Dialect *b, uint64_t seed) {
+    const Dialect *pair[] = { a, b, NULL };
+    for (int i = 0; i < 60; i++) {
+        Ctx *c = test_ctx();
+        Chance r = { seed + (uint64_t)i, c, pair };
+        Deltas *all = chance_deltas(&r);
+        Sink end;
+        err e;
+        str want = folded(c, all), got = through(c, a, b, all, &end);
+        CHECK_OK(c, end.e);
+        CHECK(end.ended && !end.failed);
+        if (!str_eq(got, want))
+            TEST_FAIL_("%s to %s, %d: ..." STR_FMT "... is not ..." STR_FMT "...", a->name, b->name,
+                       i, STR_ARG(from_there(got, want)), STR_ARG(from_there(want, got)));
+        got = whole(c, a, all, &e);
+        CHECK_OK(c, e);
+        if (!str_eq(got, want))
+            TEST_FAIL_("%s whole, %d: ..." STR_FMT "... is not ..." STR_FMT "...", a->name, i,
+                       STR_ARG(from_there(got, want)), STR_ARG(from_there(want, got)));
+    }
+}
+
+TEST(dialect_answers_are_the_same_streamed_whole_and_passed_on) {
+    uint64_t seed = test_random();
+    for (const Dialect *const *a = dialects; *a; a++)
+        for (const Dialect *const *b = dialects; *b; b++) check_answers(*a, *b, seed);
+}
+
+// ---- rows
+TEST(dialect_rows_are_whole) {
+    for (const Dialect *const *d = dialects; *d; d++) {
+        CHECK(dialect_find(str_z((*d)->name)) == *d && (*d)->en && (*d)->zh && *(*d)->path == '/');
+        for (TalkField f = 0; f < TALK__COUNT; f++) {
+            const DialectPlace *p = &(*d)->place[f];
+            bool named = p->kind == PLACE_SAME || p->kind == PLACE_NEAR;
+            if (named != (p->member != NULL)) TEST_FAIL_("%s: %s", (*d)->name, talk_field_name(f));
+        }
+    }
+    CHECK(!dialect_find(S("openai.telepathy")));
+}

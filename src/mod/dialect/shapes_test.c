@@ -1,0 +1,483 @@
+// SPDX-License-Identifier: Apache-2.0
+// shapes_test.c - requests, streams and errors in the shapes that the makers of the dialects
+// publish (docs/dialects.md names the pages; letters of the texts are ours), and what each becomes
+// in another dialect. Owner: the test's arena. Threads: one.
+#include "mod/dialect/dialect_own.h"
+#include "base/test.h"
+
+static str compact(Ctx *c, str text) {
+    yyjson_val *v;
+    return json_parse(c, text, &v) ? S("no JSON") : json_text(c->mem, v);
+}
+
+static err translate(Ctx *c, const char *from, const char *to, const char *text, const Accent *a,
+                     str *out) {
+    Talk t;
+    yyjson_val *root;
+    Buf b;
+    buf_init(&b, 1 << 20);
+    Json j = json_to(&b);
+    err e = json_parse(c, str_z(text), &root);
+    if (!e) e = dialect_read(c, dialect_find(str_z(from)), root, &t);
+    if (!e) e = dialect_write(c, dialect_find(str_z(to)), a, &t, &j);
+    *out = arena_str(c->mem, buf_str(&b));
+    buf_done(&b);
+    return e;
+}
+
+// ---- requests
+#define CHAT "openai.chat"
+#define RESP "openai.responses"
+#define ANTH "anthropic"
+#define OCHAT "ollama.chat"
+#define OGEN "ollama.generate"
+#define USER_HI "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
+#define ANTH_HI \
+    "\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"hi\"}]}]"
+
+static const struct {
+    const char *from, *to, *request, *want;
+} requests[] = {
+    // A tool's call and its result; system text moves; ids keep to what is allowed.
+    { CHAT, ANTH,
+      "{\"model\":\"m\",\"max_tokens\":64,\"messages\":[{\"role\":\"developer\",\"content\":\"be "
+      "brief\"},"
+      "{\"role\":\"user\",\"content\":\"weather?\"},{\"role\":\"assistant\",\"content\":null,"
+      "\"tool_calls\":[{\"id\":"
+      "\"functions.get:0\",\"type\":\"function\",\"function\":{\"name\":\"get\",\"arguments\":\"{"
+      "\\\"c\\\": 1}\"}}]},"
+      "{\"role\":\"tool\",\"tool_call_id\":\"functions.get:0\",\"content\":\"rain\"},{\"role\":"
+      "\"user\",\"content\":"
+      "\"and now?\"}],\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"get\"}}],"
+      "\"parallel_tool_calls\":false,\"stop\":\"END\",\"user\":\"u\"}",
+      "{\"model\":\"m\",\"max_tokens\":64,\"stop_sequences\":[\"END\"],\"metadata\":{\"user_id\":"
+      "\"u\"},\"tools\":"
+      "[{\"name\":\"get\",\"input_schema\":{\"type\":\"object\",\"properties\":{}}}],\"tool_"
+      "choice\":{\"type\":\"auto\","
+      "\"disable_parallel_tool_use\":true},\"system\":\"be "
+      "brief\",\"messages\":[{\"role\":\"user\",\"content\":"
+      "[{\"type\":\"text\",\"text\":\"weather?\"}]},{\"role\":\"assistant\",\"content\":[{\"type\":"
+      "\"tool_use\",\"id\":"
+      "\"functions_get_0\",\"name\":\"get\",\"input\":{\"c\":1}}]},{\"role\":\"user\",\"content\":["
+      "{\"type\":"
+      "\"tool_result\",\"tool_use_id\":\"functions_get_0\",\"content\":\"rain\"},{\"type\":"
+      "\"text\",\"text\":"
+      "\"and now?\"}]}]}" },
+    // Arguments that a model made badly still arrive, as an object.
+    { CHAT, ANTH,
+      "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":"
+      "\"assistant\",\"tool_calls\":[{\"id\":"
+      "\"a\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"c\\\": "
+      "\"}}]}]}",
+      "{\"model\":\"m\",\"max_tokens\":4096,\"messages\":[{\"role\":\"user\",\"content\":[{"
+      "\"type\":\"text\",\"text\":"
+      "\"x\"}]},{\"role\":\"assistant\",\"content\":[{\"type\":\"tool_use\",\"id\":\"a\",\"name\":"
+      "\"f\",\"input\":"
+      "{\"INVALID_JSON\":\"{\\\"c\\\": \"}}]}]}" },
+    { CHAT, ANTH,
+      "{\"model\":\"m\",\"max_completion_tokens\":4000,\"reasoning_effort\":\"low\"," USER_HI "}",
+      "{\"model\":\"m\",\"max_tokens\":4000,\"thinking\":{\"type\":\"enabled\",\"budget_tokens\":"
+      "1024}," ANTH_HI "}" },
+    { CHAT, ANTH,
+      "{\"model\":\"m\",\"reasoning_effort\":\"none\",\"tool_choice\":\"none\"," USER_HI "}",
+      "{\"model\":\"m\",\"max_tokens\":4096,\"thinking\":{\"type\":\"disabled\"}," ANTH_HI "}" },
+    { CHAT, ANTH,
+      "{\"model\":\"m\",\"n\":1,\"presence_penalty\":0,\"logprobs\":false,\"logit_bias\":{},"
+      "\"stream\":null,\"response_format\":"
+      "{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"s\",\"schema\":{\"type\":\"object\"}}}"
+      "," USER_HI "}",
+      "{\"model\":\"m\",\"max_tokens\":4096,\"output_config\":{\"format\":{\"type\":\"json_"
+      "schema\",\"schema\":{\"type\":"
+      "\"object\"}}}," ANTH_HI "}" },
+    { ANTH, CHAT,
+      "{\"model\":\"m\",\"max_tokens\":9,\"system\":[{\"type\":\"text\",\"text\":\"s\",\"cache_"
+      "control\":{\"type\":"
+      "\"ephemeral\",\"ttl\":\"1h\"}}],\"thinking\":{\"type\":\"enabled\",\"budget_tokens\":1024},"
+      "\"tool_choice\":"
+      "{\"type\":\"tool\",\"name\":\"f\",\"disable_parallel_tool_use\":true},\"tools\":[{\"name\":"
+      "\"f\",\"input_schema\":"
+      "{\"type\":\"object\"}}],\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\","
+      "\"source\":{\"type\":"
+      "\"base64\",\"media_type\":\"image/"
+      "png\",\"data\":\"aGk=\"}},{\"type\":\"text\",\"text\":\"?\"}]},{\"role\":"
+      "\"assistant\",\"content\":[{\"type\":\"thinking\",\"thinking\":\"hm\",\"signature\":\"s\"},{"
+      "\"type\":\"tool_use\","
+      "\"id\":\"t\",\"name\":\"f\",\"input\":{}}]},{\"role\":\"user\",\"content\":[{\"type\":"
+      "\"tool_result\",\"tool_use_id\":"
+      "\"t\",\"is_error\":true,\"content\":[{\"type\":\"text\",\"text\":\"boom\"}]},{\"type\":"
+      "\"text\",\"text\":\"so?\"}]}]}",
+      "{\"model\":\"m\",\"max_completion_tokens\":9,\"tools\":[{\"type\":\"function\",\"function\":"
+      "{\"name\":\"f\","
+      "\"parameters\":{\"type\":\"object\"}}}],\"tool_choice\":{\"type\":\"function\",\"function\":"
+      "{\"name\":\"f\"}},"
+      "\"parallel_tool_calls\":false,\"reasoning_effort\":\"high\",\"messages\":[{\"role\":"
+      "\"system\",\"content\":\"s\"},"
+      "{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:image/"
+      "png;base64,aGk=\"}},"
+      "{\"type\":\"text\",\"text\":\"?\"}]},{\"role\":\"assistant\",\"content\":null,\"tool_"
+      "calls\":[{\"id\":\"t\",\"type\":"
+      "\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},{\"role\":\"tool\","
+      "\"tool_call_id\":\"t\","
+      "\"content\":\"Error: boom\"},{\"role\":\"user\",\"content\":\"so?\"}]}" },
+};
+
+TEST(dialect_requests_in_published_shapes) {
+    for (size_t i = 0; i < countof(requests); i++) {
+        Ctx *c = test_ctx();
+        str got;
+        CHECK_OK(c,
+                 translate(c, requests[i].from, requests[i].to, requests[i].request, NULL, &got));
+        str want = compact(c, str_z(requests[i].want));
+        if (!str_eq(compact(c, got), want))
+            TEST_FAIL_("%zu: " STR_FMT "\nis not\n" STR_FMT, i, STR_ARG(got), STR_ARG(want));
+    }
+}
+
+// ---- what has no place, is not known, or is of another type
+static const struct {
+    const char *from, *to, *request, *reason, *field;
+} refused[] = {
+    { CHAT, ANTH, "{\"model\":\"m\",\"seed\":1," USER_HI "}", "no_place_in_dialect", "seed" },
+    { CHAT, ANTH, "{\"model\":\"m\",\"n\":2," USER_HI "}", "no_place_in_dialect", "n" },
+    { CHAT, ANTH, "{\"model\":\"m\",\"logprobs\":true," USER_HI "}", "no_place_in_dialect",
+      "logprobs" },
+    { CHAT, ANTH, "{\"model\":\"m\",\"frequency_penalty\":0.5," USER_HI "}", "no_place_in_dialect",
+      "frequency_penalty" },
+    { CHAT, ANTH, "{\"model\":\"m\",\"response_format\":{\"type\":\"json_object\"}," USER_HI "}",
+      "no_place_in_dialect", "response_format" },
+    { CHAT, ANTH,
+      "{\"model\":\"m\",\"messages\":[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\","
+      "\"content\":[{\"type\":"
+      "\"image_url\",\"image_url\":{\"url\":\"https://example.test/"
+      "a.png\",\"detail\":\"high\"}}]}]}",
+      "no_place_in_dialect", "messages[1].content[0].image_url.detail" },
+    { CHAT, ANTH,
+      "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"name\":\"ada\",\"content\":\"x\"}]}",
+      "no_place_in_dialect", "messages[0].name" },
+    { CHAT, ANTH, "{\"model\":\"m\",\"reasoning_effort\":\"high\",\"max_tokens\":1024," USER_HI "}",
+      "no_room_to_reason", "reasoning_effort" },
+    { CHAT, ANTH, "{\"model\":\"m\",\"telepathy\":1," USER_HI "}", "unknown_member", "telepathy" },
+    { CHAT, ANTH,
+      "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"x\",\"mood\":1}]}",
+      "unknown_member", "messages[0].mood" },
+    { CHAT, ANTH,
+      "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_audio\","
+      "\"input_audio\":{}}]}]}",
+      "field_enum", "messages[0].content[0].type" },
+    { CHAT, ANTH, "{\"model\":\"m\",\"tools\":[{\"type\":\"custom\",\"custom\":{}}]," USER_HI "}",
+      "field_enum", "tools[0].type" },
+    { CHAT, ANTH, "{\"model\":\"m\",\"temperature\":\"hot\"," USER_HI "}", "field_type",
+      "temperature" },
+    { CHAT, ANTH, "{\"model\":\"m\",\"n\":0," USER_HI "}", "field_range", "n" },
+    { CHAT, ANTH, "{\"model\":\"m\",\"messages\":[]}", "field_type", "messages" },
+    { CHAT, ANTH, "{\"model\":\"m\"}", "field_required", "messages" },
+    { CHAT, ANTH, "{" USER_HI "}", "field_required", "model" },
+    { CHAT, ANTH, "{\"model\":\"m\",\"messages\":[{\"role\":\"tool\",\"content\":\"x\"}]}",
+      "field_required", "messages[0].tool_call_id" },
+    { CHAT, ANTH, "[]", "field_type", "" },
+    { ANTH, CHAT,
+      "{\"model\":\"m\",\"max_tokens\":9,\"tools\":[{\"type\":\"web_search_20250305\",\"name\":"
+      "\"web_search\"}]," USER_HI "}",
+      "field_enum", "tools[0].type" },
+    { ANTH, CHAT,
+      "{\"model\":\"m\",\"max_tokens\":9,\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":"
+      "\"document\",\"source\":"
+      "{\"type\":\"url\",\"url\":\"https://example.test/a.pdf\"}}]}]}",
+      "no_place_in_dialect", "messages[0].content[0].source.url" },
+    { ANTH, CHAT,
+      "{\"model\":\"m\",\"max_tokens\":9,\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":"
+      "\"document\",\"source\":"
+      "{\"type\":\"text\",\"media_type\":\"text/plain\",\"data\":\"x\"}}]}]}",
+      "no_place_in_dialect", "messages[0].content[0].source" },
+    { ANTH, CHAT,
+      "{\"model\":\"m\",\"max_tokens\":9,\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":"
+      "\"tool_result\","
+      "\"tool_use_id\":\"t\",\"content\":[{\"type\":\"image\",\"source\":{\"type\":\"base64\","
+      "\"data\":\"aGk=\"}}]}]}]}",
+      "no_place_in_dialect", "messages[0].content[0].content" },
+    { ANTH, CHAT, "{\"model\":\"m\",\"max_tokens\":9,\"mcp_servers\":[]," USER_HI "}",
+      "unknown_member", "mcp_servers" },
+};
+
+TEST(dialect_refusals_name_the_clients_member) {
+    for (size_t i = 0; i < countof(refused); i++) {
+        Ctx *c = test_ctx();
+        str got;
+        CHECK_ERR(translate(c, refused[i].from, refused[i].to, refused[i].request, NULL, &got),
+                  ERR_INVALID);
+        str field = failure_param(&c->failure, "field");
+        if (!str_is(field, refused[i].field)
+            || strcmp(c->failure.why->slug, refused[i].reason) != 0)
+            TEST_FAIL_("%zu: %s of \"" STR_FMT "\", not %s of %s", i, c->failure.why->slug,
+                       STR_ARG(field), refused[i].reason, refused[i].field);
+    }
+}
+
+// ---- streams: events as lines "name|data", name empty where the framing has none
+typedef struct Lines {
+    Buf text;
+    Writing *out;
+} Lines;
+
+static void add_line(void *arg, str event, str data) {
+    Lines *l = arg;
+    buf_add(&l->text, event), buf_add_char(&l->text, '|'), buf_add(&l->text, data),
+        buf_add_char(&l->text, '\n');
+}
+
+static void pass_on(void *arg, const Delta *d) { writing_delta(((Lines *)arg)->out, d); }
+
+static str stream(Ctx *c, const char *from, const char *to, const char *events, err *out_e) {
+    Lines l = { 0 };
+    Reading r;
+    Writing w;
+    Talk asked = { .stream = 1, .stream_usage = 1, .choices = 1 };
+    str rest = str_z(events), line, name;
+    buf_init(&l.text, 1 << 20);
+    l.out = &w;
+    writing_init(&w, dialect_find(str_z(to)), &asked);
+    w.id = S("id_1"), w.model = S("mine"), w.created_s = 1700000000, w.event = add_line, w.arg = &l;
+    reading_init(&r, dialect_find(str_z(from)), c, pass_on, &l);
+    for (*out_e = ERR_OK; !*out_e && str_cut(&rest, '\n', &line);) {
+        str data = line;
+        if (line.n && str_cut(&data, '|', &name)) *out_e = reading_event(&r, name, data);
+    }
+    if (!*out_e) reading_close(&r);
+    str text = arena_str(c->mem, buf_str(&l.text));
+    reading_done(&r), writing_done(&w), buf_done(&l.text);
+    return text;
+}
+
+#define CHUNK(choices)                                                                    \
+    "|{\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"up\"," \
+    "\"choices\":[" choices "]}\n"
+#define OURS(choices)                                                                          \
+    "|{\"id\":\"id_1\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":" \
+    "\"mine\",\"choices\":[" choices "],\"usage\":null}\n"
+#define OURS_DELTA(delta, finish) \
+    OURS("{\"index\":0,\"delta\":{" delta "},\"logprobs\":null,\"finish_reason\":" finish "}")
+#define ANTH_START                                                                                 \
+    "message_start|{\"type\":\"message_start\",\"message\":{\"id\":\"id_1\",\"type\":\"message\"," \
+    "\"role\":\"assistant\","                                                                      \
+    "\"model\":\"mine\",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,\"usage\":{"    \
+    "\"input_tokens\":0,"                                                                          \
+    "\"cache_creation_input_tokens\":0,\"cache_read_input_tokens\":0,\"output_tokens\":0}}}\n"
+
+static const struct {
+    const char *from, *to, *events, *want;
+} streams[] = {
+    // Reasoning, then text, then two calls of which one has no arguments; counts of what a cache
+    // gave.
+    { CHAT, ANTH,
+      CHUNK("{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":"
+            "null}") CHUNK(
+          "{\"index\":0,\"delta\":{\"reasoning_content\":\"hm\"},\"finish_reason\":null}")
+          CHUNK("{\"index\":0,\"delta\":{\"content\":\"Hi\"},\"finish_reason\":null}") CHUNK(
+              "{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"a\",\"type\":"
+              "\"function\",\"function\":{\"name\":"
+              "\"f\",\"arguments\":\"\"}}]},\"finish_reason\":null}")
+              CHUNK(
+                  "{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{"
+                  "\"arguments\":\"{\\\"x\\\":1}\"}}]},"
+                  "\"finish_reason\":null}") CHUNK("{\"index\":0,\"delta\":{\"tool_calls\":[{"
+                                                   "\"index\":1,\"id\":\"b\",\"type\":\"function\","
+                                                   "\"function\":{\"name\":"
+                                                   "\"g\",\"arguments\":\"\"}}]},\"finish_reason\":"
+                                                   "null}") CHUNK("{\"index\":0,\"delta\":{},"
+                                                                  "\"finish_reason\":\"tool_"
+                                                                  "calls\"}") "|{\"id\":\"c\","
+                                                                              "\"choices\":[],"
+                                                                              "\"usage\":{\"prompt_"
+                                                                              "tokens\":10,"
+                                                                              "\"completion_"
+                                                                              "tokens\":7,\"total_"
+                                                                              "tokens\":17,"
+                                                                              "\"prompt_cache_hit_"
+                                                                              "tokens\":4,\"prompt_"
+                                                                              "cache_miss_tokens\":"
+                                                                              "6}}\n|[DONE]\n",
+      ANTH_START "content_block_start|{\"type\":\"content_block_start\",\"index\":0,\"content_"
+                 "block\":{\"type\":\"thinking\","
+                 "\"thinking\":\"\",\"signature\":\"\"}}\n"
+                 "content_block_delta|{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{"
+                 "\"type\":\"thinking_delta\","
+                 "\"thinking\":\"hm\"}}\n"
+                 "content_block_stop|{\"type\":\"content_block_stop\",\"index\":0}\n"
+                 "content_block_start|{\"type\":\"content_block_start\",\"index\":1,\"content_"
+                 "block\":{\"type\":\"text\",\"text\":"
+                 "\"\"}}\n"
+                 "content_block_delta|{\"type\":\"content_block_delta\",\"index\":1,\"delta\":{"
+                 "\"type\":\"text_delta\",\"text\":"
+                 "\"Hi\"}}\n"
+                 "content_block_stop|{\"type\":\"content_block_stop\",\"index\":1}\n"
+                 "content_block_start|{\"type\":\"content_block_start\",\"index\":2,\"content_"
+                 "block\":{\"type\":\"tool_use\",\"id\":"
+                 "\"a\",\"name\":\"f\",\"input\":{}}}\n"
+                 "content_block_delta|{\"type\":\"content_block_delta\",\"index\":2,\"delta\":{"
+                 "\"type\":\"input_json_delta\","
+                 "\"partial_json\":\"{\\\"x\\\":1}\"}}\n"
+                 "content_block_stop|{\"type\":\"content_block_stop\",\"index\":2}\n"
+                 "content_block_start|{\"type\":\"content_block_start\",\"index\":3,\"content_"
+                 "block\":{\"type\":\"tool_use\",\"id\":"
+                 "\"b\",\"name\":\"g\",\"input\":{}}}\n"
+                 "content_block_delta|{\"type\":\"content_block_delta\",\"index\":3,\"delta\":{"
+                 "\"type\":\"input_json_delta\","
+                 "\"partial_json\":\"{}\"}}\n"
+                 "content_block_stop|{\"type\":\"content_block_stop\",\"index\":3}\n"
+                 "message_delta|{\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"tool_"
+                 "use\",\"stop_sequence\":null},"
+                 "\"usage\":{\"input_tokens\":6,\"cache_creation_input_tokens\":0,\"cache_read_"
+                 "input_tokens\":4,\"output_tokens\":7}}\n"
+                 "message_stop|{\"type\":\"message_stop\"}\n" },
+    // Pings and unknown events say nothing; input_tokens holds nothing of the cache.
+    { ANTH, CHAT,
+      "message_start|{\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"type\":"
+      "\"message\",\"role\":\"assistant\","
+      "\"content\":[],\"model\":\"up\",\"stop_reason\":null,\"stop_sequence\":null,\"usage\":{"
+      "\"input_tokens\":25,"
+      "\"cache_creation_input_tokens\":3,\"cache_read_input_tokens\":5,\"output_tokens\":1}}}\n"
+      "ping|{\"type\": \"ping\"}\n"
+      "content_block_start|{\"type\":\"content_block_start\",\"index\":0,\"content_block\":{"
+      "\"type\":\"text\",\"text\":"
+      "\"\"}}\n"
+      "content_block_delta|{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":"
+      "\"text_delta\",\"text\":"
+      "\"Hello\"}}\n"
+      "content_block_stop|{\"type\":\"content_block_stop\",\"index\":0}\n"
+      "moon_phase|{\"type\":\"moon_phase\",\"phase\":2}\n"
+      "content_block_start|{\"type\":\"content_block_start\",\"index\":1,\"content_block\":{"
+      "\"type\":\"tool_use\",\"id\":"
+      "\"toolu_1\",\"name\":\"f\",\"input\":{}}}\n"
+      "content_block_delta|{\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":"
+      "\"input_json_delta\","
+      "\"partial_json\":\"\"}}\n"
+      "content_block_stop|{\"type\":\"content_block_stop\",\"index\":1}\n"
+      "message_delta|{\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"tool_use\",\"stop_"
+      "sequence\":null},\"usage\":"
+      "{\"output_tokens\":15}}\n"
+      "message_stop|{\"type\":\"message_stop\"}\n",
+      OURS_DELTA("\"role\":\"assistant\",\"content\":\"\"", "null") OURS_DELTA(
+          "\"content\":\"Hello\"",
+          "null") OURS_DELTA("\"tool_calls\":[{\"index\":0,\"id\":\"toolu_1\",\"type\":"
+                             "\"function\",\"function\":{\"name\":\"f\","
+                             "\"arguments\":\"\"}}]",
+                             "null")
+          OURS_DELTA("\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"{}\"}}]", "null")
+              OURS_DELTA(
+                  "", "\"tool_calls\"") "|{\"id\":\"id_1\",\"object\":\"chat.completion.chunk\","
+                                        "\"created\":1700000000,\"model\":\"mine\",\"choices\":[],"
+                                        "\"usage\":{\"prompt_tokens\":33,\"completion_tokens\":15,"
+                                        "\"total_tokens\":48,\"prompt_tokens_details\":"
+                                        "{\"cached_tokens\":5},\"completion_tokens_details\":{"
+                                        "\"reasoning_tokens\":0}}}\n|[DONE]\n" },
+    // An error in the stream is the last thing told.
+    { ANTH, CHAT,
+      "error|{\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":"
+      "\"Overloaded\"}}\n"
+      "message_stop|{\"type\":\"message_stop\"}\n",
+      "|{\"error\":{\"message\":\"Overloaded\",\"type\":\"server_error\",\"param\":null,\"code\":"
+      "\"overloaded_error\"}}\n" },
+    { CHAT, ANTH,
+      "|{\"error\":{\"message\":\"slow "
+      "down\",\"type\":\"rate_limit_error\",\"code\":\"rate_limit_exceeded\"}}\n|[DONE]\n",
+      "error|{\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\",\"message\":\"slow "
+      "down\"}}\n" },
+    // Bytes that end too early are an error; where only the end's mark is missing they are not.
+    { CHAT, ANTH, CHUNK("{\"index\":0,\"delta\":{\"content\":\"Hi\"},\"finish_reason\":null}"),
+      ANTH_START "content_block_start|{\"type\":\"content_block_start\",\"index\":0,\"content_"
+                 "block\":{\"type\":\"text\",\"text\":"
+                 "\"\"}}\n"
+                 "content_block_delta|{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{"
+                 "\"type\":\"text_delta\",\"text\":"
+                 "\"Hi\"}}\n"
+                 "error|{\"type\":\"error\",\"error\":{\"type\":\"api_error\",\"message\":\"the "
+                 "model's server ended the stream before "
+                 "the answer was whole\"}}\n" },
+    { CHAT, CHAT, CHUNK("{\"index\":0,\"delta\":{\"content\":\"Hi\"},\"finish_reason\":\"stop\"}"),
+      OURS_DELTA("\"role\":\"assistant\",\"content\":\"\"", "null")
+          OURS_DELTA("\"content\":\"Hi\"", "null")
+              OURS_DELTA("", "\"stop\"") "|{\"id\":\"id_1\",\"object\":\"chat.completion.chunk\","
+                                         "\"created\":1700000000,\"model\":\"mine\",\"choices\":[],"
+                                         "\"usage\":{\"prompt_tokens\":0,\"completion_tokens\":0,"
+                                         "\"total_tokens\":0,\"prompt_tokens_details\":"
+                                         "{\"cached_tokens\":0},\"completion_tokens_details\":{"
+                                         "\"reasoning_tokens\":0}}}\n|[DONE]\n" },
+};
+
+TEST(dialect_streams_in_published_shapes) {
+    for (size_t i = 0; i < countof(streams); i++) {
+        Ctx *c = test_ctx();
+        err e;
+        str got = stream(c, streams[i].from, streams[i].to, streams[i].events, &e);
+        CHECK_OK(c, e);
+        if (!str_is(got, streams[i].want))
+            TEST_FAIL_("%zu:\n" STR_FMT "\nis not\n%s", i, STR_ARG(got), streams[i].want);
+    }
+}
+
+TEST(dialect_streams_that_are_none) {
+    static const char *const bad[] = { "|{\"choices\":[", "|[1]", "|\"x\"", "|\xff",
+                                       "|{\"a\":1,\"a\":2}" };
+    for (size_t i = 0; i < countof(bad); i++) {
+        Ctx *c = test_ctx();
+        err e;
+        stream(c, CHAT, ANTH, bad[i], &e);
+        CHECK_ERR(e, ERR_UPSTREAM);
+        CHECK(c->failure.why == &R_DIALECT_SHAPE);
+    }
+}
+
+// ---- errors
+TEST(dialect_errors_in_published_shapes) {
+    static const struct {
+        const char *dialect, *text, *code, *message;
+        err how;
+    } errors[] = {
+        { CHAT,
+          "{\"error\":{\"message\":\"no "
+          "key\",\"type\":\"invalid_request_error\",\"param\":null,\"code\":\"invalid_api_key\"}}",
+          "invalid_api_key", "no key", ERR_INVALID },
+        { CHAT,
+          "{\"object\":\"error\",\"message\":\"too "
+          "long\",\"type\":\"BadRequestError\",\"param\":null,\"code\":400}",
+          "BadRequestError", "too long", ERR_INVALID },
+        { CHAT, "{\"error\":\"out\"}", NULL, "out", ERR_UPSTREAM },
+        { ANTH,
+          "{\"type\":\"error\",\"error\":{\"type\":\"not_found_error\",\"message\":\"gone\"},"
+          "\"request_id\":\"req_1\"}",
+          "not_found_error", "gone", ERR_NOTFOUND },
+        { ANTH,
+          "{\"type\":\"error\",\"error\":{\"type\":\"authentication_error\",\"message\":\"who\"}}",
+          "authentication_error", "who", ERR_UNAUTHENTICATED },
+    };
+    for (size_t i = 0; i < countof(errors); i++) {
+        Ctx *c = test_ctx();
+        yyjson_val *root;
+        DialectError e;
+        CHECK_OK(c, json_parse(c, str_z(errors[i].text), &root));
+        CHECK(dialect_read_error(dialect_find(str_z(errors[i].dialect)), root, &e));
+        CHECK_INT(e.how, errors[i].how);
+        CHECK_STR(e.message, errors[i].message);
+        if (errors[i].code) CHECK_STR(e.code, errors[i].code);
+    }
+}
+
+TEST(dialect_errors_are_read_as_they_were_written) {
+    for (const Dialect *const *d = dialects; *d; d++) {
+        Ctx *c = test_ctx();
+        DialectError e = { ERR_LIMITED, S("limit_requests"), S("too \"many\""), S("model"),
+                           S("req_1") },
+                     back;
+        Buf b;
+        yyjson_val *root;
+        buf_init(&b, 4096);
+        Json j = json_to(&b);
+        dialect_write_error(*d, &e, &j);
+        CHECK_OK(c, json_parse(c, buf_str(&b), &root));
+        buf_done(&b);
+        CHECK(dialect_read_error(*d, root, &back));
+        CHECK_STR(back.message, "too \"many\"");
+        CHECK(back.how == ERR_LIMITED
+              || (*d)->framing == FRAMING_NDJSON); // Ollama's is a sentence alone
+    }
+}
