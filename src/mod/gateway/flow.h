@@ -38,7 +38,7 @@ err body_wrong(Ctx *c, const char *field, const char *want, yyjson_val *got);
 
 typedef struct Fold Fold; // fold_answer.c: a whole answer out of chunks
 Fold *fold_new(Ctx *c);
-void fold_chunk(Ctx *c, Fold *f, yyjson_val *chunk);
+bool fold_chunk(Ctx *c, Fold *f, yyjson_val *chunk);            // false: it keeps nothing of c->mem
 void fold_write(const Fold *f, bool chat, str usage, Buf *out); // usage: its object
 
 typedef struct Told { // what an engine said that was used
@@ -55,6 +55,7 @@ typedef struct Answer { // what comes from the engine
     bool cut;             // what came is not, or no longer, an answer
     bool shown;           // something of it went to the client, so no other engine may answer
     Fold *fold;           // asked for a stream, answered whole
+    bool kept;            // of the event at hand something stays in the arena
     int64_t tokens;       // so far
     Told usage;           // of all, as far as it was told
     Told *of_choice;      // what each choice said last

@@ -23,6 +23,7 @@ struct Fold {
     size_t choices_n;
     str id, model, object, fingerprint, timings;
     int64_t created;
+    bool kept; // of this chunk something was put into the arena
 };
 
 static void choice_init(Choice *c) {
@@ -59,11 +60,11 @@ static Choice *choice_at(Fold *f, int64_t index) {
     return &f->choices[index];
 }
 
-static void fold_tool(Ctx *c, Choice *to, yyjson_val *call) {
+static void fold_tool(Ctx *c, Fold *f, Choice *to, yyjson_val *call) {
     int64_t index = 0;
     json_get_i64(call, "index", &index);
     if (index < 0 || index >= TOOLS_MAX) return;
-    if (!to->tools) to->tools = new (c->mem, ToolCall, TOOLS_MAX);
+    if (!to->tools) to->tools = new (c->mem, ToolCall, TOOLS_MAX), f->kept = true;
     ToolCall *t = &to->tools[index];
     if (!t->used)
         buf_init(&t->id, 4096), buf_init(&t->name, 4096), buf_init(&t->arguments, TEXT_MAX_BYTES),
@@ -96,16 +97,18 @@ static void fold_choice(Ctx *c, Fold *f, yyjson_val *in) {
     buf_add(&to->content, content),
         buf_add(&to->reasoning, json_get_str(delta, "reasoning_content"));
     buf_add(&to->text, json_get_str(in, "text"));
-    yyjson_arr_foreach(json_get(delta, "tool_calls"), i, n, call) fold_tool(c, to, call);
+    yyjson_arr_foreach(json_get(delta, "tool_calls"), i, n, call) fold_tool(c, f, to, call);
     fold_logprobs(c, to, json_get(in, "logprobs"));
-    if (finish.n) to->finish = arena_str(c->mem, finish);
+    if (finish.n) to->finish = arena_str(c->mem, finish), f->kept = true;
 }
 
-void fold_chunk(Ctx *c, Fold *f, yyjson_val *chunk) {
+bool fold_chunk(Ctx *c, Fold *f, yyjson_val *chunk) {
     size_t i, n;
     yyjson_val *choice;
-    if (!yyjson_is_obj(chunk)) return; // llama-server starts two prompts with `null`
+    f->kept = false;
+    if (!yyjson_is_obj(chunk)) return false; // llama-server starts two prompts with `null`
     if (!f->id.p) {
+        f->kept = true;
         f->id = arena_str(c->mem, json_get_str(chunk, "id")),
         f->model = arena_str(c->mem, json_get_str(chunk, "model"));
         f->object = arena_str(c->mem, json_get_str(chunk, "object"));
@@ -113,6 +116,7 @@ void fold_chunk(Ctx *c, Fold *f, yyjson_val *chunk) {
         json_get_i64(chunk, "created", &f->created);
     }
     yyjson_arr_foreach(json_get(chunk, "choices"), i, n, choice) fold_choice(c, f, choice);
+    return f->kept;
 }
 
 // ---- the object

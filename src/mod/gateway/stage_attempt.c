@@ -95,13 +95,14 @@ static void on_event(void *arg, const SseEvent *ev) {
     Flow *f = arg;
     if (f->out.finished) return;
     ArenaMark before = arena_mark(f->c->mem);
+    f->out.kept = false;
     str shown = stream_event(f, ev->data);
     mark(f);
     bool first = !f->sse_begun;
     if (shown.p) show(f, shown);
-    // A long stream must not grow the arena; what the first event sets up and what a fold keeps
+    // A long answer must not grow the arena; what the first event sets up and what a fold keeps
     // stays.
-    if (!first && !f->out.fold) arena_restore(f->c->mem, before);
+    if (f->out.fold ? !f->out.kept : !first) arena_restore(f->c->mem, before);
 }
 
 static bool is_stream(const Flow *f) {
@@ -157,12 +158,15 @@ static err call_failure(Flow *f, CallEnd why) {
     return fail(c, ERR_UPSTREAM, R_ENGINE_FAILED, "model", model, "why", what_ended(why));
 }
 
+static err too_large(Flow *f) {
+    return fail(f->c, ERR_UPSTREAM, R_ENGINE_FAILED, "model", say_str(f->c, f->deployment->name),
+                "why", "its answer is too large");
+}
+
 static err read_whole(Flow *f) {
     Ctx *c = f->c;
     yyjson_val *root;
-    if (f->out.whole.full)
-        return fail(c, ERR_UPSTREAM, R_ENGINE_FAILED, "model", say_str(c, f->deployment->name),
-                    "why", "its answer is too large");
+    if (f->out.whole.full) return too_large(f);
     if (json_parse(c, buf_str(&f->out.whole), &root))
         return fail(c, ERR_UPSTREAM, R_ENGINE_FAILED, "model", say_str(c, f->deployment->name),
                     "why", "its answer is not JSON");
@@ -176,7 +180,7 @@ static err judge(Flow *f, CallEnd why) {
     if (!is_stream(f)) return read_whole(f);
     if (!f->out.finished || f->out.cut) return call_failure(f, CALL_RESET);
     if (f->out.fold) fold_write(f->out.fold, f->operation == OP_CHAT, flow_usage(f), &f->out.whole);
-    return ERR_OK;
+    return f->out.whole.full ? too_large(f) : ERR_OK;
 }
 
 // The engine ended its connection, properly or not, before its answer was complete.

@@ -268,7 +268,7 @@ str stream_event(Flow *f, str data) {
         if (!counted) f->out.tokens++;
     }
     if (f->out.fold) {
-        fold_chunk(c, f->out.fold, root);
+        f->out.kept = fold_chunk(c, f->out.fold, root);
         return (str){ 0 };
     }
     if (!yyjson_is_obj(root)) return (str){ 0 }; // llama-server starts two prompts with `null`
