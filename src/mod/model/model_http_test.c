@@ -427,6 +427,43 @@ MODEL_TEST(a_client_that_leaves_goes_on_later) {
     CHECK_INT(v.size_bytes, bytes.n);
 }
 
+typedef struct Wish {
+    ModelFix *f;
+    str id;
+    int64_t waited_ns;
+    bool got;
+} Wish;
+
+static void wish(void *arg) {
+    Wish *w = arg;
+    Session *s;
+    Ctx *c = app_ctx_new(&w->f->app);
+    int64_t since_ns = os_mono_ns(c->os);
+    w->got = !model_session_take(c, w->id, &s);
+    w->waited_ns = os_mono_ns(c->os) - since_ns;
+    app_ctx_free(c);
+}
+
+// Each that waits for an upload that another writes has a worker of the few that there are for all.
+MODEL_TEST(few_wait_for_an_upload_that_another_writes) {
+    enum { MANY = 8 };
+    Ctx *c = f->c;
+    Session *s;
+    Wish w[MANY];
+    Thread t[MANY];
+    int patient = 0;
+    CHECK_OK(c, model_session_take(c, S("upload_few"), &s));
+    for (int i = 0; i < MANY; i++) w[i] = (Wish){ f, S("upload_few"), 0, false };
+    for (int i = 0; i < MANY; i++) thread_start(os_real(), "wish", wish, &w[i], &t[i]);
+    for (int i = 0; i < MANY; i++) thread_join(t[i]);
+    model_session_give(s);
+    for (int i = 0; i < MANY; i++) {
+        CHECK(!w[i].got);
+        patient += w[i].waited_ns > 900000000;
+    }
+    CHECK(patient >= 1 && patient <= MANY / 2);
+}
+
 MODEL_TEST(an_upload_keeps_to_its_rules) {
     Ctx *c = f->c;
     CHECK_OK(c, model_fix_settings(f, "model.import_max=5000", "blob.grace=0"));
@@ -449,6 +486,9 @@ MODEL_TEST(an_upload_keeps_to_its_rules) {
     CHECK_STR(model_fix_member(f, &a, "field"), "Upload-Offset");
     a = model_fix_ask(f, &(Ask){ "PATCH", path, NULL, "Upload-Offset: -1\r\n", S("x") });
     CHECK_INT(a.status, 400);
+    a = model_fix_ask(
+        f, &(Ask){ "PATCH", path, NULL, "Upload-Offset: 9223372036854775807\r\n", S("x") });
+    CHECK_INT(a.status, 413);
     check_offset(f, path, 0);
     str open_id = begin_upload(f, "m", "{}");
     a = send_from(f, upload_path(f, "m", open_id, ""), 0, model_fix_gguf(c, "x", 5001));

@@ -13,6 +13,7 @@
 enum {
     SESSIONS_MAX = 64,
     PATIENCE_MS = 1000, // for another request to leave: a client that lost its line is back soon
+    PATIENT_MAX = 2,    // that wait so: each has a worker, of which there are few for all
 };
 
 struct Session {
@@ -28,7 +29,7 @@ static struct {
     pthread_mutex_t lock;
     pthread_cond_t given;
     Session *list;
-    size_t n;
+    size_t n, patient;
 } sessions = { .lock = PTHREAD_MUTEX_INITIALIZER, .given = PTHREAD_COND_INITIALIZER };
 
 static void free_session(Session *s) {
@@ -73,8 +74,11 @@ static Session *new_session(str id) {
 static bool wait_given(Ctx *c, str id) {
     int64_t until = os_mono_ns(c->os) + (int64_t)PATIENCE_MS * 1000000;
     struct timespec when = { until / 1000000000, until % 1000000000 };
-    for (Session *s; (s = find(id)) && s->taken;)
+    bool may = sessions.patient < PATIENT_MAX;
+    sessions.patient += may;
+    for (Session *s; may && (s = find(id)) && s->taken;)
         if (pthread_cond_clockwait(&sessions.given, &sessions.lock, CLOCK_MONOTONIC, &when)) break;
+    sessions.patient -= may;
     Session *s = find(id);
     return !s || !s->taken;
 }

@@ -199,7 +199,8 @@ static err open_upload(Write *w) {
     Find f = { w->model, w->upload, NULL, NULL };
     TRY(db_read(c, c->db, find_tx, &f));
     w->u = f.u;
-    if (w->length >= 0) TRY(size_check(c, w, w->from + w->length));
+    bool far = w->length > INT64_MAX - w->from;
+    if (w->length >= 0) TRY(size_check(c, w, far ? INT64_MAX : w->from + w->length));
     TRY(model_session_take(c, f.u->head.id, &w->session));
     int64_t at = w->offset = model_session_offset(w->session);
     if (at == w->from) return ERR_OK;
