@@ -316,6 +316,7 @@ static err read_thinking_type(In *in, const At *at, yyjson_val *v, void *into) {
     if (!str_is(type, "enabled") && !str_is(type, "disabled") && !str_is(type, "adaptive"))
         return at_enum(in, at, "enabled, disabled, adaptive", type);
     t->reasoning.on = !str_is(type, "disabled");
+    if (t->reasoning.on) t->reasoning.summary = S("auto"); // thoughts are shown here
     SAID(in, REASONING, at->up);
     return ERR_OK;
 }

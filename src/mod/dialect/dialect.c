@@ -9,7 +9,10 @@ enum {
     EVENT_MAX = 512 << 20
 }; // an escape takes six bytes for one, and events have a limit where they enter
 
-const Dialect *const dialects[] = { &dialect_chat, &dialect_anthropic, NULL };
+const Dialect *const dialects[] = {
+    &dialect_chat,        &dialect_responses,       &dialect_anthropic,
+    &dialect_ollama_chat, &dialect_ollama_generate, NULL
+};
 REASONS_DEFINE(DIALECT_REASONS, dialect_reasons)
 
 const Dialect *dialect_find(str name) {
@@ -168,7 +171,7 @@ void writing_done(Writing *w) {
 }
 
 void writing_delta(Writing *w, const Delta *d) {
-    if (w->dialect->ways->folds) kept_add(w->kept, d);
+    if (w->dialect->ways->folds && !d->choice) kept_add(w->kept, d);
     w->dialect->ways->write_delta(w, d);
 }
 

@@ -17,6 +17,12 @@ bool chance_can(const Chance *r, TalkField f) {
 
 static bool yes(Chance *r, TalkField f) { return chance_can(r, f) && chance(r, 2); }
 
+static bool by_lines(const Chance *r) { // Ollama among them: one text a message, fewer figures
+    for (const Dialect *const *d = r->among; *d; d++)
+        if ((*d)->framing == FRAMING_NDJSON) return true;
+    return false;
+}
+
 static str word(Chance *r) {
     static const char *const words[] = { "a",         "b\n\"c\"",         "天气",    "x y z",
                                          "{\"k\":1}", "\xf0\x9f\x98\x80", "\\u0000", "tail " };
@@ -44,7 +50,7 @@ static void make_media(Chance *r, Talk *t, TalkPart *p, TalkField urls) {
     note(t, p->kind == PART_IMAGE ? TALK_IMAGES : TALK_DOCUMENTS);
     if (url) p->url = S("https://example.test/x?y=1"), note(t, urls);
     else
-        p->data = S("aGVsbG8="),
+        p->data = p->kind == PART_IMAGE ? S("/9j/4AAQ") : S("JVBERi0="),
         p->media_type = p->kind == PART_IMAGE ? S("image/jpeg") : S("application/pdf");
     if (p->kind == PART_DOCUMENT) p->name = S("report.pdf");
     if (p->kind == PART_IMAGE && yes(r, TALK_IMAGE_DETAIL))
@@ -60,8 +66,9 @@ static void make_user(Chance *r, Talk *t, TalkMessage *m) {
         if (i && yes(r, TALK_IMAGES)) p->kind = PART_IMAGE, make_media(r, t, p, TALK_IMAGE_URLS);
         else if (i && yes(r, TALK_DOCUMENTS))
             p->kind = PART_DOCUMENT, make_media(r, t, p, TALK_DOCUMENT_URLS);
+        else if (i && by_lines(r)) m->parts_n--;
         else p->text = word(r);
-        if (yes(r, TALK_CACHE_MARKS)) p->cache_mark = true, NOTE(t, CACHE_MARKS);
+        if (p->text.p && yes(r, TALK_CACHE_MARKS)) p->cache_mark = true, NOTE(t, CACHE_MARKS);
     }
     if (yes(r, TALK_NAMES)) m->name = S("ada"), NOTE(t, NAMES);
 }
@@ -307,9 +314,8 @@ static bool among(const Chance *r, const Dialect *d) {
 }
 
 static void make_choice(Chance *r, Deltas *all, int64_t choice) {
-    bool ollama = among(r, dialect_find(S("ollama.chat"))),
-         signs = !among(r, &dialect_chat) && !ollama;
-    size_t calls = chance(r, 3);
+    bool signs = !among(r, &dialect_chat) && !by_lines(r);
+    size_t calls = chance_can(r, TALK_TOOLS) ? chance(r, 3) : 0;
     Finish finish = calls ? FINISH_CALLS : chance(r, 2) ? FINISH_LENGTH : FINISH_STOP;
     if (chance(r, 2)) {
         make_text(r, all, DELTA_REASONING, choice, false);
@@ -325,7 +331,7 @@ static void make_choice(Chance *r, Deltas *all, int64_t choice) {
 Deltas *chance_deltas(Chance *r) {
     Deltas *all = new(r->c->mem, Deltas, 1);
     size_t choices = chance_can(r, TALK_CHOICES) ? 1 + chance(r, 3) : 1;
-    bool ollama = among(r, dialect_find(S("ollama.chat")));
+    bool ollama = by_lines(r);
     TokenUse u = { .prompt = 50 + (int64_t)chance(r, 50),
                    .completion = 20 + (int64_t)chance(r, 50) };
     if (!ollama) u.cached = (int64_t)chance(r, 20);
