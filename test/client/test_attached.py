@@ -6,10 +6,11 @@ import json
 import pathlib
 import tempfile
 import threading
+import time
 
 import pytest
 
-from harness import Server
+from harness import Server, wait_for
 
 ASK = [{"role": "user", "content": "?"}]
 
@@ -147,3 +148,24 @@ def test_an_endpoint_that_leads_back_ends(server):
     row, = server.rows("SELECT COUNT(*) AS n FROM usage WHERE model = ?", "round")
     assert row["n"] == 4
     server.remove("round")
+
+
+def test_refusals_without_end_are_counted_together(server, upstream):
+    """A key over its limit may ask as often as it likes: it must not fill the disk with records of that."""
+    account = server.call("GET", "/lathe/v1/service_accounts/app").json
+    made = server.make("api_keys", name="eager", service_account=account["id"], limits={"requests_per_minute": 1})
+    upstream.answer = {"id": "x", "object": "chat.completion", "created": 1, "model": "out", "usage": {"prompt_tokens": 1, "completion_tokens": 1},
+                       "choices": [{"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}]}
+    begun = time.monotonic()
+    answers = [ask(server, key=made["key"]).status for _ in range(200)]
+    seconds = time.monotonic() - begun
+    refused = answers.count(429)
+    assert refused >= 190
+    server.folded()
+    row, = server.rows("SELECT COUNT(*) AS n FROM inference_audits WHERE key_id = ? AND status = 429", made["id"])
+    assert 60 <= row["n"] <= 62 + seconds
+
+    def all_told():
+        told = server.rows("SELECT change FROM audit_entries WHERE permission = ?", "inference.use (limit_reached)")
+        return True if sum(json.loads(t["change"])["count"] for t in told) == refused - row["n"] else None
+    wait_for("the others in the audit", 30, all_told)

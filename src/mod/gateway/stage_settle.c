@@ -72,13 +72,30 @@ Verdict stage_settle(Flow *f) {
     return VERDICT_NEXT;
 }
 
+// What is refused costs its caller next to nothing, least of all one who is over a limit: beyond
+// ONE_BY_ONE a minute of one key such are counted together, as other denials are.
+static bool told_by_itself(Flow *f) {
+    enum { ONE_BY_ONE = 60 };
+    static const Limits most = { .requests_per_minute = ONE_BY_ONE };
+    Ctx *c = f->c;
+    const Reason *why = c->failure.why;
+    str id = arena_printf(c->mem, "refused " STR_FMT, STR_ARG(f->key->id));
+    int64_t now_ns = loop_now_ns(exchange_loop(f->x));
+    LimitAnswer a = limiter_admit(access_limiter(), id, &most, 0, f->start_ms, now_ns);
+    if (!a.refused) limiter_settle(access_limiter(), id, 0, 0, a.at_ms);
+    else if (f->app->audit_denied)
+        f->app->audit_denied(c, say(c, "inference.use (%s)", why ? why->slug : "cancelled"),
+                             exchange_request(f->x)->path);
+    return !a.refused;
+}
+
 Verdict stage_record(Flow *f) {
     if (!f->key) return VERDICT_NEXT; // nobody: access counts such
     if (!f->attempt) {
         describe(f);
         f->r.outcome = outcome(f), f->r.end_ms = os_wall_ms(f->c->os), f->r.start_ms = f->start_ms;
         f->r.ttft_us = f->r.tbt_mean_us = f->r.tbt_max_us = -1;
-        usage_refused(f->app, &f->r);
+        if (told_by_itself(f)) usage_refused(f->app, &f->r);
     }
     trace_live(&f->r);
     return VERDICT_NEXT;
