@@ -126,6 +126,16 @@ str s3_key(const S3 *s, Arena *a, str key) {
 
 static void run_loop(void *loop) { loop_run(loop); }
 
+static void s3_free(S3 *s) {
+    client_free(s->client);
+    loop_free(s->loop);
+    tls_client_free(s->trust);
+    pthread_cond_destroy(&s->moved);
+    pthread_mutex_destroy(&s->lock);
+    arena_free(s->mem);
+    mem_free(s);
+}
+
 err s3_open(Ctx *c, const S3Config *config, S3 **out) {
     S3 *s = mem_new(sizeof *s);
     s->os = c->os, s->mem = arena_new();
@@ -142,24 +152,21 @@ err s3_open(Ctx *c, const S3Config *config, S3 **out) {
     pthread_cond_init(&s->moved, &attr);
     pthread_condattr_destroy(&attr);
     pthread_mutex_init(&s->lock, NULL);
-    s->loop = loop_new(s->os);
-    s->client = client_new(s->loop, KEEP, KEEP_MS);
-    thread_start(s->os, "s3", run_loop, s->loop, &s->thread);
-    *out = s;
-    return ERR_OK;
+    e = loop_open(c, &s->loop);
+    if (!e) {
+        s->client = client_new(s->loop, KEEP, KEEP_MS);
+        e = thread_open(c, "s3", run_loop, s->loop, &s->thread);
+    }
+    if (e) s3_free(s);
+    else *out = s;
+    return e;
 }
 
 void s3_close(S3 *s) {
     if (!s) return;
     loop_stop(s->loop);
     thread_join(s->thread);
-    client_free(s->client);
-    loop_free(s->loop);
-    tls_client_free(s->trust);
-    pthread_cond_destroy(&s->moved);
-    pthread_mutex_destroy(&s->lock);
-    arena_free(s->mem);
-    mem_free(s);
+    s3_free(s);
 }
 
 // ---- one attempt, on the loop

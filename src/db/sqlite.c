@@ -352,21 +352,20 @@ err sqlite_open(Ctx *c, str path, const DbConfig *config, Db **out) {
     TRY(make_file(c, path));
     SqliteDb *db = mem_new(sizeof *db);
     db_init(&db->base, c, config, &sqlite_ops, DB_SQLITE);
-    bool threaded = thread_can_start(c->os);
     db->path = mem_strdup(path);
     db->vfs = os_is_simulated(c->os) ? sqlite_vfs_add(c->os, db->path) : NULL;
-    db->writer.threaded = threaded;
+    db->writer.threaded = thread_can_start(c->os);
     pthread_mutex_init(&db->lock, NULL);
     cond_init(&db->freed);
     SqliteConn *k;
     err e = sqlite_conn_open(c, db, true, &k);
-    if (!e && (e = settle_log(c, k))) sqlite_conn_close(k);
-    if (e) {
-        sqlite_close_db(&db->base);
-        return e;
+    if (!e) {
+        e = settle_log(c, k);
+        if (!e) look_at_share(db);
+        if (!e) e = writer_start(c, &db->writer, &db->base, k);
+        if (e) sqlite_conn_close(k);
     }
-    look_at_share(db);
-    writer_start(&db->writer, &db->base, k, threaded);
-    *out = &db->base;
-    return ERR_OK;
+    if (e) sqlite_close_db(&db->base);
+    else *out = &db->base;
+    return e;
 }

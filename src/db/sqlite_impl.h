@@ -73,8 +73,8 @@ err sqlite_commit_fail(Ctx *c, SqliteConn *k); // the same of a COMMIT
 
 void sqlite_drop_stmt(void *owner, Stmt *s); // releases a prepared one
 
-void writer_start(Writer *w, Db *db, SqliteConn *conn, bool threaded);
-void writer_stop(Writer *w); // what waits is run first
+err writer_start(Ctx *c, Writer *w, Db *db, SqliteConn *conn); // failed: as never begun
+void writer_stop(Writer *w);                                   // what waits is run first
 err writer_tx(Ctx *c, Writer *w, Tx *tx);
 
 // sqlite_vfs.c: SQLite's files over os/file.h, for a simulated os. The name to open with.

@@ -226,16 +226,20 @@ static void writer_main(void *arg) {
     }
 }
 
-void writer_start(Writer *w, Db *db, SqliteConn *conn, bool threaded) {
+err writer_start(Ctx *c, Writer *w, Db *db, SqliteConn *conn) {
     assert(conn && !w->conn);
     w->db = db;
     w->conn = conn;
-    w->threaded = threaded;
     w->tail = &w->head;
     w->checkpoint_at = CHECKPOINT_PAGES;
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->more, NULL);
-    if (threaded) thread_start(db->os, "db-writer", writer_main, w, &w->thread);
+    err e = w->threaded ? thread_open(c, "db-writer", writer_main, w, &w->thread) : ERR_OK;
+    if (!e) return ERR_OK;
+    pthread_mutex_destroy(&w->lock);
+    pthread_cond_destroy(&w->more);
+    w->conn = NULL;
+    return e;
 }
 
 void writer_stop(Writer *w) {

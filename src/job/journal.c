@@ -470,12 +470,12 @@ err journal_open_sized(Ctx *c, str dir, uint32_t node, size_t segment_bytes, Jou
     locks_init(j);
     err e = dir_make(c, str_z(j->dir), 0700);
     if (!e) e = segments_recover(c, j, dir);
+    j->threaded = thread_can_start(j->os);
+    if (!e && j->threaded) e = thread_open(c, "journal", work_thread, j, &j->thread);
     if (e) {
         journal_free(j);
         return e;
     }
-    j->threaded = thread_can_start(j->os);
-    if (j->threaded) thread_start(j->os, "journal", work_thread, j, &j->thread);
     *out = j;
     return ERR_OK;
 }

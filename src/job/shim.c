@@ -412,7 +412,12 @@ static void main_exit(void *arg, int code) {
 
 int shim_main(int argc, char **argv) {
     assert(argc >= 1 && !argv[argc]);
-    Main m = { loop_new(os_real()), 0 };
+    Main m = { 0 };
+    Ctx c;
+    ctx_init(&c, arena_new(), os_real());
+    err e = loop_open(&c, &m.l);
+    arena_free(c.mem);
+    if (e) return 2; // as without its lock: who submitted it sees it gone
     shim_start(NULL, os_real(), m.l, (const char *const *)argv, main_exit, &m);
     loop_run(m.l);
     loop_free(m.l);

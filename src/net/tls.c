@@ -52,7 +52,7 @@ static long wire_ctrl(BIO *b, int what, long n, void *p) {
 static BIO_METHOD *wire_method;
 static void wire_method_make(void) {
     BIO_METHOD *m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "stream");
-    assert(m);
+    if (!m) mem_exhausted(TLS_BYTES);
     BIO_meth_set_write_ex(m, wire_write);
     BIO_meth_set_read_ex(m, wire_read);
     BIO_meth_set_ctrl(m, wire_ctrl);
@@ -63,7 +63,7 @@ static BIO *wire_bio(Tls *t) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, wire_method_make);
     BIO *b = BIO_new(wire_method);
-    assert(b);
+    if (!b) mem_exhausted(TLS_BYTES);
     BIO_set_data(b, t);
     BIO_set_init(b, 1);
     return b;
@@ -149,7 +149,7 @@ static ssize_t take_some(Tls *t, struct evbuffer *in, size_t max) {
     struct evbuffer_iovec room;
     size_t got = 0;
     int n = evbuffer_reserve_space(in, (ev_ssize_t)(max < RECORD_MAX ? max : RECORD_MAX), &room, 1);
-    assert(n == 1);
+    if (n != 1) mem_exhausted(RECORD_MAX);
     int rc = SSL_read_ex(t->ssl, room.iov_base, room.iov_len < max ? room.iov_len : max, &got);
     if (rc == 1) {
         room.iov_len = got;
@@ -241,7 +241,7 @@ static Tls *tls_new(SSL_CTX *ctx, TlsServer *server, Os *os) {
     Tls *t = mem_new(sizeof *t);
     t->server = server;
     t->ssl = SSL_new(ctx);
-    assert(t->ssl);
+    if (!t->ssl) mem_exhausted(TLS_BYTES);
     BIO *b = wire_bio(t);
     SSL_set_bio(t->ssl, b, b);
     X509_VERIFY_PARAM_set_time(SSL_get0_param(t->ssl), (time_t)(os_wall_ms(os) / 1000));
@@ -273,7 +273,7 @@ Tls *tls_connect(TlsClient *client, Stream *s, str host) {
     if (!address) {
         bool named = SSL_set_tlsext_host_name(t->ssl, name) == 1
                      && X509_VERIFY_PARAM_set1_host(p, name, 0) == 1;
-        assert(named); // a text of fewer than 256 bytes without NUL
+        if (!named) mem_exhausted(sizeof name); // a text of fewer than 256 bytes without NUL
     }
     X509_VERIFY_PARAM_set_hostflags(p, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS
                                            | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);

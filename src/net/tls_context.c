@@ -6,7 +6,6 @@
 #include "net/tls_impl.h"
 #include "base/time.h"
 #include "os/file.h"
-#include <assert.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
@@ -38,11 +37,11 @@ bool tls_fingerprint(X509 *cert, char out[65]) {
 
 SSL_CTX *tls_context_base(const SSL_METHOD *method, TlsVersion least) {
     SSL_CTX *ctx = SSL_CTX_new(method);
-    assert(ctx);
+    if (!ctx) mem_exhausted(TLS_BYTES);
     int version = least == TLS_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION;
     bool good = SSL_CTX_set_min_proto_version(ctx, version) == 1
                 && SSL_CTX_set_cipher_list(ctx, ciphers_1_2) == 1;
-    assert(good);
+    if (!good) mem_exhausted(TLS_BYTES); // nothing else is wrong with them
     SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
     return ctx;
@@ -56,7 +55,7 @@ static err read_pem(Ctx *c, const char *setting, str path, BIO **out) {
     err e = file_read_all(c, path, PEM_FILE_MAX, &text);
     if (e) return e;
     *out = BIO_new_mem_buf(text.p, (int)text.n);
-    assert(*out);
+    if (!*out) mem_exhausted(text.n);
     return ERR_OK;
 }
 
@@ -125,10 +124,10 @@ static err load_authorities(Ctx *c, SSL_CTX *ctx, const char *setting, str path,
     size_t n = 0;
     TRY(read_pem(c, setting, path, &b));
     X509_STORE *store = X509_STORE_new();
-    assert(store);
+    if (!store) mem_exhausted(TLS_BYTES);
     for (X509 *ca; n < AUTHORITIES_MAX && (ca = PEM_read_bio_X509(b, NULL, NULL, NULL)); n++) {
         if (SSL_CTX_get_ssl_method(ctx) == TLS_server_method()) SSL_CTX_add_client_CA(ctx, ca);
-        X509_STORE_add_cert(store, ca);
+        if (X509_STORE_add_cert(store, ca) != 1) mem_exhausted(TLS_BYTES);
         X509_free(ca);
     }
     BIO_free(b);

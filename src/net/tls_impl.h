@@ -14,6 +14,7 @@ enum {
     CHAIN_DEPTH_MAX = 8,     // of a client's certificate
     PEM_FILE_MAX = 1 << 20,  // bytes
     AUTHORITIES_MAX = 10000, // of one file
+    TLS_BYTES = 4096,        // what OpenSSL wanted, when it has no room for one of its objects
 };
 
 typedef struct TicketKey {

@@ -138,9 +138,14 @@ static int ready(void) {
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (fd < 0) return errno;
     here.wake_fd = fd;
-    here.end = &here.first;
+    here.end = &here.first; // the thread waits for the mutex
     Thread t;
-    thread_start(os_real(), "lathe-children", serve, NULL, &t);
+    int rc = real_thread_start(os_real(), "lathe-children", serve, NULL, &t);
+    if (rc) {
+        here.end = NULL;
+        close(fd);
+        return rc;
+    }
     pthread_detach(t);
     return 0;
 }

@@ -34,7 +34,8 @@ typedef struct OsOps {
 
     bool (*can_start)(Os *); // threads
     void (*pause)(Os *, int64_t ns);
-    void (*thread_start)(Os *, const char *name, void (*fn)(void *), void *arg, Thread *out);
+    // 0, or errno.
+    int (*thread_start)(Os *, const char *name, void (*fn)(void *), void *arg, Thread *out);
     Loop *(*loop_new)(Os *); // NULL: errno says why
     Pool *(*pool_new)(Os *, const char *name, int threads, size_t queue_max);
     Stream *(*stream_connect)(Loop *, const Addr *to);

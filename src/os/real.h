@@ -36,7 +36,7 @@ void real_watch_set(Loop *l, Watch *w, unsigned events);
 void real_watch_del(Loop *l, Watch *w); // before fd is closed; fine when it is not watched
 bool real_can_start(Os *os);
 void real_pause(Os *os, int64_t ns);
-void real_thread_start(Os *os, const char *name, void (*fn)(void *), void *arg, Thread *out);
+int real_thread_start(Os *os, const char *name, void (*fn)(void *), void *arg, Thread *out);
 // Over thread.h and pthread's waiting calls only: simulated threads use it too.
 Pool *real_pool_new(Os *os, const char *name, int threads, size_t queue_max);
 

@@ -7,8 +7,8 @@
 #include "os/sim.h"
 #include "os/thread.h"
 
-// Any thread: a first one of a node's program or of a simulated process, too. out may be NULL.
-void sim_thread_start(Os *os, const char *name, void (*fn)(void *), void *arg, Thread *out);
+// Any thread: a first one of a node's program or of a simulated process, too. out may be NULL. 0.
+int sim_thread_start(Os *os, const char *name, void (*fn)(void *), void *arg, Thread *out);
 void sim_thread_join(Thread t);
 bool sim_thread_here(void); // whether the caller is one; any thread
 Os *sim_thread_os(void);    // the caller's; NULL on a thread of the machine; any thread

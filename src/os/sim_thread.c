@@ -160,7 +160,7 @@ static void *thread_main(void *arg) {
     return NULL;
 }
 
-void sim_thread_start(Os *os, const char *name, void (*fn)(void *), void *arg, Thread *out) {
+int sim_thread_start(Os *os, const char *name, void (*fn)(void *), void *arg, Thread *out) {
     Sim *s = sim_os(os)->sim;
     SimThread *t = mem_new(sizeof *t);
     *t = (SimThread){ .os = sim_os(os), .life = sim_os(os)->life, .fn = fn, .arg = arg };
@@ -178,6 +178,7 @@ void sim_thread_start(Os *os, const char *name, void (*fn)(void *), void *arg, T
     pthread_setname_np(t->thread, short_name);
     wake(t);
     if (out) *out = (Thread)(uintptr_t)t;
+    return 0;
 }
 
 void sim_thread_join(Thread thread) {

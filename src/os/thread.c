@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 typedef struct Start {
     void (*fn)(void *);
@@ -37,25 +39,37 @@ void real_pause(Os *os, int64_t ns) {
     nanosleep(&(struct timespec){ ns / 1000000000, ns % 1000000000 }, NULL);
 }
 
-void real_thread_start(Os *os, const char *name, void (*fn)(void *), void *arg, Thread *out) {
+int real_thread_start(Os *os, const char *name, void (*fn)(void *), void *arg, Thread *out) {
     (void)os;
     Start *s = mem_new(sizeof *s);
     *s = (Start){ fn, arg };
     sigset_t before;
     block_signals(&before);
     int rc = pthread_create(out, NULL, thread_main, s);
-    assert(rc == 0);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc) {
+        mem_free(s);
+        return rc;
+    }
     char short_name[16]; // the kernel keeps 15 bytes
     snprintf(short_name, sizeof short_name, "%s", name);
     pthread_setname_np(*out, short_name);
+    return 0;
 }
 
 bool thread_can_start(Os *os) { return os->ops->can_start(os); }
 void thread_pause(Os *os, int64_t ns) { os->ops->pause(os, ns); }
 
+err thread_open(Ctx *c, const char *name, void (*fn)(void *), void *arg, Thread *out) {
+    int rc = c->os->ops->thread_start(c->os, name, fn, arg, out);
+    return rc ? os_fail(c, rc, "start", str_z(say(c, "the thread %s", name))) : ERR_OK;
+}
+
 void thread_start(Os *os, const char *name, void (*fn)(void *), void *arg, Thread *out) {
-    os->ops->thread_start(os, name, fn, arg, out);
+    int rc = os->ops->thread_start(os, name, fn, arg, out);
+    if (!rc) return;
+    fprintf(stderr, "no thread for %s: %s\n", name, strerror(rc));
+    abort();
 }
 
 void thread_join(Thread t) {

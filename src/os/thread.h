@@ -11,7 +11,9 @@ typedef pthread_t Thread;
 bool thread_can_start(Os *os);
 // Others run for so long. Simulated and on no thread: nothing happens.
 void thread_pause(Os *os, int64_t ns);
-// Aborts when the system has none left. The thread gets no signals but those of its own faults.
+// Fails when the system has none left. The thread gets no signals but those of its own faults.
+err thread_open(Ctx *c, const char *name, void (*fn)(void *), void *arg, Thread *out);
+// The same for what a program cannot be without: it ends and says why.
 void thread_start(Os *os, const char *name, void (*fn)(void *), void *arg, Thread *out);
 void thread_join(Thread t);
 

@@ -91,12 +91,14 @@ static void on_interrupt(void *arg, int signal) {
 
 static void listen_on(void *arg) { loop_run(arg); }
 
-static void interrupt_begin(Chat *c, Interrupt *i) {
+static err interrupt_begin(Chat *c, Interrupt *i) {
     Ctx *ctx = c->cli->c;
-    if (!c->at_terminal) return;
-    i->loop = loop_new(ctx->os);
+    if (!c->at_terminal) return ERR_OK;
+    TRY(loop_open(ctx, &i->loop));
     loop_on_signal(i->loop, SIGINT, on_interrupt, ctx);
-    thread_start(ctx->os, "chat", listen_on, i->loop, &i->thread);
+    err e = thread_open(ctx, "chat", listen_on, i->loop, &i->thread);
+    if (e) loop_free(i->loop), i->loop = NULL;
+    return e;
 }
 
 static void interrupt_end(Chat *c, Interrupt *i) {
@@ -137,8 +139,8 @@ static err ask(Chat *c, str text) {
     c->failed = c->shown = c->cut = false;
     c->first_ns = c->prompt_tokens = c->completion_tokens = 0;
     c->sent_ns = os_mono_ns(c->cli->c->os);
-    interrupt_begin(c, &heard);
-    err e = send_all(c);
+    err e = interrupt_begin(c, &heard);
+    if (!e) e = send_all(c);
     interrupt_end(c, &heard);
     if (c->shown || !e) putchar('\n');
     fflush(stdout);
