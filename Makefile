@@ -132,12 +132,13 @@ inject: ## the n-th system call or allocation of each scenario fails: [MOST=runs
 	@$(MAKE) --no-print-directory $(at_once) $(B)/lathe-inject
 	@$(if $(shell test/postgres-run true 2>/dev/null && echo 1),test/postgres-run) $(B)/lathe-inject \
 	    $(if $(MOST),-m $(MOST)) $(T)
-san: ## units, fake engine and faults under AddressSanitizer and UndefinedBehaviorSanitizer
-	@$(MAKE) --no-print-directory $(at_once) B=$(B)/san SAN=address,undefined OPT="-O1 -g" all
-	@test/sanitized $(B)/san $(T)
-tsan: ## the same under ThreadSanitizer
+san: ## the whole suite under AddressSanitizer and UndefinedBehaviorSanitizer: [P=parts] [T=units]
+	@$(MAKE) --no-print-directory $(at_once) B=$(B)/san SAN=address,undefined OPT="-O1 -g" \
+	    all $(B)/san/replay $(B)/san/lathe-inject
+	@T="$(T)" test/sanitized $(B)/san $(P)
+tsan: ## the same under ThreadSanitizer, without the injector and the corpora
 	@$(MAKE) --no-print-directory $(at_once) B=$(B)/tsan SAN=thread OPT="-O1 -g" all
-	@test/sanitized $(B)/tsan $(T)
+	@T="$(T)" test/sanitized $(B)/tsan $(P)
 cover: ## line coverage of the units by folder
 	@$(MAKE) --no-print-directory $(at_once) B=$(B)/cover OPT="-O0 -g --coverage -fprofile-update=atomic" \
 	    ldflags="--coverage -Wl,-u,__gcov_dump" $(B)/cover/lathe-test

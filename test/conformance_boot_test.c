@@ -37,7 +37,7 @@ Told conf_ask(Conf *f, const Question *q) {
                       .target = str_z(q->path),
                       .headers = headers,
                       .headers_n = n,
-                      .idle_ms = 20000 };
+                      .idle_ms = test_longer(20000) };
     if (q->body) {
         spec.body = evbuffer_new();
         evbuffer_add(spec.body, q->body, strlen(q->body));
@@ -170,7 +170,7 @@ void conf_run(DbKind kind, void (*fn)(Conf *f)) {
     fflush(NULL);
     pid_t child = fork();
     if (!child) {
-        alarm(LIMIT_S);
+        alarm((unsigned)test_longer(LIMIT_S));
         complaints = 0;
         run(kind, fn);
         fflush(NULL);

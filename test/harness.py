@@ -21,12 +21,16 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LATHE = os.environ.get("LATHE", str(ROOT / "build" / "lathe"))
 FAKE = os.environ.get("FAKE_ENGINE", str(ROOT / "build" / "fake-engine"))
+# A program under a sanitizer is slower by so many times, and its memory is not its own (test/sanitized): every limit of time is longer by
+# it, and limits of memory do not count. 1, and they count, in every other run.
+SLOWER = float(os.environ.get("LATHE_TEST_SLOWER", 1))
 # A shell's background job ignores interrupts, and so would every program that it starts: with a handler here they begin as usual.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def wait_for(what, seconds, look):
     """Waits on a condition: look() gives it, or None."""
+    seconds *= SLOWER
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = look()
@@ -151,7 +155,11 @@ class Server:
                 [LATHE, "serve", "--data", str(self.data), "--listen", "127.0.0.1:0", *flags],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, env=self.env,
                 start_new_session=True)
-        self.url = wait_for("the server", 20, self._url)
+        try:
+            self.url = wait_for("the server", 20, self._url)
+        except BaseException:
+            self.kill()
+            raise
         self.key = self.admin_key or (self.data / "admin.key").read_text().strip()
         return self
 
@@ -173,7 +181,7 @@ class Server:
     def stop(self, seconds=40):
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(seconds)
+            self.process.wait(seconds * SLOWER)
         return self.process.returncode
 
     def call(self, method, path, body=None, key=None, headers=None, raw=None):
@@ -185,7 +193,7 @@ class Server:
         for name, value in (headers or {}).items():
             request.add_header(name, value)
         try:
-            with urllib.request.urlopen(request, timeout=60) as r:
+            with urllib.request.urlopen(request, timeout=60 * SLOWER) as r:
                 return Answer(r.status, r.headers, r.read())
         except urllib.error.HTTPError as e:
             return Answer(e.code, e.headers, e.read())
@@ -197,7 +205,7 @@ class Server:
 
     def cli(self, *words, ok=True):
         env = {**self.env, "LATHE_URL": self.url, "LATHE_API_KEY": self.key}
-        r = subprocess.run([LATHE, *words], env=env, capture_output=True, text=True, timeout=300, check=False)
+        r = subprocess.run([LATHE, *words], env=env, capture_output=True, text=True, timeout=300 * SLOWER, check=False)
         assert not ok or r.returncode == 0, r.stderr
         return r
 
@@ -239,7 +247,22 @@ class Server:
         return self.database.rows(sql, *values)
 
     def end(self):
-        """Everything that was started ends: deployments, then the server."""
+        """Everything that was started ends: deployments, then the server. What does not is killed."""
+        try:
+            self._end()
+        except BaseException:
+            self.destroy()
+            raise
+
+    def destroy(self):
+        """Without a word: the server, and every process that names something in its folder: its engines and their shims."""
+        self.kill()
+        for p in pathlib.Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if any(word.startswith(f"{self.data}/".encode()) for word in (p / "cmdline").read_bytes().split(b"\0")):
+                    os.kill(int(p.name), signal.SIGKILL)
+
+    def _end(self):
         if self.process.poll() is not None:
             self.start()
         for d in self.call("GET", "/lathe/v1/deployments").json["data"]:
@@ -267,7 +290,7 @@ class FakeEngines:
 
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path):
-        super().__init__("localhost", timeout=20)
+        super().__init__("localhost", timeout=20 * SLOWER)
         self.path = path
 
     def connect(self):
@@ -302,7 +325,7 @@ class Exchange:
         self.sock = socket.socket()
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.sock.settimeout(120)
+        self.sock.settimeout(120 * SLOWER)
         self.started = time.monotonic()
         self.sock.connect((host, int(port)))
         head = f"POST {path} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {key or server.app_key}\r\nContent-Type: application/json\r\n" \
@@ -479,9 +502,10 @@ class Background:
             raise self.failed[0]
 
 
-def rss_bytes(pid):
+def rss_bytes(pid, what="VmRSS"):
+    """0 under a sanitizer, which keeps what was freed."""
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
+    return int(re.search(rf"{what}:\s+(\d+) kB", status)[1]) * 1024 if SLOWER == 1 else 0
 
 
 def rounds(few, many=18):

@@ -27,7 +27,7 @@ typedef struct Model {
     size_t n;
 } Model;
 
-static void name_of(int i, char out[12]) { snprintf(out, 12, "n%d", i); }
+static void name_of(int i, char out[12]) { snprintf(out, 12, "n%d", i % 1000000); }
 
 static void put(Model *m, int i, int generation) {
     Thing *t = mem_new(sizeof *t);

@@ -68,6 +68,12 @@ uint64_t test_random(void) {
     return z ^ z >> 31;
 }
 
+int64_t test_longer(int64_t limit) {
+    const char *slower = getenv("LATHE_TEST_SLOWER");
+    int64_t times;
+    return slower && str_to_i64(str_z(slower), &times) && times > 1 ? limit * times : limit;
+}
+
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *at) {
     (void)st, (void)type, (void)at;
     return remove(path);
@@ -97,7 +103,7 @@ bool test_run(const Test *t) {
     atomic_store(&failed, false);
     const char *more = getenv("TEST_SEED");
     seed = str_hash_seed(str_z(t->name), more ? str_hash(str_z(more)) : 0);
-    alarm(TEST_LIMIT_S);
+    alarm((unsigned)test_longer(TEST_LIMIT_S));
     t->run();
     alarm(0);
     owned = arena_free(owned);

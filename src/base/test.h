@@ -26,6 +26,8 @@ Ctx *test_ctx(void); // a fresh Ctx, freed after the test; os is NULL
 const char *test_dir(void);
 // The same numbers in each run of a test: its name is the seed, with $TEST_SEED when that is set.
 uint64_t test_random(void);
+// A limit of time, in any unit: longer by $LATHE_TEST_SLOWER, which a sanitizer's run sets.
+int64_t test_longer(int64_t limit);
 
 // clang-format off
 #define TEST(name_)                                                                                \

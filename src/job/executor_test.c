@@ -68,7 +68,7 @@ static str submit(Host *h, const char *key, const char *script, ChildSpec spec) 
 
 // Looks until the view is as wanted, for 20 s at most.
 static bool until(Host *h, str handle, ChildState state, ChildView *out) {
-    int64_t end_ns = os_mono_ns(h->c->os) + (int64_t)20 * 1000000000;
+    int64_t end_ns = os_mono_ns(h->c->os) + test_longer(20) * 1000000000;
     do {
         if (executor_observe(h->c, h->e, handle, out)) return false;
         if (out->state == state) return true;
@@ -78,7 +78,7 @@ static bool until(Host *h, str handle, ChildState state, ChildView *out) {
 }
 
 static bool log_has(Host *h, str handle, const char *text) {
-    int64_t end_ns = os_mono_ns(h->c->os) + (int64_t)20 * 1000000000;
+    int64_t end_ns = os_mono_ns(h->c->os) + test_longer(20) * 1000000000;
     do {
         ArenaMark m = arena_mark(h->c->mem);
         ChildLog l;
@@ -92,7 +92,7 @@ static bool log_has(Host *h, str handle, const char *text) {
 }
 
 static bool gone(int64_t pid, int64_t ticks) {
-    int64_t end_ns = os_mono_ns(os_real()) + (int64_t)20 * 1000000000;
+    int64_t end_ns = os_mono_ns(os_real()) + test_longer(20) * 1000000000;
     while (pid_start_ticks(os_real(), pid) == ticks)
         if (os_mono_ns(os_real()) > end_ns) return false;
     return true;
@@ -100,7 +100,7 @@ static bool gone(int64_t pid, int64_t ticks) {
 
 // The numbers that a script prints, a line each: waits for n of them.
 static bool log_pids(Host *h, str handle, int64_t *out, size_t n) {
-    int64_t end_ns = os_mono_ns(h->c->os) + (int64_t)20 * 1000000000;
+    int64_t end_ns = os_mono_ns(h->c->os) + test_longer(20) * 1000000000;
     size_t found = 0;
     while (found < n && os_mono_ns(h->c->os) < end_ns) {
         ArenaMark m = arena_mark(h->c->mem);
@@ -182,7 +182,7 @@ TEST(job_executor_runs_a_child_and_keeps_what_became_of_it) {
     CHECK(until(&h, killed, CHILD_EXITED, &v));
     CHECK(v.exit_signal == 9);
     CHECK_STR(v.reason, "killed by signal 9");
-    int64_t end_ns = os_mono_ns(c->os) + (int64_t)20 * 1000000000;
+    int64_t end_ns = os_mono_ns(c->os) + test_longer(20) * 1000000000;
     while (atomic_load(&h.changes) < 2) { // said after it is seen
         CHECK(os_mono_ns(c->os) < end_ns);
         sched_yield();
@@ -366,7 +366,7 @@ TEST(job_executor_grace_ends_a_child_that_nobody_wants) {
         CHECK(pid_start_ticks(c->os, pid) == ticks);
     host_close(&h);
     CHECK(gone(pid, ticks));
-    int64_t end_ns = os_mono_ns(c->os) + (int64_t)20 * 1000000000;
+    int64_t end_ns = os_mono_ns(c->os) + test_longer(20) * 1000000000;
     while (shim_pid(c, handle)) CHECK(os_mono_ns(c->os) < end_ns);
     CHECK_OK(c, host_open(&h, c));
     CHECK_OK(c, executor_observe(c, h.e, handle, &v));

@@ -49,7 +49,7 @@ int64_t job_fix_int(JobFix *f, const char *text) {
 bool job_fix_until(bool (*holds)(void *arg), void *arg) {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     static pthread_cond_t never = PTHREAD_COND_INITIALIZER;
-    int64_t end_ns = os_mono_ns(os_real()) + (int64_t)30 * 1000000000;
+    int64_t end_ns = os_mono_ns(os_real()) + test_longer(30) * 1000000000;
     while (!holds(arg)) {
         if (os_mono_ns(os_real()) > end_ns) return false;
         struct timespec when;

@@ -20,7 +20,7 @@ int64_t now_ms(void) { return os_mono_ns(os_real()) / 1000000; }
 void wait_ms(int ms) { poll(NULL, 0, ms); }
 
 bool wait_until(bool (*cond)(void *), void *arg) {
-    int64_t until = now_ms() + PATIENCE_MS;
+    int64_t until = now_ms() + test_longer(PATIENCE_MS);
     while (!cond(arg)) {
         if (now_ms() > until) return false;
         wait_ms(1);
@@ -199,7 +199,7 @@ void raw_reset(int fd) {
 
 static bool ready(int fd, short what) {
     struct pollfd p = { fd, what, 0 };
-    return poll(&p, 1, PATIENCE_MS) == 1;
+    return poll(&p, 1, (int)test_longer(PATIENCE_MS)) == 1;
 }
 
 bool raw_send(int fd, str bytes) {
@@ -296,7 +296,7 @@ size_t raw_push(int fd, str bytes) {
 
 bool raw_ended(int fd) {
     char junk[4096];
-    int64_t until = now_ms() + PATIENCE_MS;
+    int64_t until = now_ms() + test_longer(PATIENCE_MS);
     while (now_ms() < until && ready(fd, POLLIN))
         if (recv(fd, junk, sizeof junk, 0) <= 0) return true;
     return false;

@@ -30,7 +30,8 @@ TEST(net_slow_head_is_refused) {
     // Byte after byte does not help.
     fd = raw_open(&r->addr);
     raw_sendz(fd, "GET /hello HTTP/1.1\r\nX: ");
-    for (from = now_ms(); now_ms() - from < 5000 && !raw_readable(fd, 10);) raw_sendz(fd, "x");
+    for (from = now_ms(); now_ms() - from < test_longer(5000) && !raw_readable(fd, 10);)
+        raw_sendz(fd, "x");
     CHECK_INT(raw_answer(fd).status, 408);
     raw_close(fd);
     rig_stop(r);
@@ -61,7 +62,7 @@ TEST(net_slow_body_is_refused) {
                   say(test_ctx(), "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\nabc",
                       paths[i]));
         int64_t from = now_ms();
-        while (now_ms() - from < 5000 && !raw_readable(fd, 20))
+        while (now_ms() - from < test_longer(5000) && !raw_readable(fd, 20))
             raw_sendz(fd, "x"); // 50 bytes a second
         Answer a = raw_answer(fd);
         if (i == 1) CHECK(a.status == 200 && a.cut); // its answer had begun
@@ -101,14 +102,14 @@ TEST(net_slow_reader_is_cut) {
         raw_sendz(fd, say(test_ctx(), "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", paths[i]));
         char byte;
         int64_t from = now_ms();
-        while (atomic_load(&r->left) <= i && now_ms() - from < 8000) {
+        while (atomic_load(&r->left) <= i && now_ms() - from < test_longer(8000)) {
             CHECK(raw_peek(fd, &byte)); // there is something to read
             raw_take(fd, 1);            // a byte now and then
             wait_ms(20);
         }
         CHECK_INT(atomic_load(&r->left), i + 1);
         CHECK_INT(atomic_load(&r->left_status), 499);
-        CHECK(now_ms() - from < 5000);
+        CHECK(now_ms() - from < test_longer(5000));
         raw_close(fd);
     }
     rig_stop(r);
@@ -222,7 +223,8 @@ TEST(net_short_memory_is_busy) {
     raw_sendz(slow, "GET /flood/50000000 HTTP/1.1\r\nHost: a\r\n\r\n");
     CHECK(wait_int(&test_app.pending_most, 190000));
     Answer a = raw_ask(&r->addr, "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n");
-    for (int64_t from = now_ms(); a.status == 200 && now_ms() - from < 5000;) // buffers still fill
+    for (int64_t from = now_ms();
+         a.status == 200 && now_ms() - from < test_longer(5000);) // buffers still fill
         a = raw_ask(&r->addr, "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n");
     CHECK_INT(a.status, 503);
     CHECK_STR(answer_header(&a, "Retry-After"), "1");
@@ -265,7 +267,7 @@ TEST(net_connections_have_a_limit) {
     CHECK_INT(server_counts(r->server).connections_refused, 1);
     raw_close(fd[0]);
     a = (Answer){ 0 };
-    for (int64_t from = now_ms(); a.status != 200 && now_ms() - from < 5000;)
+    for (int64_t from = now_ms(); a.status != 200 && now_ms() - from < test_longer(5000);)
         a = raw_ask(&r->addr, "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n");
     CHECK_INT(a.status, 200);
     raw_close(fd[1]);

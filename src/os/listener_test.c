@@ -146,7 +146,7 @@ static err door_open(Ctx *c, Door *d, const char *addr) {
     Addr a;
     *d = (Door){ .l = loop_new(os_real()) };
     d->limit = timer_new(d->l, door_late, d);
-    timer_start(d->limit, 10000);
+    timer_start(d->limit, test_longer(10000));
     loop_on_turn(d->l, door_turn, d);
     TRY(addr_parse(c, str_z(addr), &a));
     Loop *loops[] = { d->l };

@@ -51,7 +51,7 @@ static err run_spec(Ctx *c, ProcessSpec spec, ProcessExit *out_exit, str *out_te
     *out_text = arena_str(c->mem, buf_str(&b));
     buf_done(&b);
     if (e) return e;
-    e = process_wait(c, p, 20000, out_exit);
+    e = process_wait(c, p, test_longer(20000), out_exit);
     process_free(p);
     return e;
 }
@@ -196,7 +196,8 @@ TEST(os_process_gets_the_first_limit_of_files) {
 
 // True when the process is gone within ten seconds.
 static bool goes_away(Os *os, int64_t pid, int64_t ticks) {
-    for (int64_t until = os_mono_ns(os) + 10000000000; os_mono_ns(os) < until; sched_yield())
+    for (int64_t until = os_mono_ns(os) + test_longer(10000000000); os_mono_ns(os) < until;
+         sched_yield())
         if (pid_start_ticks(os, pid) != ticks) return true;
     return false;
 }
@@ -251,7 +252,7 @@ TEST(os_process_forgotten_leaves_no_zombie) {
     Starter s = { .c = c };
     start_sleeper(&s);
     CHECK_OK(c, s.e);
-    int64_t pid = process_pid(s.p), until = os_mono_ns(c->os) + 10000000000;
+    int64_t pid = process_pid(s.p), until = os_mono_ns(c->os) + test_longer(10000000000);
     CHECK(pid_start_ticks(c->os, pid) > 0 && !pid_ending(c->os, pid));
     process_free(s.p);
     CHECK(kill((pid_t)pid, 0) == 0); // forgotten, not ended
@@ -300,7 +301,7 @@ static void watch_ended(void *arg, StreamEnd why) {
 static void watch_begin(Watch *w) {
     *w = (Watch){ .l = loop_new(os_real()) };
     w->limit = timer_new(w->l, watch_late, w);
-    timer_start(w->limit, 10000);
+    timer_start(w->limit, test_longer(10000));
 }
 static bool watch_run(Watch *w) {
     loop_run(w->l);

@@ -151,7 +151,7 @@ static void round_of(Ctx *c, Actor *a, uint32_t dice) {
     CHECK_OK(c, blob_stage(c, b, (str){ 0 }, &writer));
     CHECK_OK(c, blob_append(c, writer, bytes));
     err e = ERR_UNAVAILABLE;
-    int64_t until = os_mono_ns(c->os) + PATIENCE_MS * INT64_C(1000000);
+    int64_t until = os_mono_ns(c->os) + test_longer(PATIENCE_MS) * INT64_C(1000000);
     while (e == ERR_UNAVAILABLE && os_mono_ns(c->os) < until) {
         e = db_tx(c, c->db, claim_tx, &put);
         if (e) atomic_fetch_add(&a->w->waited, 1);
@@ -189,7 +189,7 @@ static void act(void *arg) {
 }
 
 static void wait_idle(Ctx *c, World *w) {
-    int64_t left = 1, until = os_mono_ns(c->os) + PATIENCE_MS * INT64_C(1000000);
+    int64_t left = 1, until = os_mono_ns(c->os) + test_longer(PATIENCE_MS) * INT64_C(1000000);
     while (left && os_mono_ns(c->os) < until) {
         ArenaMark mark = arena_mark(c->mem);
         CHECK_OK(c, db_read(c, w->app.db, left_tx, &left));

@@ -174,7 +174,7 @@ err fix_read(EventFix *f, int64_t after, size_t max, EventPage *out) {
 }
 
 bool wait_numbered(EventFix *f, int64_t newest) {
-    int64_t end = os_mono_ns(f->c->os) + WAIT_NS;
+    int64_t end = os_mono_ns(f->c->os) + test_longer(WAIT_NS);
     EventPage p = { 0 };
     while (p.newest < newest && os_mono_ns(f->c->os) < end)
         if (fix_read(f, 0, 0, &p)) return false;
@@ -182,7 +182,7 @@ bool wait_numbered(EventFix *f, int64_t newest) {
 }
 
 bool wait_readers(EventFix *f, size_t node, size_t n) {
-    int64_t end = os_mono_ns(f->c->os) + WAIT_NS;
+    int64_t end = os_mono_ns(f->c->os) + test_longer(WAIT_NS);
     Events *e = events_of(&f->nodes[node].app);
     size_t got = n + 1;
     while (e && got != n && os_mono_ns(f->c->os) < end) got = atomic_load(&e->readers_n);
@@ -280,7 +280,7 @@ void reader_hold(EventReader *r, bool on) {
 static bool wait_for(EventReader *r, size_t n, bool end) {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += WAIT_NS / 1000000000;
+    until.tv_sec += test_longer(WAIT_NS) / 1000000000;
     pthread_mutex_lock(&r->lock);
     int rc = 0;
     while (!rc && (r->n < n || (end && !r->ended)))

@@ -9,7 +9,7 @@ import tempfile
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from harness import LATHE, ROOT, Server, wait_for  # noqa: E402, F401  (the tests take them from here)
+from harness import LATHE, ROOT, SLOWER, Server, wait_for  # noqa: E402, F401  (the tests take them from here)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from conftest import LATHE, Server, wait_for
+from conftest import LATHE, SLOWER, Server, wait_for
 
 
 def error(answer, status, reason):
@@ -132,7 +132,7 @@ def test_secrets_are_never_shown(server):
 
 def test_a_second_server_on_the_same_folder_says_so(server):
     r = subprocess.run([LATHE, "serve", "--data", str(server.data), "--listen", "127.0.0.1:0"], capture_output=True, text=True,
-                       timeout=30, check=False)
+                       timeout=30 * SLOWER, check=False)
     assert r.returncode == 5 and "in use by process" in r.stderr
 
 
@@ -175,7 +175,7 @@ class _own:
 
 def _verify_stopped(s):
     r = subprocess.run([LATHE, "audit", "verify", "--data", str(s.data), "-o", "json"], env=s.env, capture_output=True, text=True,
-                       timeout=60, check=False)
+                       timeout=60 * SLOWER, check=False)
     assert r.returncode == 5, r
     return json.loads(r.stdout)
 

@@ -14,14 +14,14 @@ import threading
 import time
 
 import pytest
-from harness import LATHE, ROOT, Background, FakeEngines, Server, SqliteFile, chat, wait_for
+from harness import LATHE, ROOT, SLOWER, Background, FakeEngines, Server, SqliteFile, chat, wait_for
 
 POSTGRES = os.environ.get("LATHE_TEST_DATABASE") == "postgres"
 QUICK = ("--deployment.probe_every", "200ms", "--deployment.backoff_first", "500ms")
 
 
 def lathe(*words, ok=True, env=None):
-    r = subprocess.run([LATHE, *map(str, words)], capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **(env or {})})
+    r = subprocess.run([LATHE, *map(str, words)], capture_output=True, text=True, timeout=120 * SLOWER, check=False, env={**os.environ, **(env or {})})
     assert (r.returncode == 0) == ok, (r.returncode, r.stdout, r.stderr)
     return r
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness import LATHE, wait_for
+from harness import LATHE, SLOWER, wait_for
 
 
 class Terminal:
@@ -28,7 +28,7 @@ class Terminal:
 
     def until(self, what, seconds=30):
         """Reads on until `what` stands behind all that was awaited before; gives the text between."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * SLOWER
         while what not in self.text[self.at:]:
             left = end - time.monotonic()
             assert left > 0 and self._read(left), (what, self.text)
@@ -45,10 +45,10 @@ class Terminal:
         return True
 
     def ends(self, status):
-        end = time.monotonic() + 20
+        end = time.monotonic() + 20 * SLOWER
         while self._read(1):
             assert time.monotonic() < end, self.text
-        assert self.process.wait(10) == status, self.text
+        assert self.process.wait(10 * SLOWER) == status, self.text
         os.close(self.here)
 
 
@@ -101,7 +101,7 @@ def test_a_failure_at_a_terminal_is_told_and_the_talk_goes_on(server):
 
 def run(server, *words, key=None, given=None):
     env = {**server.env, "LATHE_URL": server.url, "LATHE_API_KEY": key or server.app_key}
-    return subprocess.run([LATHE, *words], env=env, input=given, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run([LATHE, *words], env=env, input=given, capture_output=True, text=True, timeout=120 * SLOWER, check=False)
 
 
 def test_one_question(server):

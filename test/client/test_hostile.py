@@ -22,7 +22,7 @@ import pytest
 
 TEST = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TEST))
-from harness import FakeEngines, Server, chat, rss_bytes, wait_for  # noqa: E402
+from harness import SLOWER, FakeEngines, Server, chat, rss_bytes, wait_for  # noqa: E402
 
 MIB = 1 << 20
 MANY = int(os.environ.get("HOSTILE", 0))
@@ -55,7 +55,7 @@ def server():
 def connect(server, source=None, receive_buffer=0):
     host, port = server.url.removeprefix("http://").rsplit(":", 1)
     s = socket.socket()
-    s.settimeout(10)
+    s.settimeout(10 * SLOWER)
     if receive_buffer:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     if source:
@@ -85,7 +85,7 @@ def say(server, data, source=None):
     with contextlib.closing(connect(server, source)) as s:
         with contextlib.suppress(ConnectionError, TimeoutError):
             s.sendall(data)
-        s.settimeout(0.3)
+        s.settimeout(0.3 * SLOWER)
         ended = False
         with contextlib.suppress(ConnectionError, TimeoutError):
             while piece := s.recv(65536):
@@ -97,7 +97,7 @@ def say(server, data, source=None):
 def alive(server, key=None, within=1.0):
     began = time.monotonic()
     assert server.call("GET", "/v1/models", key=key or server.app_key).status == 200
-    assert time.monotonic() - began < within
+    assert time.monotonic() - began < within * SLOWER
 
 
 def metric(server, name, **labels):
@@ -207,7 +207,7 @@ def drip(server, n, first, piece, seconds=5):
         s.sendall(first)
         s.setblocking(False)
         socks[s] = b""
-    told, end = [], time.monotonic() + seconds
+    told, end = [], time.monotonic() + seconds * SLOWER
     while socks and time.monotonic() < end:
         readable = set(select.select(list(socks), [], [], 0.05)[0])
         for s in list(socks):
@@ -259,7 +259,7 @@ def test_heads_without_end_are_cut(server):
         s.sendall(b"GET /v1/models HTTP/1.1\r\nHost: t\r\n" + line * (least // len(line)))
         assert answers(s.recv(65536))[0][0] == 431
         socks.append((s, line))
-    end = time.monotonic() + 20
+    end = time.monotonic() + 20 * SLOWER
     for s, line in socks:
         with contextlib.closing(s), contextlib.suppress(ConnectionError, BrokenPipeError):
             while time.monotonic() < end:

@@ -5,11 +5,9 @@ LATHE_TEST_LARGE: its size in MiB (5120 for a long evening); 256 otherwise."""
 import hashlib
 import http.client
 import os
-import pathlib
-import re
 
 import pytest
-from harness import ROOT, Server, wait_for
+from harness import ROOT, SLOWER, Server, rss_bytes, wait_for
 
 MIB = 1 << 20
 SIZE = int(os.environ.get("LATHE_TEST_LARGE", "256")) * MIB
@@ -24,24 +22,20 @@ def piece(i):
 HEAD = (ROOT / "fuzz" / "corpus" / "gguf" / "ok-llama").read_bytes()
 
 
-def memory(s, what):
-    return int(re.search(rf"{what}:\s+(\d+) kB", pathlib.Path(f"/proc/{s.process.pid}/status").read_text())[1]) * 1024
-
-
 class Life:
     """How much one life of the server grew, from its first answers on."""
 
     def __init__(self, s):
         assert s.call("GET", "/lathe/v1/models").status == 200
-        self.s, self.before = s, memory(s, "VmRSS")
+        self.s, self.before = s, rss_bytes(s.process.pid)
 
     def grown(self):
-        return memory(self.s, "VmHWM") - self.before
+        return rss_bytes(self.s.process.pid, "VmHWM") - self.before
 
 
 def request(s, method, path, headers):
     host, port = s.url.removeprefix("http://").rsplit(":", 1)
-    c = http.client.HTTPConnection(host, int(port), timeout=120)
+    c = http.client.HTTPConnection(host, int(port), timeout=120 * SLOWER)
     c.putrequest(method, path)
     for name, value in {"Authorization": "Bearer " + s.key, **headers}.items():
         c.putheader(name, str(value))

@@ -9,7 +9,7 @@ import time
 
 import openai
 import pytest
-from harness import Exchange, wait_for
+from harness import SLOWER, Exchange, wait_for
 
 LINE = re.compile(r'^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$')
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -46,7 +46,7 @@ def since(server, before):
 
 @pytest.fixture
 def client(server):
-    return openai.OpenAI(base_url=server.url + "/v1", api_key=server.app_key, max_retries=0, timeout=60)
+    return openai.OpenAI(base_url=server.url + "/v1", api_key=server.app_key, max_retries=0, timeout=60 * SLOWER)
 
 
 TOKENS, DURATION = "gen_ai_client_token_usage", "gen_ai_server_request_duration_seconds"

@@ -3,13 +3,14 @@
 
 import openai
 import pytest
+from harness import SLOWER
 
 FRANCE = [{"role": "user", "content": "Name the capital city of France."}]
 
 
 @pytest.fixture
 def client(server):
-    return openai.OpenAI(base_url=server.url + "/v1", api_key=server.app_key, max_retries=0, timeout=60)
+    return openai.OpenAI(base_url=server.url + "/v1", api_key=server.app_key, max_retries=0, timeout=60 * SLOWER)
 
 
 def usage_of(server, request_id):

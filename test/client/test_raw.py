@@ -11,7 +11,7 @@ import tempfile
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from harness import Server, wait_for  # noqa: E402
+from harness import SLOWER, Server, wait_for  # noqa: E402
 
 ROUTES = {
     "/v1/chat/completions": b'{"model": "ghost", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}',
@@ -52,7 +52,7 @@ def send(server, data, finish=False):
     host, port = server.url.removeprefix("http://").rsplit(":", 1)
     out = b""
     with contextlib.closing(socket.create_connection((host, int(port)))) as s:
-        s.settimeout(5)
+        s.settimeout(5 * SLOWER)
         with contextlib.suppress(ConnectionError):  # a server may refuse before it has all
             s.sendall(data)
         if finish:
@@ -167,7 +167,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_sent(server, path):
 def test_who_waits_for_100_is_told(server, path):
     body = ROUTES[path]
     host, port = server.url.removeprefix("http://").rsplit(":", 1)
-    with contextlib.closing(socket.create_connection((host, int(port)), timeout=5)) as s:
+    with contextlib.closing(socket.create_connection((host, int(port)), timeout=5 * SLOWER)) as s:
         s.sendall(request(server, path, f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\n", b""))
         got = b""
         while b"\r\n\r\n" not in got:

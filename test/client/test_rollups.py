@@ -6,7 +6,7 @@ import http.client
 import json
 import threading
 
-from harness import chat, together, wait_for
+from harness import SLOWER, chat, together, wait_for
 
 WHOLE = "/lathe/v1/rollups?by=deployment,model,key"
 
@@ -17,7 +17,7 @@ class Chart:
     def __init__(self, server, key=None):
         self.server, self.key, self.rows, self.revision, self.gets, self.events = server, key or server.key, {}, 0, 0, 0
         host, port = server.url.removeprefix("http://").rsplit(":", 1)
-        self.stream = http.client.HTTPConnection(host, int(port), timeout=60)
+        self.stream = http.client.HTTPConnection(host, int(port), timeout=60 * SLOWER)
         self.stream.request("GET", "/lathe/v1/events?kind=trace.rollup", headers={"Authorization": "Bearer " + self.key})
         self.answer = self.stream.getresponse()
         assert self.answer.status == 200

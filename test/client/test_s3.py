@@ -12,7 +12,7 @@ import threading
 import urllib.parse
 
 import pytest
-from harness import ROOT, FakeEngines, Server, wait_for
+from harness import ROOT, SLOWER, FakeEngines, Server, rss_bytes, wait_for
 from s3_server import make_bucket, serve
 
 pytestmark = pytest.mark.skipif(os.environ.get("LATHE_TEST_DATABASE") == "postgres", reason="the same bucket on either database; test_s3_nodes.py")
@@ -69,7 +69,7 @@ class Bucket:
         return left
 
     def ask(self, method, target, body=None):
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=20)) as c:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=20 * SLOWER)) as c:
             c.request(method, "/lathe" + target, body, {"Authorization": SIGNED})
             return c.getresponse().read()
 
@@ -316,21 +316,19 @@ def test_a_large_object_goes_and_comes_in_little_memory(bucket, server, tmp_path
             f.write(piece)
             digest.update(piece)
 
-    def memory(what):
-        return int(re.search(rf"{what}:\s+(\d+) kB", pathlib.Path(f"/proc/{s.process.pid}/status").read_text())[1]) * 1024
-    before = memory("VmRSS")
+    before = rss_bytes(s.process.pid)
     job = import_path(s, "large", path)
     end = job_end(s, job, 60 + size // (4 * MIB))
     assert end["state"] == "done", end
     got, url = hashlib.sha256(), urllib.parse.urlsplit(s.url)
-    c = http.client.HTTPConnection(url.hostname, url.port, timeout=120)
+    c = http.client.HTTPConnection(url.hostname, url.port, timeout=120 * SLOWER)
     c.request("GET", f"/lathe/v1/objects/{digest.hexdigest()}", headers={"Authorization": "Bearer " + s.key})
     r = c.getresponse()
     while piece := r.read(MIB):
         got.update(piece)
     c.close()
     assert got.hexdigest() == digest.hexdigest()
-    grown = memory("VmHWM") - before
+    grown = rss_bytes(s.process.pid, "VmHWM") - before
     print("grew by", f"{grown / MIB:.1f} MiB", "of", size // MIB, "MiB")
     assert grown < 64 * MIB
 

@@ -6,7 +6,7 @@ import pathlib
 import subprocess
 import sys
 
-from conftest import Server
+from conftest import SLOWER, Server
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
@@ -22,7 +22,7 @@ def test_the_api_is_what_its_description_says(tmp_path):
              "--max-examples", os.environ.get("SCHEMA_EXAMPLES", "2"), "--phases", "coverage,fuzzing",
              # streams that do not end by themselves
              "--exclude-path-regex", "/events$"],
-            cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False)
+            cwd=tmp_path, capture_output=True, text=True, timeout=900 * SLOWER, check=False)
         assert r.returncode == 0, r.stdout[-6000:]
         assert s.process.poll() is None and '"level":"error"' not in s.said()
     finally:

@@ -18,7 +18,7 @@ import time
 
 import openai
 import pytest
-from harness import ROOT, Server, wait_for
+from harness import ROOT, SLOWER, Server, wait_for
 
 CONFIG = """[req]
 distinguished_name = name
@@ -36,7 +36,7 @@ subjectAltName = DNS:elsewhere.example
 
 
 def run(*words, **more):
-    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, **more)
+    return subprocess.run(words, capture_output=True, text=True, timeout=60 * SLOWER, check=False, **more)
 
 
 class Authority:
@@ -117,7 +117,7 @@ def metric(s, name):
 
 
 def fingerprint(s, ca):
-    with socket.create_connection(("127.0.0.1", s.port), 20) as raw, ca.trust().wrap_socket(raw, server_hostname="localhost") as c:
+    with socket.create_connection(("127.0.0.1", s.port), 20 * SLOWER) as raw, ca.trust().wrap_socket(raw, server_hostname="localhost") as c:
         return c.getpeercert(True)
 
 
@@ -150,7 +150,7 @@ def test_python_sees_every_end(server, ca):
     """Strictly: an end without close_notify would raise."""
     context = ca.trust()
     context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
-    with socket.create_connection(("127.0.0.1", server.port), 20) as raw, context.wrap_socket(
+    with socket.create_connection(("127.0.0.1", server.port), 20 * SLOWER) as raw, context.wrap_socket(
             raw, server_hostname="localhost", suppress_ragged_eofs=False) as c:
         c.sendall(b"GET /openapi.json HTTP/1.0\r\n\r\n")
         text = b"".join(iter(lambda: c.recv(65536), b""))
@@ -173,7 +173,7 @@ def test_a_reload_drops_no_stream(server, ca):
     """Twenty open streams go on under the new certificate: each sees what happens after it."""
     streams = []
     for _ in range(20):
-        raw = socket.create_connection(("127.0.0.1", server.port), 20)
+        raw = socket.create_connection(("127.0.0.1", server.port), 20 * SLOWER)
         c = ca.trust().wrap_socket(raw, server_hostname="localhost")
         c.sendall(f"GET /lathe/v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.key}\r\n\r\n".encode())
         streams.append((c, c.recv(65536)))
@@ -184,7 +184,7 @@ def test_a_reload_drops_no_stream(server, ca):
     assert fingerprint(server, ca) != old
     server.make("models", name="after")
     for c, text in streams:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 20 * SLOWER
         while b"model.created" not in text:
             more = c.recv(65536)
             assert more and time.monotonic() < end

@@ -8,7 +8,7 @@ import struct
 import openai
 import pytest
 
-from harness import engine_call
+from harness import SLOWER, engine_call
 
 FRANCE = [{"role": "user", "content": "Name the capital city of France."}]
 TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": {
@@ -33,7 +33,7 @@ TEXT = [
 
 @pytest.fixture
 def client(server):
-    return openai.OpenAI(base_url=server.url + "/v1", api_key=server.app_key, max_retries=0, timeout=120)
+    return openai.OpenAI(base_url=server.url + "/v1", api_key=server.app_key, max_retries=0, timeout=120 * SLOWER)
 
 
 def replica(server, name):
@@ -57,7 +57,7 @@ def engine_lines(where, path, body):
     import contextlib
     from harness import UnixConnection
     with contextlib.closing(UnixConnection(where["address"].removeprefix("unix:"))) as c:
-        c.timeout = 120
+        c.timeout = 120 * SLOWER
         c.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
         text = c.getresponse().read().decode()
     return [json.loads(line[6:]) for line in text.split("\n") if line.startswith("data: ") and line != "data: [DONE]"]

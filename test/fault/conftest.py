@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Servers whose engines are the fake one (a tenth of a second to start, exact counts), and one whose engine is real."""
 
+import contextlib
 import os
 import pathlib
 import sys
@@ -44,18 +45,15 @@ def begin(top, program, model, settings, database=None):
 @pytest.fixture
 def fake():
     """fake(setting="…", …): a server; its engines are server.engines. Everything ends with the test."""
-    begun = []
-    with tempfile.TemporaryDirectory(prefix="lathe-fault-") as top:
+    with tempfile.TemporaryDirectory(prefix="lathe-fault-") as top, contextlib.ExitStack() as ends:
         def make(folder=None, **settings):
             engines = FakeEngines(top)
             given = {name.replace("__", "."): value for name, value in settings.items()}
             s = begin(folder or top, engines.program, small_model(top), {**QUICK, **given})
             s.engines = engines
-            begun.append(s)
+            ends.callback(s.end)
             return s
         yield make
-        for s in begun:
-            s.end()
 
 
 @pytest.fixture

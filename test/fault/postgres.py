@@ -14,7 +14,7 @@ import threading
 import time
 
 from conftest import QUICK, begin, small_model
-from harness import FAKE, FakeEngines, PostgresSchema, Server, wait_for
+from harness import FAKE, SLOWER, FakeEngines, PostgresSchema, Server, wait_for
 
 _places = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name))
 PROGRAMS = _places[-1] if _places else pathlib.Path(shutil.which("initdb") or "/nowhere/initdb").parent
@@ -48,7 +48,7 @@ class Postgres:
                         "log_min_messages": "fatal", **options}
 
     def _run(self, *words):
-        r = subprocess.run([*AS, *map(str, words)], cwd=self.folder.parent, capture_output=True, text=True, timeout=60, check=False)
+        r = subprocess.run([*AS, *map(str, words)], cwd=self.folder.parent, capture_output=True, text=True, timeout=60 * SLOWER, check=False)
         assert r.returncode == 0, r.stderr + r.stdout
         return r
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clients that leave or do not read, queues that are full, signals, a full disk, a second server on the same folder."""
 
+import contextlib
 import os
 import signal
 import statistics
@@ -11,7 +12,7 @@ import time
 import pytest
 
 from conftest import small_model
-from harness import LATHE, chat, engine_call, ledger, rss_bytes, wait_for
+from harness import LATHE, SLOWER, chat, engine_call, ledger, rss_bytes, wait_for
 
 
 def one(server):
@@ -60,7 +61,7 @@ def test_a_client_that_leaves_frees_its_slot(fake, stream):
         x.close()
         left = time.monotonic()
         while ledger(replica)["outcomes"]["disconnected"] == gone_before:
-            assert time.monotonic() < left + 5
+            assert time.monotonic() < left + 5 * SLOWER
         noticed.append(time.monotonic() - left)
         assert next_one.read().ok  # the slot is free for who waited
 
@@ -71,7 +72,7 @@ def test_a_client_that_leaves_frees_its_slot(fake, stream):
         assert [(r["outcome"], r["status"]) for r in rows] == [("cancelled", 499)]
         assert x.tokens <= rows[0]["completion_tokens"] <= x.tokens + 60
     print("the engine noticed after", [f"{1000 * t:.0f} ms" for t in noticed])
-    assert statistics.median(noticed) < 0.1, noticed
+    assert statistics.median(noticed) < 0.1 * SLOWER, noticed
 
 
 def test_a_client_that_waits_and_leaves_is_forgotten(fake):
@@ -116,7 +117,7 @@ def test_a_slow_reader_costs_bounded_memory_and_hurts_nobody(fake):
     assert grown < 24 << 20
     for _ in range(5):
         x = chat(server, "chat", "quick", max_tokens=2000, ignore_eos=True).read()
-        assert x.ok and time.monotonic() - x.started < 2
+        assert x.ok and time.monotonic() - x.started < 2 * SLOWER
     for _ in slow[0].events_of():  # it reads again, and nothing is missing
         pass
     assert slow[0].ok and slow[0].usage["completion_tokens"] == 250000, (slow[0].end, slow[0].error)
@@ -177,7 +178,7 @@ def test_sigterm_lets_streams_finish(fake):
             pass
         assert x.ok and x.usage["completion_tokens"] == 40, (x.end, x.error)
     assert whole.read().ok
-    assert server.process.wait(20) == 0, server.said()
+    assert server.process.wait(20 * SLOWER) == 0, server.said()
     server.start(*server.flags)
     assert [r["outcome"] for r in server.rows("SELECT outcome FROM usage")] == ["ok"] * 4
     assert chat(server, "chat", "after", max_tokens=3).read().ok
@@ -224,19 +225,22 @@ def small_disk():
             subprocess.run(["umount", "-l", top], check=True)
 
 
-def fill(path):
-    """Takes every byte that is left."""
-    with open(path, "wb", buffering=0) as f:
-        for size in (1 << 20, 4096, 512, 1):
-            try:
-                while f.write(b"x" * size):
-                    pass
-            except OSError:
-                pass
+@contextlib.contextmanager
+def full(filler):
+    """Takes every byte that is left; they are given back behind the block, however it ends."""
+    try:
+        with open(filler, "wb", buffering=0) as f:
+            for size in (1 << 20, 4096, 512, 1):
+                with contextlib.suppress(OSError):
+                    while f.write(b"x" * size):
+                        pass
+        yield
+    finally:
+        os.unlink(filler)
 
 
-def test_a_full_disk(fake, small_disk, tmp_path):
-    server = fake(small_disk)
+def test_a_full_disk(small_disk, fake, tmp_path):  # the disk outlives the server
+    server, filler = fake(small_disk), small_disk + "/filler"
     deploy(server, slots=4, context=65536)
     project = server.call("GET", "/lathe/v1/projects").json["data"][0]
     a = server.call("PATCH", "/lathe/v1/projects/" + project["id"], {"recording": "all"})
@@ -246,26 +250,27 @@ def test_a_full_disk(fake, small_disk, tmp_path):
     def ask(i):
         return chat(server, "chat", f"d{i}", i % 2 == 0, 3, messages=[{"role": "user", "content": long}]).read()
     assert ask(0).ok
-    fill(small_disk + "/filler")
-    a = server.call("POST", "/lathe/v1/service_accounts", {"name": "full", "roles": ["viewer"]})
-    seen, answers = set(), []
-    for i in range(1, 400):
-        answers.append(ask(i))
-        seen.add(answers[-1].status)
-        if 507 in seen:
-            break
-    assert seen <= {200, 507} and 507 in seen, seen
-    refused = answers[-1]
-    assert refused.error["code"] == "storage_full" and refused.request_id, refused.body
-    a = server.call("POST", "/lathe/v1/service_accounts", {"name": "full-2", "roles": ["viewer"]})
-    assert a.status == 507 and a.json["error"]["message"], a.body
-    objects = tmp_path / "big.gguf"  # a model's share of the disk: rows fit again, objects do not
-    os.truncate(small_disk + "/filler", os.path.getsize(small_disk + "/filler") - (4 << 20))
-    objects.write_bytes(small_model(tmp_path).read_bytes() + bytes(8 << 20))
-    r = server.cli("model", "import", "big", "--file", str(objects), "--wait", ok=False)
-    assert r.returncode != 0 and "no space left" in r.stderr, r.stderr + r.stdout
-    assert server.call("GET", "/lathe/v1/service_accounts").status == 200 and server.process.poll() is None
-    os.unlink(small_disk + "/filler")
+    with full(filler):
+        a = server.call("POST", "/lathe/v1/service_accounts", {"name": "full", "roles": ["viewer"]})
+        seen, answers = set(), []
+        for i in range(1, 400):
+            answers.append(ask(i))
+            seen.add(answers[-1].status)
+            if 507 in seen:
+                break
+        assert seen <= {200, 507} and 507 in seen, seen
+        refused = answers[-1]
+        assert refused.error["code"] == "storage_full" and refused.request_id, refused.body
+        a = server.call("POST", "/lathe/v1/service_accounts", {"name": "full-2", "roles": ["viewer"]})
+        assert a.status == 507 and a.json["error"]["message"], a.body
+        # A model's share of the disk: rows fit again, with all that waits to be folded; the object, larger than the disk, does not.
+        os.truncate(filler, os.path.getsize(filler) - (48 << 20))
+        objects = tmp_path / "big.gguf"
+        objects.write_bytes(small_model(tmp_path).read_bytes())
+        os.truncate(objects, 200 << 20)
+        r = server.cli("model", "import", "big", "--file", str(objects), "--wait", ok=False)
+        assert r.returncode != 0 and "no space left" in r.stderr, r.stderr + r.stdout
+        assert server.call("GET", "/lathe/v1/service_accounts").status == 200 and server.process.poll() is None
     again = wait_for("its recovery", 20, lambda: (lambda x: x if x.ok else None)(ask(1000)))
     a = server.call("POST", "/lathe/v1/service_accounts", {"name": "full-2", "roles": ["viewer"]})
     assert a.status == 201, a.body
@@ -274,6 +279,7 @@ def test_a_full_disk(fake, small_disk, tmp_path):
     rows = {r["request_id"]: r for r in server.rows("SELECT * FROM usage")}
     assert all(rows[x.request_id]["completion_tokens"] == x.usage["completion_tokens"] for x in ok)
     assert server.rows("SELECT * FROM usage_open") == []
+    os.truncate(objects, 8 << 20)
     server.cli("model", "import", "big", "--file", str(objects), "--wait")
     server.cli("audit", "verify")
     print(f"{len(ok)} answered, {sum(x.status == 507 for x in answers)} refused")
@@ -283,8 +289,8 @@ def test_a_second_server_on_the_same_folder(fake):
     server = fake()
     start = time.monotonic()
     r = subprocess.run([LATHE, "serve", "--data", str(server.data), "--listen", "127.0.0.1:0"],
-                       capture_output=True, text=True, timeout=20, check=False)
-    assert r.returncode not in (0, -signal.SIGABRT) and time.monotonic() - start < 10
+                       capture_output=True, text=True, timeout=20 * SLOWER, check=False)
+    assert r.returncode not in (0, -signal.SIGABRT) and time.monotonic() - start < 10 * SLOWER
     assert "lathe serve:" in r.stderr and "use" in r.stderr, r.stderr
     assert server.call("GET", "/lathe/v1/deployments").status == 200
     assert (server.data / "url").read_text() == server.url

@@ -2,12 +2,11 @@
 """`kill -9` of the server under live streams, again and again: nothing acknowledged is lost, nothing is counted twice, and the engines
 never notice more than a client that left."""
 
-import os
 import threading
 
-from harness import Background, chat, each_round, engine_call, rounds, some, together, wait_for
+from harness import SLOWER, Background, chat, each_round, engine_call, rounds, some, together, wait_for
 
-AHEAD = int(os.environ.get("FAULT_AHEAD", 16))  # tokens that the journal may know of before the client has them
+AHEAD = int(16 * SLOWER)  # tokens that the journal may know of before the client has them
 
 
 class Asked:

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from harness import Background, UnixConnection, chat, engine_call, wait_for
+from harness import SLOWER, Background, UnixConnection, chat, engine_call, wait_for
 
 
 def replicas(server):
@@ -220,7 +220,7 @@ def test_a_connection_that_breaks_does_not_take_a_healthy_engine_away(fake):
     engine_call(replicas(server)[0], "POST", "/fake/options", {"cut-rate": 0})
     for stream in (False, True):
         x = chat(server, "chat", "after", stream, 20, ignore_eos=True).read()
-        assert x.ok and time.monotonic() - x.started < 3, (x.status, x.body)
+        assert x.ok and time.monotonic() - x.started < 3 * SLOWER, (x.status, x.body)
     assert replicas(server)[0]["restarts"] == 0
 
 

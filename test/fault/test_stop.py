@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 
-from harness import LATHE, Background, chat, rounds, wait_for
+from harness import LATHE, SLOWER, Background, chat, rounds, wait_for
 
 STREAMS = 25
 
@@ -33,7 +33,7 @@ def stopped_under_load(fake, how, **settings):
         assert all(x.head() and x.status == 200 for x in streams)
         with asking(s) as load:
             how(s)
-            assert s.process.wait(30) == 0, s.said()
+            assert s.process.wait(30 * SLOWER) == 0, s.said()
             load.over.set()
         for x in streams:
             x.close()
@@ -71,7 +71,7 @@ def test_a_second_serve_is_refused_soon_and_by_name(fake):
     s = fake()
     began = time.monotonic()
     r = subprocess.run([LATHE, "serve", "--data", str(s.data), "--listen", "127.0.0.1:0"], env={**os.environ, **s.env},
-                       capture_output=True, text=True, timeout=30, check=False)
-    assert time.monotonic() - began < 5
+                       capture_output=True, text=True, timeout=30 * SLOWER, check=False)
+    assert time.monotonic() - began < 5 * SLOWER
     assert r.returncode != 0 and f"process {s.process.pid}" in r.stderr, r.stderr
     assert s.call("GET", "/readyz").status == 200

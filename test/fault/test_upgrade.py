@@ -17,7 +17,7 @@ import time
 
 import harness
 import pytest
-from harness import LATHE, ROOT, Background, Exchange, FakeEngines, Server, chat, wait_for
+from harness import LATHE, ROOT, SLOWER, Background, Exchange, FakeEngines, Server, chat, wait_for
 from postgres import Engine, Nodes, clusters, free_port
 
 
@@ -237,7 +237,7 @@ BEYOND = "INSERT INTO schema_migration (owner, number, hash, at_ms) VALUES ('rel
 
 
 def refused(data, env):
-    r = subprocess.run([LATHE, "serve", "--data", str(data), "--listen", "127.0.0.1:0"], capture_output=True, text=True, timeout=60,
+    r = subprocess.run([LATHE, "serve", "--data", str(data), "--listen", "127.0.0.1:0"], capture_output=True, text=True, timeout=60 * SLOWER,
                        check=False, env=env)
     assert r.returncode != 0 and "schema of release 3" in r.stderr and "at most" in r.stderr, r.stderr
     return r.stderr

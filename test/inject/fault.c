@@ -59,6 +59,7 @@ static const Ways
     watching = { { ENOMEM, ENOSPC } },
     forking = { { EAGAIN, ENOMEM } },
     starting = { { EACCES, ENOMEM } }, // exec
+    threading = { { EAGAIN, EAGAIN | LASTS } },
     naming_hosts = { { EAI_AGAIN, EAI_MEMORY } },
     no_memory = { { ENOMEM, ENOMEM | LASTS } };
 // clang-format on
@@ -310,6 +311,11 @@ CALL(int, getaddrinfo, const char *host, const char *port, const void *want, voi
 // --- processes
 
 SIMPLE(fork, &forking, (), void)
+CALL(int, pthread_create, void *out, const void *how, void *(*fn)(void *), void *arg) {
+    REAL(int, pthread_create, void *, const void *, void *(*)(void *), void *);
+    int e = strike(FAULT_CALL, "pthread_create", &threading);
+    return e ? e : real(out, how, fn, arg);
+}
 SIMPLE(dup2, &waiting, (from, to), int from, int to)
 SIMPLE(execve, &starting, (path, argv, env), const char *path, char *const *argv, char *const *env)
 CALL(int, waitpid, int pid, int *out, int how) {

@@ -74,7 +74,7 @@ bool inject_tolerable(Ctx *c, err e) {
 
 bool inject_again(int *tries) {
     poll(NULL, 0, 10);
-    return ++*tries < 1000;
+    return ++*tries < test_longer(1000);
 }
 
 // --- one run
@@ -149,13 +149,16 @@ static void read_said(Run *r) {
 // 0: it ended in time.
 static int wait_for(pid_t pid, int *out_status) {
     struct pollfd ended = { (int)syscall(SYS_pidfd_open, pid, 0), POLLIN, 0 };
-    int rc = poll(&ended, 1, LIMIT_MS);
+    int rc = poll(&ended, 1, (int)test_longer(LIMIT_MS));
     close(ended.fd);
     if (rc == 0) kill(-pid, SIGABRT), kill(pid, SIGABRT);
     waitpid(pid, out_status, 0);
     kill(-pid, SIGKILL); // what it started
     return rc == 1 ? 0 : -1;
 }
+
+// A thread that the program cannot be without.
+static bool at_threads(void) { return !strcmp(fault_plan->call, "pthread_create"); }
 
 static void run_body(Run *r) {
     int status = 0;
@@ -167,7 +170,8 @@ static void run_body(Run *r) {
     fault_plan->on = false;
     read_said(r);
     r->why[0] = 0;
-    r->dead = fault_plan->struck && strstr(r->said, "out of memory: ");
+    r->dead =
+        fault_plan->struck && strstr(r->said, at_threads() ? "no thread for " : "out of memory: ");
     if (late) snprintf(r->why, sizeof r->why, "hangs");
     else if (r->dead) return;
     else if (WIFSIGNALED(status))
@@ -210,7 +214,8 @@ static void complain(const Scenario *s, const char *what, long at, int way, cons
 
 static bool judge(FaultWhat what, Run *r) {
     long more = fault_plan->files - files_most;
-    if (!*r->why && r->dead && what == FAULT_CALL) snprintf(r->why, sizeof r->why, "ends");
+    if (!*r->why && r->dead && what == FAULT_CALL && !at_threads())
+        snprintf(r->why, sizeof r->why, "ends");
     if (!*r->why && !r->dead && more > 0)
         snprintf(r->why, sizeof r->why, "leaves %ld descriptors open", more);
     return !*r->why;

@@ -114,7 +114,7 @@ INJECT(leases_on_postgres) {
 static void run_loop(void *l) { loop_run(l); }
 
 static bool reaches(Ctx *c, Executor *e, str handle, ChildState state, ChildView *out) {
-    int64_t end_ns = os_mono_ns(c->os) + (int64_t)10 * 1000000000;
+    int64_t end_ns = os_mono_ns(c->os) + test_longer(10) * 1000000000;
     do {
         if (!executor_observe(c, e, handle, out) && out->state == state) return true;
         sched_yield();

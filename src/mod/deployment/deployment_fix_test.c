@@ -275,7 +275,7 @@ static err import(Fix *f) {
         say(c, "{\"model\":\"m\",\"source\":{\"type\":\"path\",\"path\":\"" STR_FMT "\"}}",
             STR_ARG(path));
     TRY(create(f, &model_version_resource, json, &f->version));
-    int64_t end_ns = os_mono_ns(c->os) + (int64_t)20 * 1000000000;
+    int64_t end_ns = os_mono_ns(c->os) + test_longer(20) * 1000000000;
     err e;
     do {
         ArenaMark mark = arena_mark(c->mem);
@@ -317,7 +317,7 @@ static void end_children(Fix *f) {
     err e = executor_list(f->c, f->app.executor, &all, &n);
     for (size_t i = 0; !e && i < n; i++)
         e = executor_cancel(f->c, f->app.executor, all[i].handle, 0);
-    int64_t end_ns = os_mono_ns(f->c->os) + (int64_t)20 * 1000000000;
+    int64_t end_ns = os_mono_ns(f->c->os) + test_longer(20) * 1000000000;
     while (fix_children(f) && os_mono_ns(f->c->os) < end_ns) sched_yield();
 }
 
@@ -339,7 +339,7 @@ void fix_engine(Fix *f, const char *deployment, const char *how) {
 }
 
 bool fix_until(Fix *f, const char *name, bool (*holds)(const Deployment *d, void *arg), void *arg) {
-    int64_t end_ns = os_mono_ns(f->c->os) + (int64_t)20 * 1000000000;
+    int64_t end_ns = os_mono_ns(f->c->os) + test_longer(20) * 1000000000;
     do {
         ArenaMark mark = arena_mark(f->c->mem);
         Deployment d;

@@ -118,7 +118,7 @@ RUN(deployment_starts_a_hung_engine_again, "deployment.hung_after=3s",
     CHECK_STATE(f, "a", DEP_READY);
     int64_t pid = now(f, "a").replicas_status[0].pid;
     fix_engine(f, "a", "mute");
-    int64_t end_ns = os_mono_ns(f->c->os) + (int64_t)20 * 1000000000;
+    int64_t end_ns = os_mono_ns(f->c->os) + test_longer(20) * 1000000000;
     while (now(f, "a").replicas_status[0].restarts == 0) {
         CHECK_OK(f->c, deployment_sync(f->c));
         CHECK(os_mono_ns(f->c->os) < end_ns);
@@ -148,7 +148,7 @@ RUN(deployment_kills_a_stopped_engine_at_once, "deployment.hung_after=1s",
     CHECK(fix_until(f, "a", hung, NULL));
     int64_t from_ns = os_mono_ns(f->c->os);
     CHECK(fix_until(f, "a", restarted, NULL));
-    CHECK((os_mono_ns(f->c->os) - from_ns) / 1000000 < 5000);
+    CHECK((os_mono_ns(f->c->os) - from_ns) / 1000000 < test_longer(5000));
     CHECK(fix_until(f, "a", other_pid, &pid));
 }
 
@@ -298,7 +298,7 @@ RUN(deployment_starts_what_ended_while_it_was_away) {
     int64_t pid = now(f, "a").replicas_status[0].pid;
     deployment_rest();
     CHECK(!kill((pid_t)pid, SIGKILL));
-    int64_t end_ns = os_mono_ns(f->c->os) + (int64_t)20 * 1000000000;
+    int64_t end_ns = os_mono_ns(f->c->os) + test_longer(20) * 1000000000;
     while (fix_children(f) && os_mono_ns(f->c->os) < end_ns) sched_yield();
     fix_restart(f, NULL);
     CHECK(fix_until(f, "a", other_pid, &pid));
@@ -314,7 +314,7 @@ static err start_child(Fix *f, const char *key, int64_t *out_pid) {
     ChildView v = { 0 };
     str handle;
     TRY(executor_submit(c, f->app.executor, &spec, &handle));
-    int64_t end_ns = os_mono_ns(c->os) + (int64_t)20 * 1000000000;
+    int64_t end_ns = os_mono_ns(c->os) + test_longer(20) * 1000000000;
     while (!v.pid && os_mono_ns(c->os) < end_ns)
         TRY(executor_observe(c, f->app.executor, handle, &v));
     *out_pid = v.pid;
@@ -361,7 +361,7 @@ RUN_BOTH(deployment_delete_ends_its_replicas_first) {
     CHECK(fix_until(f, "a", is_draining, NULL));
     CHECK_STR(now(f, "a").head.name, "a");
     replica_end(id);
-    int64_t end_ns = os_mono_ns(c->os) + (int64_t)20 * 1000000000;
+    int64_t end_ns = os_mono_ns(c->os) + test_longer(20) * 1000000000;
     while (!fix_get(f, "a", &d) && os_mono_ns(c->os) < end_ns) CHECK_OK(c, deployment_sync(c));
     CHECK_ERR(fix_get(f, "a", &d), ERR_NOTFOUND);
     CHECK_INT(fix_children(f), 0);
@@ -379,7 +379,7 @@ RUN_BOTH(deployment_of_another_holder_is_let_alone) {
     CHECK_OK(c, lease_drop(c, f->app.db, &lease));
     CHECK_OK(c, lease_take(c, f->app.db, object, S("thief"), 60000, &lease));
     CHECK_OK(c, fix_patch(f, "a", "{\"slots\":3}"));
-    int64_t end_ns = os_mono_ns(c->os) + (int64_t)20 * 1000000000;
+    int64_t end_ns = os_mono_ns(c->os) + test_longer(20) * 1000000000;
     while (fix_children(f) && os_mono_ns(c->os) < end_ns) {
         err e = deployment_sync(c); // the write that is refused is an error of its turn
         CHECK(!e || e == ERR_LOST);
