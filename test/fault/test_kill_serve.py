@@ -56,8 +56,8 @@ class Creator:
 
 def check_request(x, rows):
     """rows: of usage, of this request."""
-    if x.request_id is None and not rows:
-        return "unseen"  # the server died before it had read it
+    if not rows and not x.tokens and (x.request_id is None or "x-lathe-queue-position" in x.headers):
+        return "unseen"  # the server died before it had read it, or while it stood in line
     assert len(rows) == 1, rows
     row = rows[0]
     if x.ok:
