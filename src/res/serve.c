@@ -323,7 +323,7 @@ void serve_quit(Serve *s) { loop_post(s->app.loops[0], drain_now, s); }
 // Says at most once a minute that no connection can be accepted; the metric counts them all.
 static void say_paused(void *arg, int error) {
     static const int64_t MINUTE_NS = 60000000000;
-    static atomic_llong said_ns;
+    static atomic_int_least64_t said_ns;
     Serve *s = arg;
     int64_t now_ns = os_mono_ns(s->app.os), before_ns = atomic_load(&said_ns);
     if (before_ns && now_ns - before_ns < MINUTE_NS) return;

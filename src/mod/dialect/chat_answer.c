@@ -188,6 +188,7 @@ static void add_usage(Buf *b, const TokenUse *u) {
                 { S(",\"completion_tokens\":"), u->completion },
                 { S(",\"total_tokens\":"), u->prompt + u->completion },
                 { S(",\"prompt_tokens_details\":{\"cached_tokens\":"), u->cached },
+                { S(",\"cache_write_tokens\":"), u->cache_written },
                 { S("},\"completion_tokens_details\":{\"reasoning_tokens\":"), u->reasoning } };
     for (size_t i = 0; i < countof(all); i++) {
         char text[STR_I64];

@@ -3,6 +3,8 @@
 // same after both; an answer is the same streamed, whole, and passed on; what has no place is
 // refused by the client's own name. Owner: the test's arena. Threads: one.
 #include "mod/dialect/talk_test.h"
+#include <stdio.h>
+#include <time.h>
 
 // ---- requests
 static err rewrite(Ctx *c, const Dialect *d, const Talk *t, str *out_text, Talk *out) {
@@ -171,4 +173,80 @@ TEST(dialect_rows_are_whole) {
         }
     }
     CHECK(!dialect_find(S("openai.telepathy")));
+}
+
+// ---- cost: of the fastest of several turns, in the processor's time, so that a busy machine
+// changes nothing
+#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+enum { SLOWER = 1 };
+#else
+enum { SLOWER = 20 };
+#endif
+
+static void count_event(void *arg, str event, str data) { (void)event, *(size_t *)arg += data.n; }
+static void write_on(void *arg, const Delta *d) { writing_delta(arg, d); }
+
+static double event_ns(const Dialect *to, str data) {
+    enum { EVENTS = 4000 };
+    Talk asked = { .stream = 1, .choices = 1 };
+    size_t bytes = 0;
+    Ctx *c = test_ctx();
+    Writing w;
+    Reading r;
+    writing_init(&w, to, &asked);
+    w.id = S("id_1"), w.model = S("mine"), w.event = count_event, w.arg = &bytes;
+    reading_init(&r, &dialect_chat, c, write_on, &w);
+    clock_t start = clock();
+    for (int i = 0; i < EVENTS; i++) {
+        ArenaMark m = arena_mark(c->mem);
+        if (reading_event(&r, (str){ 0 }, data)) bytes = 0;
+        arena_restore(c->mem, m);
+    }
+    double ns = (double)(clock() - start) / CLOCKS_PER_SEC * 1e9 / EVENTS;
+    reading_done(&r), writing_done(&w);
+    return bytes > EVENTS ? ns : 1e9;
+}
+
+static double request_ns(const Dialect *to, str text) {
+    enum { REQUESTS = 300 };
+    Ctx *c = test_ctx();
+    bool bad = false;
+    clock_t start = clock();
+    for (int i = 0; i < REQUESTS; i++) {
+        ArenaMark m = arena_mark(c->mem);
+        yyjson_val *root;
+        Talk t;
+        Buf b;
+        buf_init(&b, 1 << 20);
+        Json j = json_to(&b);
+        bad |= json_parse(c, text, &root) || dialect_read(c, &dialect_chat, root, &t)
+               || dialect_write(c, to, NULL, &t, &j);
+        buf_done(&b), arena_restore(c->mem, m);
+    }
+    double ns = (double)(clock() - start) / CLOCKS_PER_SEC * 1e9 / REQUESTS;
+    return bad ? 1e9 : ns;
+}
+
+TEST(dialect_translation_is_cheap) {
+    static const char chunk[] = "{\"id\":\"chatcmpl-9f1c2d3e4f5a6b7c8d9e0f1a2b3c4d5e\",\"object\":"
+                                "\"chat.completion.chunk\","
+                                "\"created\":1700000000,\"model\":\"m\",\"system_fingerprint\":"
+                                "\"fp_44709d6fcb\",\"choices\":"
+                                "[{\"index\":0,\"delta\":{\"content\":\" a "
+                                "word\"},\"logprobs\":null,\"finish_reason\":null}]}";
+    char text[1024];
+    int n =
+        snprintf(text, sizeof text,
+                 "{\"model\":\"m\",\"temperature\":0.5,\"max_tokens\":99,\"messages\":[{\"role\":"
+                 "\"system\",\"content\":\"brief\"},{\"role\":\"user\",\"content\":\"%0800d\"}]}",
+                 7);
+    for (const Dialect *const *d = dialects; *d; d++) {
+        double event = 1e9, request = 1e9;
+        for (int i = 0; i < 5; i++) {
+            event = fmin(event, event_ns(*d, str_n(chunk, sizeof chunk - 1)));
+            request = fmin(request, request_ns(*d, str_n(text, (size_t)n)));
+        }
+        if (event > 5000 * SLOWER || request > 100000 * SLOWER)
+            TEST_FAIL_("to %s: %.0f ns an event, %.0f ns a request", (*d)->name, event, request);
+    }
 }

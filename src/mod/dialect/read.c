@@ -154,7 +154,7 @@ static const char *place_name(const Dialect *d, const Scalar *s, const char *pre
     const DialectPlace *p = &d->place[s->field];
     size_t n = strlen(prefix);
     if (p->kind != PLACE_SAME || strncmp(p->member, prefix, n) != 0) return NULL;
-    return strchr(p->member + n, '.') ? NULL : p->member + n;
+    return p->member[n + strcspn(p->member + n, ".[")] ? NULL : p->member + n;
 }
 
 static const Scalar *scalar_find(const Dialect *d, const char *prefix, str name) {

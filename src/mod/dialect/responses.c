@@ -352,6 +352,7 @@ static void write_part(const To *to, const TalkPart *p, bool models) {
     switch (p->kind) {
     case PART_IMAGE:
         json_kv_z(j, "type", "input_image"), write_image_url(to, "image_url", p);
+        if (!p->detail.p) json_kv_z(j, "detail", "auto"); // it must be there
         break;
     case PART_DOCUMENT:
         json_kv_z(j, "type", "input_file");
@@ -394,21 +395,34 @@ static void write_thought(const TalkPart *p, Json *j) {
 
 static bool is_said(const TalkPart *p) { return p->kind == PART_TEXT || p->kind == PART_REFUSAL; }
 
-static void write_answer(const To *to, const TalkMessage *m) {
+// What of an answer is said from here on, up to a call or a thought: the parts of one message.
+static size_t write_said(const To *to, const TalkPart *parts, size_t n) {
     Json *j = to->j;
-    bool open = false;
-    for (size_t i = 0; i < m->parts_n; i++) {
-        const TalkPart *p = &m->parts[i];
-        if (is_said(p) && !open) {
-            json_obj(j), json_kv_z(j, "type", "message"), json_kv_z(j, "role", "assistant");
-            json_key(j, "content"), json_arr(j), open = true;
-        }
-        if (is_said(p)) write_part(to, p, true);
-        else if (open) json_end_arr(j), json_end_obj(j), open = false;
-        if (p->kind == PART_CALL) write_call(p, j);
-        if (p->kind == PART_REASONING) write_thought(p, j);
+    size_t said = 0;
+    while (said < n && is_said(&parts[said])) said++;
+    json_obj(j), json_kv_z(j, "role", "assistant");
+    if (said > 1 || parts->kind != PART_TEXT) {
+        json_kv_z(j, "type", "message"), json_key(j, "content"), json_arr(j);
+        for (size_t i = 0; i < said; i++) write_part(to, &parts[i], true);
+        json_end_arr(j);
+    } else {
+        json_kv_str(j, "content", parts->text);
     }
-    if (open) json_end_arr(j), json_end_obj(j);
+    json_end_obj(j);
+    return said;
+}
+
+static void write_answer(const To *to, const TalkMessage *m) {
+    for (size_t i = 0; i < m->parts_n;) {
+        const TalkPart *p = &m->parts[i];
+        if (is_said(p)) {
+            i += write_said(to, p, m->parts_n - i);
+            continue;
+        }
+        if (p->kind == PART_CALL) write_call(p, to->j);
+        if (p->kind == PART_REASONING) write_thought(p, to->j);
+        i++;
+    }
 }
 
 static void write_item(const To *to, const TalkMessage *m) {

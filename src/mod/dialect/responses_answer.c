@@ -91,13 +91,14 @@ static void tell_end(Reading *r, yyjson_val *response) {
     else if (reason.n) d.finish = FINISH_LENGTH;
     tell(r, &d);
     if (!yyjson_is_obj(usage)) return;
+    yyjson_val *in = json_get(usage, "input_tokens_details"),
+               *out = json_get(usage, "output_tokens_details");
     tell(r, &(Delta){ .kind = DELTA_USAGE,
                       .usage = { .prompt = count_of(usage, "input_tokens"),
-                                 .cached = count_of(json_get(usage, "input_tokens_details"),
-                                                    "cached_tokens"),
+                                 .cached = count_of(in, "cached_tokens"),
+                                 .cache_written = count_of(in, "cache_write_tokens"),
                                  .completion = count_of(usage, "output_tokens"),
-                                 .reasoning = count_of(json_get(usage, "output_tokens_details"),
-                                                       "reasoning_tokens") } });
+                                 .reasoning = count_of(out, "reasoning_tokens") } });
 }
 
 static void begin(Reading *r, yyjson_val *response) {
@@ -248,7 +249,7 @@ static const char *incomplete_why(Finish f) {
 static void put_usage(const TokenUse *u, Json *j) {
     json_obj(j), json_kv_i64(j, "input_tokens", u->prompt);
     json_key(j, "input_tokens_details"), json_obj(j), json_kv_i64(j, "cached_tokens", u->cached),
-        json_end_obj(j);
+        json_kv_i64(j, "cache_write_tokens", u->cache_written), json_end_obj(j);
     json_kv_i64(j, "output_tokens", u->completion), json_key(j, "output_tokens_details"),
         json_obj(j);
     json_kv_i64(j, "reasoning_tokens", u->reasoning), json_end_obj(j);

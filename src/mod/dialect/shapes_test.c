@@ -119,6 +119,71 @@ static const struct {
       "\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},{\"role\":\"tool\","
       "\"tool_call_id\":\"t\","
       "\"content\":\"Error: boom\"},{\"role\":\"user\",\"content\":\"so?\"}]}" },
+    { CHAT, RESP,
+      "{\"model\":\"m\",\"max_tokens\":9,\"response_format\":{\"type\":\"json_object\"},"
+      "\"reasoning_effort\":\"low\",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":"
+      "\"f\"}}],\"messages\":[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\","
+      "\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":\"https://example.test/a\","
+      "\"detail\":\"low\"}}]},{\"role\":\"assistant\",\"content\":\"t\",\"tool_calls\":[{\"id\":"
+      "\"c\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},"
+      "{\"role\":\"tool\",\"tool_call_id\":\"c\",\"content\":\"r\"}]}",
+      "{\"model\":\"m\",\"max_output_tokens\":9,\"store\":false,\"tools\":[{\"type\":\"function\","
+      "\"name\":\"f\",\"parameters\":null,\"strict\":false}],\"text\":{\"format\":{\"type\":"
+      "\"json_object\"}},\"reasoning\":{\"effort\":\"low\"},\"include\":"
+      "[\"reasoning.encrypted_content\"],\"instructions\":\"s\",\"input\":[{\"role\":\"user\","
+      "\"content\":[{\"type\":\"input_image\",\"image_url\":\"https://example.test/a\",\"detail\":"
+      "\"low\"}]},{\"role\":\"assistant\",\"content\":"
+      "\"t\"},{\"type\":\"function_call\",\"call_id\":\"c\",\"name\":"
+      "\"f\",\"arguments\":\"{}\"},{\"type\":\"function_call_output\",\"call_id\":\"c\",\"output\":"
+      "\"r\"}]}" },
+    { RESP, CHAT,
+      "{\"model\":\"m\",\"instructions\":\"s\",\"store\":true,\"parallel_tool_calls\":true,"
+      "\"input\":"
+      "[{\"role\":\"user\",\"content\":\"u\"},{\"type\":\"reasoning\",\"id\":\"rs_1\","
+      "\"summary\":[],\"encrypted_content\":\"e\"},{\"type\":\"function_call\",\"id\":\"fc_1\","
+      "\"call_id\":\"a\",\"name\":\"f\",\"arguments\":\"{}\"},{\"type\":\"function_call\","
+      "\"call_id\":\"b\",\"name\":\"g\",\"arguments\":\"\"},{\"type\":\"function_call_output\","
+      "\"call_id\":\"a\",\"output\":\"1\"},{\"type\":\"function_call_output\",\"call_id\":\"b\","
+      "\"output\":[{\"type\":\"input_text\",\"text\":\"2\"}]}]}",
+      "{\"model\":\"m\",\"store\":true,\"parallel_tool_calls\":true,\"messages\":[{\"role\":"
+      "\"system\","
+      "\"content\":\"s\"},{\"role\":\"user\",\"content\":\"u\"},{\"role\":\"assistant\","
+      "\"content\":"
+      "null,\"tool_calls\":[{\"id\":\"a\",\"type\":\"function\",\"function\":{\"name\":\"f\","
+      "\"arguments\":\"{}\"}},{\"id\":\"b\",\"type\":\"function\",\"function\":{\"name\":\"g\","
+      "\"arguments\":\"{}\"}}]},{\"role\":\"tool\",\"tool_call_id\":\"a\",\"content\":\"1\"},"
+      "{\"role\":\"tool\",\"tool_call_id\":\"b\",\"content\":\"2\"}]}" },
+    // Results name their tool alone: each goes to the first call of that name without one.
+    { OCHAT, CHAT,
+      "{\"model\":\"m\",\"stream\":false,\"keep_alive\":\"5m\",\"options\":{\"num_ctx\":4096,"
+      "\"num_predict\":-1,\"temperature\":0,\"seed\":3},\"messages\":[{\"role\":\"user\","
+      "\"content\":"
+      "\"u\",\"images\":[\"/9j/4A\"]},{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":"
+      "[{\"function\":{\"name\":\"f\",\"arguments\":{\"a\":1}}},{\"function\":{\"name\":\"f\","
+      "\"arguments\":{}}}]},{\"role\":\"tool\",\"tool_name\":\"f\",\"content\":\"1\"},{\"role\":"
+      "\"tool\",\"tool_name\":\"f\",\"content\":\"2\"}]}",
+      "{\"model\":\"m\",\"stream\":false,\"temperature\":0,\"seed\":3,\"messages\":[{\"role\":"
+      "\"user\","
+      "\"content\":[{\"type\":\"text\",\"text\":\"u\"},{\"type\":\"image_url\",\"image_url\":{"
+      "\"url\":"
+      "\"data:image/jpeg;base64,/9j/"
+      "4A\"}}]},{\"role\":\"assistant\",\"content\":null,\"tool_calls\":"
+      "[{\"id\":\"call_1_0\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":"
+      "\"{\\\"a\\\":1}\"}},{\"id\":\"call_1_1\",\"type\":\"function\",\"function\":{\"name\":"
+      "\"f\",\"arguments\":\"{}\"}}]},{\"role\":\"tool\",\"tool_call_id\":\"call_1_0\",\"content\":"
+      "\"1\"},{\"role\":\"tool\",\"tool_call_id\":\"call_1_1\",\"content\":\"2\"}]}" },
+    { OGEN, OCHAT,
+      "{\"model\":\"m\",\"prompt\":\"p\",\"system\":\"s\",\"raw\":false,\"suffix\":\"\",\"think\":"
+      "false,\"format\":\"json\"}",
+      "{\"model\":\"m\",\"stream\":true,\"format\":\"json\",\"think\":false,\"messages\":[{"
+      "\"role\":"
+      "\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":\"p\"}]}" },
+    // To call no tool where that cannot be said: none is told.
+    { CHAT, OCHAT,
+      "{\"model\":\"m\",\"stop\":[\"x\"],\"tool_choice\":\"none\",\"tools\":[{\"type\":"
+      "\"function\","
+      "\"function\":{\"name\":\"f\"}}]," USER_HI "}",
+      "{\"model\":\"m\",\"stream\":false,\"options\":{\"stop\":[\"x\"]}," USER_HI "}" },
 };
 
 TEST(dialect_requests_in_published_shapes) {
@@ -197,6 +262,40 @@ static const struct {
       "no_place_in_dialect", "messages[0].content[0].content" },
     { ANTH, CHAT, "{\"model\":\"m\",\"max_tokens\":9,\"mcp_servers\":[]," USER_HI "}",
       "unknown_member", "mcp_servers" },
+    { CHAT, RESP, "{\"model\":\"m\",\"stop\":\"x\"," USER_HI "}", "no_place_in_dialect", "stop" },
+    { CHAT, RESP, "{\"model\":\"m\",\"seed\":1," USER_HI "}", "no_place_in_dialect", "seed" },
+    { CHAT, OCHAT, "{\"model\":\"m\",\"tool_choice\":\"required\"," USER_HI "}",
+      "no_place_in_dialect", "tool_choice" },
+    { CHAT, OCHAT, "{\"model\":\"m\",\"parallel_tool_calls\":false," USER_HI "}",
+      "no_place_in_dialect", "parallel_tool_calls" },
+    { CHAT, OCHAT,
+      "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\","
+      "\"image_url\":{\"url\":\"https://example.test/a\"}}]}]}",
+      "no_place_in_dialect", "messages[0].content[0].image_url.url" },
+    { CHAT, OGEN,
+      "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":"
+      "\"assistant\",\"content\":\"b\"}]}",
+      "no_place_in_dialect", "messages[1]" },
+    { RESP, CHAT, "{\"model\":\"m\",\"input\":\"x\",\"previous_response_id\":\"resp_1\"}",
+      "no_place_in_dialect", "previous_response_id" },
+    { RESP, CHAT, "{\"model\":\"m\",\"input\":\"x\",\"background\":true}", "unknown_member",
+      "background" },
+    { RESP, CHAT, "{\"model\":\"m\",\"input\":\"x\",\"tools\":[{\"type\":\"file_search\"}]}",
+      "field_enum", "tools[0].type" },
+    { RESP, CHAT, "{\"model\":\"m\",\"input\":[{\"type\":\"item_reference\",\"id\":\"x\"}]}",
+      "field_enum", "input[0].type" },
+    { RESP, CHAT, "{\"model\":\"m\"}", "field_required", "input" },
+    { RESP, ANTH, "{\"model\":\"m\",\"input\":\"x\",\"text\":{\"verbosity\":\"low\"}}",
+      "no_place_in_dialect", "text.verbosity" },
+    { OCHAT, CHAT, "{\"model\":\"m\",\"options\":{\"mirostat\":1}," USER_HI "}", "unknown_member",
+      "options.mirostat" },
+    { OCHAT, ANTH, "{\"model\":\"m\",\"options\":{\"seed\":1}," USER_HI "}", "no_place_in_dialect",
+      "options.seed" },
+    { OCHAT, CHAT,
+      "{\"model\":\"m\",\"messages\":[{\"role\":\"tool\",\"tool_name\":\"f\",\"content\":\"1\"}]}",
+      "field_required", "messages[0].tool_call_id" },
+    { OGEN, CHAT, "{\"model\":\"m\",\"prompt\":\"p\",\"raw\":true}", "unknown_member", "raw" },
+    { OGEN, CHAT, "{\"model\":\"m\"}", "field_required", "prompt" },
 };
 
 TEST(dialect_refusals_name_the_clients_member) {
@@ -270,32 +369,32 @@ static const struct {
     // gave.
     { CHAT, ANTH,
       CHUNK("{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":"
-            "null}") CHUNK(
-          "{\"index\":0,\"delta\":{\"reasoning_content\":\"hm\"},\"finish_reason\":null}")
-          CHUNK("{\"index\":0,\"delta\":{\"content\":\"Hi\"},\"finish_reason\":null}") CHUNK(
-              "{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"a\",\"type\":"
-              "\"function\",\"function\":{\"name\":"
-              "\"f\",\"arguments\":\"\"}}]},\"finish_reason\":null}")
-              CHUNK(
-                  "{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{"
-                  "\"arguments\":\"{\\\"x\\\":1}\"}}]},"
-                  "\"finish_reason\":null}") CHUNK("{\"index\":0,\"delta\":{\"tool_calls\":[{"
-                                                   "\"index\":1,\"id\":\"b\",\"type\":\"function\","
-                                                   "\"function\":{\"name\":"
-                                                   "\"g\",\"arguments\":\"\"}}]},\"finish_reason\":"
-                                                   "null}") CHUNK("{\"index\":0,\"delta\":{},"
-                                                                  "\"finish_reason\":\"tool_"
-                                                                  "calls\"}") "|{\"id\":\"c\","
-                                                                              "\"choices\":[],"
-                                                                              "\"usage\":{\"prompt_"
-                                                                              "tokens\":10,"
-                                                                              "\"completion_"
-                                                                              "tokens\":7,\"total_"
-                                                                              "tokens\":17,"
-                                                                              "\"prompt_cache_hit_"
-                                                                              "tokens\":4,\"prompt_"
-                                                                              "cache_miss_tokens\":"
-                                                                              "6}}\n|[DONE]\n",
+            "null}")
+          CHUNK("{\"index\":0,\"delta\":{\"reasoning_content\":\"hm\"},\"finish_reason\":null}")
+              CHUNK("{\"index\":0,\"delta\":{\"content\":\"Hi\"},\"finish_reason\":null}") CHUNK(
+                  "{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"a\",\"type\":"
+                  "\"function\",\"function\":{\"name\":"
+                  "\"f\",\"arguments\":\"\"}}]},\"finish_reason\":null}")
+                  CHUNK("{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{"
+                        "\"arguments\":\"{\\\"x\\\":1}\"}}]},"
+                        "\"finish_reason\":null}")
+                      CHUNK("{\"index\":0,\"delta\":{\"tool_calls\":[{"
+                            "\"index\":1,\"id\":\"b\",\"type\":\"function\","
+                            "\"function\":{\"name\":"
+                            "\"g\",\"arguments\":\"\"}}]},\"finish_reason\":"
+                            "null}") CHUNK("{\"index\":0,\"delta\":{},"
+                                           "\"finish_reason\":\"tool_"
+                                           "calls\"}") "|{\"id\":\"c\","
+                                                       "\"choices\":[],"
+                                                       "\"usage\":{\"prompt_"
+                                                       "tokens\":10,"
+                                                       "\"completion_"
+                                                       "tokens\":7,\"total_"
+                                                       "tokens\":17,"
+                                                       "\"prompt_cache_hit_"
+                                                       "tokens\":4,\"prompt_"
+                                                       "cache_miss_tokens\":"
+                                                       "6}}\n|[DONE]\n",
       ANTH_START "content_block_start|{\"type\":\"content_block_start\",\"index\":0,\"content_"
                  "block\":{\"type\":\"thinking\","
                  "\"thinking\":\"\",\"signature\":\"\"}}\n"
@@ -368,7 +467,8 @@ static const struct {
                                         "\"created\":1700000000,\"model\":\"mine\",\"choices\":[],"
                                         "\"usage\":{\"prompt_tokens\":33,\"completion_tokens\":15,"
                                         "\"total_tokens\":48,\"prompt_tokens_details\":"
-                                        "{\"cached_tokens\":5},\"completion_tokens_details\":{"
+                                        "{\"cached_tokens\":5,\"cache_write_tokens\":3},"
+                                        "\"completion_tokens_details\":{"
                                         "\"reasoning_tokens\":0}}}\n|[DONE]\n" },
     // An error in the stream is the last thing told.
     { ANTH, CHAT,
@@ -400,8 +500,92 @@ static const struct {
                                          "\"created\":1700000000,\"model\":\"mine\",\"choices\":[],"
                                          "\"usage\":{\"prompt_tokens\":0,\"completion_tokens\":0,"
                                          "\"total_tokens\":0,\"prompt_tokens_details\":"
-                                         "{\"cached_tokens\":0},\"completion_tokens_details\":{"
+                                         "{\"cached_tokens\":0,\"cache_write_tokens\":0},"
+                                         "\"completion_tokens_details\":{"
                                          "\"reasoning_tokens\":0}}}\n|[DONE]\n" },
+    // Whole items without pieces before them; a thought's proof.
+    { RESP, ANTH,
+      "response.created|{\"type\":\"response.created\",\"sequence_number\":0,\"response\":{\"id\":"
+      "\"resp_1\",\"status\":\"in_progress\",\"error\":null,\"output\":[]}}\n"
+      "response.output_item.done|{\"type\":\"response.output_item.done\",\"output_index\":0,"
+      "\"item\":"
+      "{\"type\":\"reasoning\",\"summary\":[],\"encrypted_content\":\"e\"}}\n"
+      "response.output_text.delta|{\"type\":\"response.output_text.delta\",\"output_index\":1,"
+      "\"content_index\":0,\"delta\":\"Hi\"}\n"
+      "response.output_text.done|{\"type\":\"response.output_text.done\",\"output_index\":1,"
+      "\"text\":"
+      "\"Hi\"}\n"
+      "response.output_item.done|{\"type\":\"response.output_item.done\",\"output_index\":1,"
+      "\"item\":"
+      "{\"type\":\"message\",\"content\":[{\"type\":\"output_text\",\"text\":\"Hi\"}]}}\n"
+      "response.incomplete|{\"type\":\"response.incomplete\",\"response\":{\"id\":\"resp_1\","
+      "\"status\":\"incomplete\",\"error\":null,\"incomplete_details\":{\"reason\":"
+      "\"max_output_tokens\"},\"usage\":{\"input_tokens\":3,\"output_tokens\":2,\"total_tokens\":5}"
+      "}}\n",
+      ANTH_START
+      "content_block_start|{\"type\":\"content_block_start\",\"index\":0,\"content_block\":{"
+      "\"type\":"
+      "\"thinking\",\"thinking\":\"\",\"signature\":\"\"}}\n"
+      "content_block_delta|{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":"
+      "\"signature_delta\",\"signature\":\"e\"}}\n"
+      "content_block_stop|{\"type\":\"content_block_stop\",\"index\":0}\n"
+      "content_block_start|{\"type\":\"content_block_start\",\"index\":1,\"content_block\":{"
+      "\"type\":"
+      "\"text\",\"text\":\"\"}}\n"
+      "content_block_delta|{\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":"
+      "\"text_delta\",\"text\":\"Hi\"}}\n"
+      "content_block_stop|{\"type\":\"content_block_stop\",\"index\":1}\n"
+      "message_delta|{\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"max_tokens\","
+      "\"stop_sequence\":null},\"usage\":{\"input_tokens\":3,\"cache_creation_input_tokens\":0,"
+      "\"cache_read_input_tokens\":0,\"output_tokens\":2}}\n"
+      "message_stop|{\"type\":\"message_stop\"}\n" },
+    { RESP, CHAT,
+      "response.failed|{\"type\":\"response.failed\",\"response\":{\"id\":\"r\",\"status\":"
+      "\"failed\","
+      "\"error\":{\"code\":\"rate_limit_exceeded\",\"message\":\"later\"}}}\n",
+      "|{\"error\":{\"message\":\"later\",\"type\":\"rate_limit_error\",\"param\":null,\"code\":"
+      "\"rate_limit_exceeded\"}}\n" },
+    { RESP, OCHAT,
+      "error|{\"type\":\"error\",\"code\":\"server_error\",\"message\":\"oh\",\"param\":null,"
+      "\"sequence_number\":1}\n",
+      "|{\"error\":\"oh\"}\n" },
+    // A call in pieces is a line when it is whole; done is said once, with figures.
+    { CHAT, OCHAT,
+      CHUNK("{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"a\",\"function\":{"
+            "\"name\":"
+            "\"f\",\"arguments\":\"{\\\"x\\\"\"}}]}}")
+          CHUNK("{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":"
+                "\":1}\"}}]}}") CHUNK(
+              "{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}") "|{\"choices\":[],\"usage\":"
+                                                                       "{\"prompt_tokens\":4,"
+                                                                       "\"completion_tokens\":5}}"
+                                                                       "\n|[DONE]\n",
+      "|{\"model\":\"mine\",\"created_at\":\"2023-11-14T22:13:20Z\",\"message\":{\"role\":"
+      "\"assistant\","
+      "\"content\":\"\",\"tool_calls\":[{\"id\":\"a\",\"function\":{\"name\":\"f\",\"arguments\":"
+      "{\"x\":1}}}]},\"done\":false}\n"
+      "|{\"model\":\"mine\",\"created_at\":\"2023-11-14T22:13:20Z\",\"message\":{\"role\":"
+      "\"assistant\","
+      "\"content\":\"\"},\"done\":true,\"done_reason\":\"stop\",\"total_duration\":0,\"load_"
+      "duration\":0,"
+      "\"prompt_eval_count\":4,\"prompt_eval_duration\":0,\"eval_count\":5,\"eval_duration\":0}"
+      "\n" },
+    { OCHAT, OGEN,
+      "|{\"model\":\"up\",\"created_at\":\"x\",\"message\":{\"role\":\"assistant\",\"content\":"
+      "\"\","
+      "\"thinking\":\"hm\"},\"done\":false}\n"
+      "|{\"model\":\"up\",\"message\":{\"role\":\"assistant\",\"content\":\"Hi\"},\"done\":false}\n"
+      "|{\"model\":\"up\",\"message\":{\"content\":\"\"},\"done\":true,\"done_reason\":\"length\","
+      "\"prompt_eval_count\":1,\"eval_count\":2}\n",
+      "|{\"model\":\"mine\",\"created_at\":\"2023-11-14T22:13:20Z\",\"response\":\"\",\"thinking\":"
+      "\"hm\","
+      "\"done\":false}\n"
+      "|{\"model\":\"mine\",\"created_at\":\"2023-11-14T22:13:20Z\",\"response\":\"Hi\",\"done\":"
+      "false}\n"
+      "|{\"model\":\"mine\",\"created_at\":\"2023-11-14T22:13:20Z\",\"response\":\"\",\"done\":"
+      "true,"
+      "\"done_reason\":\"length\",\"total_duration\":0,\"load_duration\":0,\"prompt_eval_count\":1,"
+      "\"prompt_eval_duration\":0,\"eval_count\":2,\"eval_duration\":0}\n" },
 };
 
 TEST(dialect_streams_in_published_shapes) {
@@ -449,6 +633,9 @@ TEST(dialect_errors_in_published_shapes) {
         { ANTH,
           "{\"type\":\"error\",\"error\":{\"type\":\"authentication_error\",\"message\":\"who\"}}",
           "authentication_error", "who", ERR_UNAUTHENTICATED },
+        { RESP, "{\"type\":\"error\",\"code\":\"rate_limit_exceeded\",\"message\":\"later\"}",
+          "rate_limit_exceeded", "later", ERR_LIMITED },
+        { OCHAT, "{\"error\":\"model 'x' not found\"}", NULL, "model 'x' not found", ERR_NOTFOUND },
     };
     for (size_t i = 0; i < countof(errors); i++) {
         Ctx *c = test_ctx();
