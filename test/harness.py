@@ -443,12 +443,12 @@ class Exchange:
             self.tokens = self.usage["completion_tokens"] if self.done else 0
 
 
-def chat(server, model, user="", stream=True, max_tokens=16, receive_buffer=0, **more):
+def chat(server, model, user="", stream=True, max_tokens=16, receive_buffer=0, key=None, **more):
     """A conversation's request, sent."""
     body = {"model": model, "messages": [{"role": "user", "content": "Tell a story."}], "max_tokens": max_tokens, "user": user, **more}
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-    return Exchange(server, "/v1/chat/completions", body, receive_buffer=receive_buffer)
+    return Exchange(server, "/v1/chat/completions", body, key, receive_buffer)
 
 
 def together(n, work):

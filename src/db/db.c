@@ -6,6 +6,7 @@
 #include "db/db_impl.h"
 #include <assert.h>
 #include <math.h>
+#include <stdio.h>
 #include <time.h>
 
 REASONS_DEFINE(DB_REASONS, db_reasons)
@@ -36,10 +37,38 @@ void db_init(Db *db, Ctx *c, const DbConfig *config, const DbOps *ops, DbKind ki
     db->readers = config->readers ? config->readers : DB_READERS;
     if (db->readers > DB_READERS_MAX) db->readers = DB_READERS_MAX;
     db->busy_ms = config->busy_ms ? config->busy_ms : DB_BUSY_MS;
+    pthread_mutex_init(&db->refused_lock, NULL);
 }
 
 void db_close(Db *db) {
-    if (db) db->ops->close(db);
+    if (!db) return;
+    pthread_mutex_destroy(&db->refused_lock);
+    db->ops->close(db);
+}
+
+// ---- who may
+
+enum { NOBODY = 1 };
+static _Thread_local char here; // its address is the thread's name
+
+void db_refuse(Db *db, const char *why) {
+    pthread_mutex_lock(&db->refused_lock);
+    snprintf(db->refused_why, sizeof db->refused_why, "%s", why);
+    pthread_mutex_unlock(&db->refused_lock);
+    atomic_store(&db->only, NOBODY);
+}
+
+void db_refuse_others(Db *db) { atomic_store(&db->only, (uintptr_t)&here); }
+void db_accept(Db *db) { atomic_store(&db->only, 0); }
+
+static err check_refused(Ctx *c, Db *db) {
+    char why[sizeof db->refused_why];
+    uintptr_t only = atomic_load_explicit(&db->only, memory_order_acquire);
+    if (!only || only == (uintptr_t)&here) return ERR_OK;
+    pthread_mutex_lock(&db->refused_lock);
+    memcpy(why, db->refused_why, sizeof why);
+    pthread_mutex_unlock(&db->refused_lock);
+    return db_away(c, say(c, "%s", why), 1000);
 }
 
 DbKind db_kind(const Db *db) { return db->kind; }
@@ -98,6 +127,7 @@ static Tx tx_make(Ctx *c, Db *db, err (*fn)(Ctx *c, Tx *tx, void *arg), void *ar
 err db_tx(Ctx *c, Db *db, err (*fn)(Ctx *c, Tx *tx, void *arg), void *arg) {
     Tx tx = tx_make(c, db, fn, arg);
     TRY(ctx_check(c));
+    TRY(check_refused(c, db));
     if (draw(db, db->faults.away)) return db_away(c, "an injected fault", 100);
     tx.write = true;
     tx.reruns = draw(db, db->faults.again);
@@ -112,6 +142,7 @@ err db_tx(Ctx *c, Db *db, err (*fn)(Ctx *c, Tx *tx, void *arg), void *arg) {
 err db_read(Ctx *c, Db *db, err (*fn)(Ctx *c, Tx *tx, void *arg), void *arg) {
     Tx tx = tx_make(c, db, fn, arg);
     TRY(ctx_check(c));
+    TRY(check_refused(c, db));
     if (draw(db, db->faults.away)) return db_away(c, "an injected fault", 100);
     TRY(db->ops->read(c, &tx));
     atomic_fetch_add(&db->reads, 1);

@@ -45,9 +45,14 @@ typedef struct DbConfig {
     str url;         // "sqlite:PATH", "postgres://…" or "postgres:" and libpq's key=value text
     int readers;     // reader connections, or PostgreSQL pool size; 0: 4
     int64_t busy_ms; // longest wait for a connection or a lock; 0: 5000
+    bool later;      // PostgreSQL may be away: the first transaction finds out
 } DbConfig;
 err db_open(Ctx *c, const DbConfig *config, Db **out);
 void db_close(Db *db); // after the last caller; NULL is fine
+// From now on every transaction is refused: ERR_UNAVAILABLE with R_DB_AWAY and why (copied).
+void db_refuse(Db *db, const char *why);
+void db_refuse_others(Db *db); // but those of the calling thread run
+void db_accept(Db *db);        // all, as at first
 DbKind db_kind(const Db *db);
 // Others commit to it as well: PostgreSQL, or a simulated machine's SQLite that is another's.
 bool db_shared(const Db *db);

@@ -39,6 +39,9 @@ struct Db {
     int readers;
     int64_t busy_ms;
     DbFaults faults;
+    pthread_mutex_t refused_lock; // of refused_why
+    atomic_uintptr_t only;        // see check_refused in db.c; 0: everybody
+    char refused_why[200];
     err (*before_migrating)(Ctx *c, Db *db); // NULL: done, or nobody asked
     atomic_llong transactions, commits, retries, reads, waits_ns;
 };

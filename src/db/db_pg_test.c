@@ -240,6 +240,9 @@ TEST(postgres_url_refused_or_away) {
     CHECK(str_find(failure_param(&c->failure, "why"), S("sesame")) < 0);
     CHECK_ERR(db_open(c, &(DbConfig){ .url = S("postgres:host=/nowhere") }, &db), ERR_UNAVAILABLE);
     CHECK(c->failure.why == &R_DB_AWAY && c->failure.retry_after_ms > 0 && !db);
+    CHECK_OK(c, db_open(c, &(DbConfig){ .url = S("postgres:host=/nowhere"), .later = true }, &db));
+    CHECK_ERR(db_check(c, db), ERR_UNAVAILABLE);
+    db_close(db);
 }
 
 // ---- locks and connections that others hold

@@ -323,3 +323,41 @@ DB_TEST(readers_share_connections) {
     CHECK_INT(s.good, 600);
     CHECK_INT(db_counts(f->db).reads, 600);
 }
+
+// ---- one thread alone
+
+typedef struct Others {
+    Db *db;
+    int refused, ran;
+    bool told;
+} Others;
+
+static void asks(void *arg, int i) {
+    Others *o = arg;
+    Ctx *c = suite_ctx(NULL);
+    Fix mine = { .c = c, .db = o->db };
+    int64_t one = 0;
+    (void)i;
+    err e = fix_int(&mine, "SELECT 1", &one);
+    if (!e && one == 1) o->ran++;
+    if (e == ERR_UNAVAILABLE && c->failure.why == &R_DB_AWAY && c->failure.retry_after_ms > 0)
+        o->refused++, o->told = str_is(failure_param(&c->failure, "why"), "not yet");
+    suite_ctx_free(c);
+}
+
+DB_TEST(refuses_all_or_all_others) {
+    Others o = { .db = f->db };
+    int64_t one = 0;
+    db_refuse(f->db, "not yet");
+    CHECK_ERR(fix_int(f, "SELECT 1", &one), ERR_UNAVAILABLE);
+    fix_threads(1, asks, &o);
+    CHECK_INT(o.refused, 1);
+    CHECK(o.told);
+    db_refuse_others(f->db);
+    CHECK_OK(f->c, fix_int(f, "SELECT 1", &one));
+    fix_threads(1, asks, &o);
+    CHECK_INT(o.refused, 2);
+    db_accept(f->db);
+    fix_threads(1, asks, &o);
+    CHECK_INT(o.ran, 1);
+}

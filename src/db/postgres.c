@@ -220,12 +220,12 @@ err postgres_open(Ctx *c, str conninfo, const DbConfig *config, Db **out) {
     db_init(&db->base, c, config, &pg_ops, DB_POSTGRES);
     pg_pool_init(db, text);
     PgConn *k;
-    err e = pg_take(c, db, &k);
+    err e = config->later ? ERR_OK : pg_take(c, db, &k);
     if (e) {
-        pg_close(&db->base);
+        db_close(&db->base);
         return e;
     }
-    pg_give(db, k);
+    if (!config->later) pg_give(db, k);
     *out = &db->base;
     return ERR_OK;
 }

@@ -71,10 +71,12 @@ typedef struct JobsConfig {
     size_t n;
     str node; // unique among living processes and the same after a restart: what this node's last
               // life left running is taken up at once
-    str log_dir; // made when absent; DIR/<job id>.log
-    int workers; // jobs running at once on this node
+    str log_dir;       // made when absent; DIR/<job id>.log
+    int workers;       // jobs running at once on this node
+    bool tables_later; // the caller has jobs_tables make them
 } JobsConfig;
 err jobs_open(Ctx *c, const JobsConfig *config, Jobs **out); // runs migrations; c->os outlives it
+err jobs_tables(Ctx *c, Db *db);                             // the migrations
 void jobs_start(Jobs *s);                                    // threads of its own
 void jobs_attach(Jobs *s, Loop *l); // instead of jobs_start on a simulated os: timers of l
 void jobs_wake(void *jobs);         // for tx_notify: there may be something to take or to cancel

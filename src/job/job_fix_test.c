@@ -7,7 +7,7 @@
 static void open_and_run(JobFix *f, void (*fn)(JobFix *f)) {
     CHECK_OK(f->c, suite_database(f->c, f->kind, &f->url));
     CHECK_OK(f->c, db_open(f->c, &(DbConfig){ .url = f->url }, &f->db));
-    CHECK_OK(f->c, job_tables_make(f->c, f->db));
+    CHECK_OK(f->c, jobs_tables(f->c, f->db));
     f->c->db = f->db;
     fn(f);
     for (Jobs *left; (left = jobs_of(f->c));) jobs_free(left); // of a failed test

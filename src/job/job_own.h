@@ -83,7 +83,6 @@ struct Jobs {
 };
 
 // job_sql.c
-err job_tables_make(Ctx *c, Db *db);
 err job_row(Ctx *c, Tx *tx, str id, JobRow *out); // ERR_NOTFOUND with R_JOB_ABSENT
 err job_row_of(Ctx *c, Tx *tx, str project, str id, JobRow *out);
 void job_row_read(Rows *r, JobRow *out); // from a row of a statement with JOB_COLUMNS

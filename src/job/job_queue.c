@@ -187,7 +187,7 @@ static void conds_init(Jobs *s) {
 
 err jobs_open(Ctx *c, const JobsConfig *config, Jobs **out) {
     assert(config->workers > 0 && config->n <= KINDS_MAX && config->node.n);
-    TRY(job_tables_make(c, config->db));
+    if (!config->tables_later) TRY(jobs_tables(c, config->db));
     TRY(dir_make(c, config->log_dir, 0700));
     Jobs *s = mem_new(sizeof *s);
     s->mem = arena_new();

@@ -28,7 +28,7 @@ static const Migration migrations[] = {
       NULL },
 };
 
-err job_tables_make(Ctx *c, Db *db) {
+err jobs_tables(Ctx *c, Db *db) {
     TRY(lease_migrate(c, db));
     return db_migrate(c, db, "job", migrations, countof(migrations));
 }

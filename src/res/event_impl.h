@@ -11,6 +11,7 @@ enum { EVENT_SET_RETAIN, EVENT_SET_RETAIN_ROWS, EVENT_SET_POLL, EVENT_SET_READER
 extern const Metric metric_event_numbered, metric_event_delay, metric_event_readers,
     metric_event_ended;
 
+enum { EVENT_UNKNOWN = -1 };
 typedef struct EventQuery {
     int64_t after;
     str kind, subject;
@@ -45,7 +46,8 @@ typedef struct Events {
     Pool *relay, *reads; // one thread each: numbering; catching up of readers
     LoopReaders at[APP_LOOPS_MAX];
     atomic_size_t readers_n;
-    _Atomic int64_t newest; // every loop with readers was told of all up to this
+    _Atomic int64_t newest; // every loop with readers was told of all up to this; EVENT_UNKNOWN:
+                            // the database has been away since the start, and nobody reads
     atomic_bool woken, stopping, draining;
     // the first loop's
     Timer *timer;

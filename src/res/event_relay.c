@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "os/sim.h"
+#include "res/database.h"
 #include "res/event_impl.h"
 #include <assert.h>
 
@@ -327,6 +328,7 @@ static err work(Ctx *c, Events *e) {
     if (str_is(version, e->seen) && now < e->seen_until_ns) return keep_short(c, e);
     e->seen[0] = 0;
     TRY(db_read(c, c->db, look, &seen));
+    if (atomic_load(&e->newest) == EVENT_UNKNOWN) atomic_store(&e->newest, seen.newest);
     if (e->held && seen.staged) TRY(number(c, e, &seen.newest));
     TRY(tail(c, e, seen.newest));
     if (version.n < sizeof e->seen && !seen.staged) {
@@ -404,8 +406,9 @@ void events_wake(Events *e) {
 static err read_newest(Ctx *c, Tx *tx, void *arg) { return event_read(c, tx, 0, 0, arg); }
 
 err event_start(Ctx *c, App *app) {
-    EventPage page;
-    TRY(db_read(c, app->db, read_newest, &page));
+    EventPage page = { .newest = EVENT_UNKNOWN };
+    err x = db_read(c, app->db, read_newest, &page);
+    if (x && !database_awaited()) return x;
     assert(app->loops_n && app->node.n);
     Events *e = mem_new(sizeof *e);
     e->app = app;

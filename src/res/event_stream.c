@@ -283,9 +283,11 @@ static err query_read(Ctx *c, const HttpRequest *r, EventQuery *out) {
 static err refused(Ctx *c, Events *e) {
     size_t most = (size_t)setting_int(&event_settings[EVENT_SET_READERS]);
     bool stopping = !e || atomic_load(&e->draining);
-    if (!stopping && atomic_load(&e->readers_n) < most) return ERR_OK;
-    err x = stopping ? fail(c, ERR_UNAVAILABLE, R_EVENT_STOPPING)
-                     : fail(c, ERR_UNAVAILABLE, R_EVENT_READERS, "limit", say(c, "%zu", most));
+    bool unknown = !stopping && atomic_load(&e->newest) == EVENT_UNKNOWN;
+    if (!stopping && !unknown && atomic_load(&e->readers_n) < most) return ERR_OK;
+    err x = stopping  ? fail(c, ERR_UNAVAILABLE, R_EVENT_STOPPING)
+            : unknown ? fail(c, ERR_UNAVAILABLE, R_DB_AWAY, "why", "not since this server's start")
+                      : fail(c, ERR_UNAVAILABLE, R_EVENT_READERS, "limit", say(c, "%zu", most));
     c->failure.retry_after_ms = RETRY_MS;
     return x;
 }

@@ -2,7 +2,8 @@
 // limiter.c - see limiter.h. Subjects live in 64 shards, each a small hash table under its own
 // lock. GCRA keeps one number a subject: the theoretical arrival time (TAT) of the next conforming
 // request; a limit of n a minute has an emission interval of 60 s / n and lets a burst of n through
-// at once. Money of the day = spent + reserved; a reservation is taken back on the day it was made.
+// at once. Money of a day = spent + reserved; a reservation is taken back on the day it was made.
+// Two days are kept: a clock that goes back over midnight, and forth again, finds each as it was.
 // Sums of money are wider than money: no number of dear requests at once makes one run over.
 #include "res/limiter.h"
 #include "base/time.h"
@@ -12,12 +13,16 @@
 enum { SHARDS = 64, SHARD_BUCKETS = 256 };
 #define MINUTE_NS 60000000000LL
 #define DAY_MS 86400000LL
-typedef __int128 Sum;
 
+typedef __int128 Sum;
+typedef struct Money {
+    int64_t day;
+    Sum spent, reserved;
+} Money;
 typedef struct Subject {
     struct Subject *next, *newer, *older; // bucket chain; order of use in the shard
-    int64_t tat_ns, in_flight, day;
-    Sum spent, reserved, spent_before; // spent_before: of the day before, still settling
+    int64_t tat_ns, in_flight;
+    Money newest, other; // other: of an earlier day
     size_t id_n;
     char id[];
 } Subject;
@@ -66,9 +71,12 @@ static void use_first(Shard *sh, Subject *s) {
 
 // The one that was idle for longest. A subject with requests under way, or with money spent today,
 // is never forgotten.
+static bool counts(const Money *m, int64_t today) {
+    return m->reserved || (m->spent && m->day >= today);
+}
 static void evict(Shard *sh, int64_t today) {
     for (Subject *s = sh->oldest; s; s = s->newer) {
-        if (s->in_flight || s->reserved || (s->spent && s->day >= today)) continue;
+        if (s->in_flight || counts(&s->newest, today) || counts(&s->other, today)) continue;
         Subject **link = &sh->buckets[str_hash(str_n(s->id, s->id_n)) / SHARDS % SHARD_BUCKETS];
         while (*link != s) link = &(*link)->next;
         *link = s->next;
@@ -89,7 +97,8 @@ static Subject *subject(Limiter *l, Shard *sh, str id, uint64_t hash, int64_t to
     if (sh->n >= l->shard_max) evict(sh, today);
     Subject *s = mem_new(sizeof *s + id.n);
     memcpy(s->id, id.p, id.n);
-    s->id_n = id.n, s->day = today, s->next = *bucket;
+    s->id_n = id.n, s->next = *bucket;
+    s->newest.day = today, s->other.day = today - 1;
     *bucket = s;
     use_first(sh, s);
     sh->n++;
@@ -103,23 +112,31 @@ static Shard *shard_lock(Limiter *l, str id, uint64_t *out_hash) {
     return sh;
 }
 
-static void roll_day(Subject *s, int64_t day) {
-    if (day <= s->day) return; // a clock that went back keeps today's sum
-    s->spent_before = day == s->day + 1 ? s->spent : 0;
-    s->day = day, s->spent = 0, s->reserved = 0;
+static Money *money_find(Subject *s, int64_t day) {
+    return day == s->newest.day ? &s->newest : day == s->other.day ? &s->other : NULL;
+}
+
+static Money *money_of(Subject *s, int64_t day) {
+    Money *m = money_find(s, day);
+    if (m) return m;
+    m = day > s->newest.day ? &s->newest : &s->other;
+    if (m == &s->newest) s->other = s->newest;
+    *m = (Money){ .day = day };
+    return m;
 }
 
 static bool has(int64_t limit) { return limit > 0; } // UNSET_INT and 0: no limit
 
 static int64_t clamp0(int64_t n) { return n > 0 ? n : 0; }
 
-static int64_t money_left(const Subject *s, const Limits *limits) {
-    Sum left = limits->money_per_day - s->spent - s->reserved;
+static int64_t money_left(const Money *m, const Limits *limits) {
+    Sum left = limits->money_per_day - m->spent - m->reserved;
     return left > 0 ? (int64_t)left : 0;
 }
 
-static LimitAnswer look(const Subject *s, const Limits *limits, int64_t now_ms, int64_t mono_ns) {
+static LimitAnswer look(Subject *s, const Limits *limits, int64_t now_ms, int64_t mono_ns) {
     LimitAnswer a = { 0 };
+    const Money *m = money_of(s, time_day(now_ms));
     if (has(limits->requests_per_minute)) {
         int64_t interval = MINUTE_NS / limits->requests_per_minute,
                 ahead = clamp0(s->tat_ns - mono_ns);
@@ -132,11 +149,12 @@ static LimitAnswer look(const Subject *s, const Limits *limits, int64_t now_ms, 
             (LimitState){ limits->concurrency, clamp0(limits->concurrency - s->in_flight), 0 };
     if (has(limits->money_per_day))
         a.money =
-            (LimitState){ limits->money_per_day, money_left(s, limits), DAY_MS - now_ms % DAY_MS };
+            (LimitState){ limits->money_per_day, money_left(m, limits), DAY_MS - now_ms % DAY_MS };
     return a;
 }
 
-static LimitKind refuse(const Subject *s, const Limits *limits, int64_t reserve, int64_t mono_ns) {
+static LimitKind refuse(const Subject *s, const Money *m, const Limits *limits, int64_t reserve,
+                        int64_t mono_ns) {
     if (has(limits->requests_per_minute)) {
         int64_t interval = MINUTE_NS / limits->requests_per_minute;
         int64_t tat = s->tat_ns > mono_ns ? s->tat_ns : mono_ns;
@@ -145,22 +163,22 @@ static LimitKind refuse(const Subject *s, const Limits *limits, int64_t reserve,
     }
     if (has(limits->concurrency) && s->in_flight >= limits->concurrency) return LIMIT_CONCURRENCY;
     bool dear =
-        has(limits->money_per_day) && s->spent + s->reserved + reserve > limits->money_per_day;
+        has(limits->money_per_day) && m->spent + m->reserved + reserve > limits->money_per_day;
     return dear && reserve ? LIMIT_MONEY : LIMIT_NONE;
 }
 
-static void admit(Subject *s, const Limits *limits, int64_t reserve, int64_t mono_ns) {
+static void admit(Subject *s, Money *m, const Limits *limits, int64_t reserve, int64_t mono_ns) {
     if (has(limits->requests_per_minute))
         s->tat_ns =
             (s->tat_ns > mono_ns ? s->tat_ns : mono_ns) + MINUTE_NS / limits->requests_per_minute;
     s->in_flight++;
-    s->reserved += reserve;
+    m->reserved += reserve;
 }
 
-static int64_t retry_after(const Subject *s, const Limits *limits, LimitKind k,
+// reserved: of the day, and a settlement may free some before midnight.
+static int64_t retry_after(const Subject *s, bool reserved, const Limits *limits, LimitKind k,
                            const LimitAnswer *a, int64_t mono_ns) {
-    if (k == LIMIT_MONEY)
-        return s->reserved ? 0 : a->money.reset_ms; // a settlement may free some before midnight
+    if (k == LIMIT_MONEY) return reserved ? 0 : a->money.reset_ms;
     if (k != LIMIT_REQUESTS) return 0;
     int64_t interval = MINUTE_NS / limits->requests_per_minute;
     int64_t ns = s->tat_ns + interval - interval * limits->requests_per_minute - mono_ns;
@@ -173,13 +191,13 @@ LimitAnswer limiter_admit(Limiter *l, str id, const Limits *limits, int64_t rese
     uint64_t hash;
     Shard *sh = shard_lock(l, id, &hash);
     Subject *s = subject(l, sh, id, hash, time_day(now_ms));
-    roll_day(s, time_day(now_ms));
-    LimitKind k = refuse(s, limits, reserve_nano, mono_ns);
-    if (!k) admit(s, limits, reserve_nano, mono_ns);
+    Money *m = money_of(s, time_day(now_ms));
+    LimitKind k = refuse(s, m, limits, reserve_nano, mono_ns);
+    if (!k) admit(s, m, limits, reserve_nano, mono_ns);
     LimitAnswer a = look(s, limits, now_ms, mono_ns);
     a.refused = k;
-    a.at_ms = time_day(now_ms) < s->day ? s->day * DAY_MS : now_ms;
-    if (k) a.retry_after_ms = retry_after(s, limits, k, &a, mono_ns);
+    a.at_ms = now_ms;
+    if (k) a.retry_after_ms = retry_after(s, m->reserved > 0, limits, k, &a, mono_ns);
     pthread_mutex_unlock(&sh->lock);
     return a;
 }
@@ -191,9 +209,10 @@ void limiter_settle(Limiter *l, str id, int64_t reserved_nano, int64_t cost_nano
     Subject *s = subject(l, sh, id, hash, time_day(admitted_ms));
     assert(s->in_flight > 0);
     s->in_flight--;
-    if (time_day(admitted_ms) >= s->day) s->reserved -= reserved_nano, s->spent += cost_nano;
-    else if (time_day(admitted_ms) == s->day - 1) s->spent_before += cost_nano;
-    assert(s->reserved >= 0);
+    Money *m = money_find(s, time_day(admitted_ms)); // NULL: nobody asks for that day any more
+    // A day that was left for two others and came back begins anew: without that reservation.
+    if (m && m->reserved >= reserved_nano) m->reserved -= reserved_nano;
+    if (m) m->spent += cost_nano;
     pthread_mutex_unlock(&sh->lock);
 }
 
@@ -203,12 +222,11 @@ bool limiter_again(Limiter *l, str id, const Limits *limits, int64_t reserved_na
     uint64_t hash;
     Shard *sh = shard_lock(l, id, &hash);
     Subject *s = subject(l, sh, id, hash, time_day(admitted_ms));
-    bool today = time_day(admitted_ms) >= s->day;
-    assert(s->in_flight > 0 && (!today || s->reserved >= reserved_nano));
-    bool fits = !today || !has(limits->money_per_day)
-                || s->spent + s->reserved + cost_nano <= limits->money_per_day;
-    if (fits && today) s->spent += cost_nano;
-    else if (fits && time_day(admitted_ms) == s->day - 1) s->spent_before += cost_nano;
+    Money *m = money_find(s, time_day(admitted_ms));
+    assert(s->in_flight > 0);
+    bool fits = !m || !has(limits->money_per_day)
+                || m->spent + m->reserved + cost_nano <= limits->money_per_day;
+    if (fits && m) m->spent += cost_nano;
     pthread_mutex_unlock(&sh->lock);
     return fits;
 }
@@ -217,8 +235,7 @@ void limiter_spent(Limiter *l, str id, int64_t day, int64_t nano) {
     uint64_t hash;
     Shard *sh = shard_lock(l, id, &hash);
     Subject *s = subject(l, sh, id, hash, day);
-    roll_day(s, day);
-    if (day == s->day) s->spent += nano;
+    money_of(s, day)->spent += nano;
     pthread_mutex_unlock(&sh->lock);
 }
 
@@ -227,7 +244,6 @@ LimitAnswer limiter_look(Limiter *l, str id, const Limits *limits, int64_t now_m
     uint64_t hash;
     Shard *sh = shard_lock(l, id, &hash);
     Subject *s = subject(l, sh, id, hash, time_day(now_ms));
-    roll_day(s, time_day(now_ms));
     LimitAnswer a = look(s, limits, now_ms, mono_ns);
     pthread_mutex_unlock(&sh->lock);
     return a;

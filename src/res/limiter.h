@@ -19,7 +19,7 @@ typedef struct LimitState {
 typedef struct LimitAnswer {
     LimitKind refused;      // LIMIT_NONE: admitted
     int64_t retry_after_ms; // when it would be admitted at the earliest; 0: unknown
-    int64_t at_ms;          // whose day it counts for: later than now_ms when the clock went back
+    int64_t at_ms;          // whose day it counts for: now_ms's
     LimitState requests, concurrency, money; // for x-ratelimit-* headers
 } LimitAnswer;
 

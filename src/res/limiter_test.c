@@ -53,6 +53,39 @@ TEST(limiter_money_of_a_day_is_never_overspent) {
     limiter_free(l);
 }
 
+// The clock is set back over midnight while requests run, and comes forth again.
+TEST(limiter_clock_that_goes_back_over_midnight) {
+    Limiter *l = limiter_new(100);
+    Limits limits = { .money_per_day = 100 };
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 90, DAY - 1, 1).refused, LIMIT_NONE);
+    limiter_settle(l, S("k"), 90, 90, DAY - 1);
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 60, DAY + 1, 1).refused, LIMIT_NONE);
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 11, DAY - 1, 1).refused, LIMIT_MONEY);
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 10, DAY - 1, 1).refused, LIMIT_NONE);
+    limiter_settle(l, S("k"), 10, 0, DAY - 1);
+    limiter_settle(l, S("k"), 60, 0, DAY + 1);
+    CHECK_INT(limiter_look(l, S("k"), &limits, DAY - 1, 1).money.remaining, 10);
+    CHECK_INT(limiter_look(l, S("k"), &limits, DAY + 1, 1).money.remaining, 100); // nothing stays
+    limiter_free(l);
+}
+
+// A clock that was a year ahead for a moment: days go on from where they were.
+TEST(limiter_clock_that_was_far_ahead) {
+    Limiter *l = limiter_new(100);
+    Limits limits = { .money_per_day = 100 };
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 70, 1, 1).refused, LIMIT_NONE);
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 70, 400LL * DAY, 1).refused, LIMIT_NONE);
+    limiter_settle(l, S("k"), 70, 70, 1);
+    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 30);
+    CHECK_INT(limiter_look(l, S("k"), &limits, DAY, 1).money.remaining, 100);
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 100, DAY, 1).refused, LIMIT_NONE);
+    limiter_settle(l, S("k"), 70, 70, 400LL * DAY);
+    limiter_settle(l, S("k"), 100, 100, DAY);
+    CHECK_INT(limiter_look(l, S("k"), &limits, DAY, 1).money.remaining, 0);
+    CHECK_INT(limiter_look(l, S("k"), &limits, 400LL * DAY, 1).money.remaining, 30);
+    limiter_free(l);
+}
+
 TEST(limiter_another_attempt_is_paid_for_too) {
     Limiter *l = limiter_new(100);
     Limits limits = { .money_per_day = 100, .concurrency = 1 };
@@ -85,17 +118,18 @@ TEST(limiter_sums_more_money_than_there_is) {
     limiter_free(l);
 }
 
-// What was admitted while the clock stood before midnight once more counts for the day that had
-// begun, and is given back there.
+// What was admitted while the clock stood before midnight once more counts for the day before, and
+// is given back there.
 TEST(limiter_gives_back_what_was_reserved_while_the_clock_was_behind) {
     Limiter *l = limiter_new(100);
     Limits limits = { .money_per_day = 100 };
     limiter_spent(l, S("k"), 1, 10);
     LimitAnswer a = limiter_admit(l, S("k"), &limits, 60, DAY - 5, 1);
     CHECK_INT(a.refused, LIMIT_NONE);
-    CHECK_INT(a.money.remaining, 30);
+    CHECK_INT(a.money.remaining, 40);
     limiter_settle(l, S("k"), 60, 20, a.at_ms);
-    CHECK_INT(limiter_look(l, S("k"), &limits, DAY + 1, 1).money.remaining, 70);
+    CHECK_INT(limiter_look(l, S("k"), &limits, DAY - 5, 1).money.remaining, 80);
+    CHECK_INT(limiter_look(l, S("k"), &limits, DAY + 1, 1).money.remaining, 90);
     limiter_free(l);
 }
 

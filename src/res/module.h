@@ -88,6 +88,9 @@ typedef struct Module {
     const Retention *retentions; // ends with a zero name
     err (*init)(
         Ctx *c); // after every module's migrations, before anything is served; c->app is there
+    // After every init: what must be asked of the database before it is used. When that is away at
+    // the start, only once it is back, on another thread (database.h); may run again.
+    err (*database)(Ctx *c);
     err (*start)(Ctx *c);     // after every init: threads, reconcilers
     void (*ready)(Ctx *c);    // listeners are open
     void (*drain)(void *app); // stop taking new work; may return before old work ends

@@ -8,6 +8,7 @@
 #include "os/terminal.h"
 #include "res/bind.h"
 #include "res/daily.h"
+#include "res/database.h"
 #include "res/event_relay.h"
 #include "res/kit.h"
 #include "res/objects.h"
@@ -143,13 +144,20 @@ static err open_data(Serve *s) {
     return read_node(s);
 }
 
-static err migrate(Serve *s) {
-    Ctx *c = s->c;
-    TRY(db_migrate(c, s->app.db, "event", event_migrations, event_migrations_n));
-    for (const Module *const *m = s->app.modules; *m; m++)
+// ---- what is asked of the database: database.h
+static err migrate(Ctx *c) {
+    TRY(jobs_tables(c, c->db));
+    TRY(db_migrate(c, c->db, "event", event_migrations, event_migrations_n));
+    for (const Module *const *m = app_of(c)->modules; *m; m++)
         if ((*m)->migrations_n)
-            TRY(db_migrate(c, s->app.db, (*m)->name, (*m)->migrations, (*m)->migrations_n));
+            TRY(db_migrate(c, c->db, (*m)->name, (*m)->migrations, (*m)->migrations_n));
     return upgrade_end(c);
+}
+
+static err ask_modules(Ctx *c) {
+    for (const Module *const *m = app_of(c)->modules; *m; m++)
+        if ((*m)->database) TRY((*m)->database(c));
+    return ERR_OK;
 }
 
 static err open_stores(Serve *s) {
@@ -157,10 +165,10 @@ static err open_stores(Serve *s) {
     App *a = &s->app;
     str url = kit_text(KIT_DB);
     if (!url.n) url = arena_printf(c->mem, "sqlite:" STR_FMT "/lathe.db", STR_ARG(a->data_dir));
-    DbConfig config = { .url = url, .readers = (int)kit_int(KIT_DB_READERS) };
+    DbConfig config = { .url = url, .readers = (int)kit_int(KIT_DB_READERS), .later = true };
     TRY(db_open(c, &config, &a->db));
     c->db = a->db;
-    TRY(upgrade_begin(c));
+    TRY(database_step(c, upgrade_begin));
     TRY(objects_open(c, a->data_dir, &a->blobs));
     uint32_t node = (uint32_t)str_hash(a->node);
     return journal_open(c, a->data_dir, node, &a->journal);
@@ -189,7 +197,7 @@ static err open_jobs(Serve *s) {
     for (const Module *const *m = s->app.modules; *m; m++)
         for (const JobKind *const *k = (*m)->jobs; k && *k && n < 255; k++) kinds[n++] = *k;
     JobsConfig config = {
-        s->app.db, kinds, n, s->app.node, in_data(s, "jobs"), (int)kit_int(KIT_JOB_WORKERS)
+        s->app.db, kinds, n, s->app.node, in_data(s, "jobs"), (int)kit_int(KIT_JOB_WORKERS), true
     };
     TRY(jobs_open(c, &config, &s->app.jobs));
     jobs_on_ctx(s->app.jobs, app_ctx_of_job, &s->app);
@@ -201,6 +209,7 @@ static err init_modules(Serve *s) {
         metrics_declare((*m)->metrics);
         if ((*m)->init) TRY((*m)->init(s->c));
     }
+    TRY(database_step(s->c, ask_modules));
     TRY(event_start(s->c, &s->app));
     TRY(snapshot_start(s->c));
     for (; s->app.modules[s->modules_up]; s->modules_up++) {
@@ -208,7 +217,9 @@ static err init_modules(Serve *s) {
         if (m->start) TRY(m->start(s->c));
     }
     jobs_start(s->app.jobs);
-    return retain_start(s->c);
+    TRY(retain_start(s->c));
+    database_start(s->c);
+    return ERR_OK;
 }
 
 // ---- the server
@@ -370,6 +381,7 @@ static void close_all(Serve *s) {
     for (size_t i = 0; i < a->loops_n; i++) loop_stop(a->loops[i]);
     for (size_t i = 0; i < s->threads_n; i++) thread_join(s->threads[i]);
     finish_requests(s);
+    database_stop();
     retain_stop(a);
     if (a->jobs) jobs_stop(a->jobs);
     while (s->modules_up--)
@@ -413,7 +425,7 @@ err serve_open(Serve *s, int argc, char **argv) {
     TRY(open_stores(s));
     TRY(open_loops(s));
     TRY(open_jobs(s));
-    TRY(migrate(s));
+    TRY(database_step(s->c, migrate));
     TRY(init_modules(s));
     return open_server(s);
 }

@@ -11,6 +11,7 @@
 // Parts that say what changed are read whole once a minute at most, for a hundredth of the time; a
 // node that has not read for half an hour begins anew, for the log of changes is kept for one.
 enum { WHOLE_MS = 60000, WHOLE_SHARE = 100, LOG_SHARE = 20, LOST_MS = 1800000, TRIM_MS = 600000 };
+#define AGE_MS_MAX INT64_C(3155760000000) // a hundred years: nobody knows
 enum { EVERY_MS = 500, ALONE_MS = 5000, READ_MS = 10000, READ_ALONE_MS = 60000 };
 
 struct Snapshot {
@@ -213,15 +214,21 @@ static bool wants_whole(int64_t now_ns) {
     return disk_wants_whole() && since_ns > LOG_SHARE * all.cost_ns;
 }
 
+// SQLite is there whenever this program is.
+static void agrees(Ctx *c, int64_t now_ns) {
+    atomic_store(&all.true_at_ns, now_ns);
+    if (db_shared(c->db)) disk_agrees(c);
+}
+
 static err build_and_swap(Ctx *c, Build *b, int64_t number) {
     uint64_t hash[PARTS_MAX];
     TRY(db_read(c, c->db, query_all, b));
     bool changed = compare(b, hash);
     if (changed) TRY(swap(c, b, number));
     note(b, hash);
-    atomic_store(&all.true_at_ns, os_mono_ns(c->os));
     if (changed && disk_save(c, b, number)) // requests do not depend on it
         log_at("snapshot", LOG_WARN, c, "cannot keep the snapshot on disk");
+    agrees(c, os_mono_ns(c->os));
     return ERR_OK;
 }
 
@@ -260,7 +267,7 @@ static err turn(Ctx *c, void *arg) {
     (void)arg;
     TRY(unchanged(c, &version, &same));
     if (same) {
-        atomic_store(&all.true_at_ns, now_ns);
+        agrees(c, now_ns);
         return ERR_OK;
     }
     all.version[0] = 0;
@@ -272,18 +279,31 @@ static err turn(Ctx *c, void *arg) {
     return ERR_OK;
 }
 
+// As old as it was when SQL last agreed: a key that was revoked since would still be good.
+static err from_disk(Ctx *c) {
+    Build *b = new (c->mem, Build, 1);
+    int64_t number = 0, now_ms = os_wall_ms(c->os);
+    *b = (Build){ .parts = all.parts, .parts_n = all.parts_n };
+    TRY(disk_load(c, b, &number));
+    TRY(swap(c, b, number));
+    int64_t age_ms = now_ms > b->true_ms ? now_ms - b->true_ms : 0;
+    if (!b->true_ms || age_ms > AGE_MS_MAX) age_ms = AGE_MS_MAX;
+    atomic_store(&all.true_at_ns, os_mono_ns(c->os) - age_ms * 1000000);
+    log_at("snapshot", LOG_WARN, c, "the database is away; serving from the snapshot on disk",
+           "age_s", say(c, "%lld", (long long)age_ms / 1000));
+    return ERR_OK;
+}
+
 err snapshot_start(Ctx *c) {
     assert(!all.current);
     os_random(c->os, &all.seed, sizeof all.seed);
     all.cursor = -1, all.trim_ns = os_mono_ns(c->os);
     err e = rebuild(c);
     if (e == ERR_UNAVAILABLE) {
-        Build *b = new (c->mem, Build, 1);
-        int64_t number = 0;
-        *b = (Build){ .parts = all.parts, .parts_n = all.parts_n };
-        TRY(disk_load(c, b, &number));
-        TRY(swap(c, b, number));
-        log_at("snapshot", LOG_WARN, c, "the database is away; serving from the snapshot on disk");
+        Failure away = c->failure;
+        err none = from_disk(c);
+        if (none == ERR_NOTFOUND) c->failure = away;
+        if (none) return none == ERR_NOTFOUND ? e : none;
     } else if (e) {
         return e;
     }

@@ -18,7 +18,8 @@ typedef struct Build {
         [PARTS_MAX]; // JSON: of a part with `apply`, unless whole, what changed (absent: nothing)
     yyjson_val **replay; // what changed after a whole one, as the disk has it: {"part": …}
     size_t replay_n;
-    int64_t cursor; // where the next reading of changes begins
+    int64_t cursor;  // where the next reading of changes begins
+    int64_t true_ms; // of a copy on disk: wall clock, when SQL last agreed with it; 0: unknown
 } Build;
 
 static inline bool part_delta(const Build *b, size_t i) { return b->parts[i]->apply && !b->whole; }
@@ -31,7 +32,9 @@ err change_trim(Ctx *c); // what every node has read long ago
 // DIR/snapshot.json, all of it, and DIR/snapshot.log: a line for each build since, which names its
 // base. A whole build replaces the one and empties the other.
 err disk_save(Ctx *c, const Build *b, int64_t number);
-err disk_load(Ctx *c, Build *b, int64_t *out_number);
+err disk_load(Ctx *c, Build *b, int64_t *out_number); // ERR_NOTFOUND: none is kept
+// SQL agrees with what was saved last. Costs nothing within a few seconds of the last time.
+void disk_agrees(Ctx *c);
 bool disk_wants_whole(void); // the log has grown, or there is no base
 void disk_close(void);
 #endif

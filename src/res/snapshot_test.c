@@ -285,3 +285,93 @@ TOY_TEST(snapshot_and_its_log_serve_a_start_without_sql) {
     CHECK_INT(told_now("whole"), 5);
     snapshot_stop(&f->app);
 }
+
+// ---- how far the copy is to be trusted
+
+static err kept_text(ToyFix *f, const char *name, str *out) {
+    return file_read_all(f->c, str_z(say(f->c, "%s/%s", test_dir(), name)), 1 << 20, out);
+}
+static err keep_text(ToyFix *f, const char *name, str text) {
+    return file_write_all(f->c, str_z(say(f->c, "%s/%s", test_dir(), name)), text, 0);
+}
+static err flip(ToyFix *f, const char *name, size_t at) {
+    str text;
+    TRY(kept_text(f, name, &text));
+    char *bytes = arena_alloc_raw(f->c->mem, text.n);
+    memcpy(bytes, text.p, text.n);
+    bytes[at % text.n] ^= 1;
+    return keep_text(f, name, str_n(bytes, text.n));
+}
+static int64_t age_now(void) {
+    const Snapshot *s = snapshot_take();
+    int64_t ms = snapshot_age_ms(s);
+    snapshot_give(s);
+    return ms;
+}
+
+TOY_TEST(snapshot_on_disk_that_rotted_is_not_gone_by) {
+    CHECK_OK(f->c, note(f, "one"));
+    CHECK_OK(f->c, start(f));
+    snapshot_stop(&f->app);
+    db_faults(f->app.db, &(DbFaults){ .away = 1000000 });
+    str whole;
+    CHECK_OK(f->c, kept_text(f, "snapshot.json", &whole));
+    for (size_t at = 8; at < whole.n; at += 3) {
+        CHECK_OK(f->c, flip(f, "snapshot.json", at));
+        CHECK(start(f) != ERR_OK);
+        snapshot_stop(&f->app);
+        CHECK_OK(f->c, keep_text(f, "snapshot.json", whole));
+    }
+    CHECK_OK(f->c, start(f));
+    snapshot_stop(&f->app);
+}
+
+TOY_TEST(snapshot_line_that_rotted_ends_the_log) {
+    int64_t number;
+    CHECK_OK(f->c, start_told(f));
+    for (int i = 0; i < 3; i++) CHECK_OK(f->c, tell(f, say(f->c, "n%d", i)));
+    snapshot_stop(&f->app);
+    db_faults(f->app.db, &(DbFaults){ .away = 1000000 });
+    str log;
+    CHECK_OK(f->c, kept_text(f, "snapshot.log", &log));
+    size_t line = (size_t)str_find_char(log, '\n') + 1;
+    CHECK_OK(f->c, flip(f, "snapshot.log", line + 40));
+    CHECK_OK(f->c, start_told(f));
+    CHECK_INT(told_now("shared"), 1);
+    CHECK_INT(count_now(&number), 1);
+    snapshot_stop(&f->app);
+}
+
+// Nobody knows when a copy of an older release was true; one of ours says it, and a later look too.
+TOY_TEST(snapshot_on_disk_is_as_old_as_it_was) {
+    enum { HOUR_MS = 3600000 };
+    CHECK_OK(f->c, start(f));
+    snapshot_stop(&f->app);
+    db_faults(f->app.db, &(DbFaults){ .away = 1000000 });
+    CHECK_OK(f->c, start(f));
+    CHECK(age_now() < HOUR_MS / 2);
+    snapshot_stop(&f->app);
+    str text, rest;
+    CHECK_OK(f->c, kept_text(f, "snapshot.json", &text));
+    ptrdiff_t at = str_find(text, S("\"number\""));
+    CHECK(at > 0);
+    rest = str_sub(text, (size_t)at, text.n);
+    CHECK_OK(f->c, path_remove_tree(f->c, str_z(say(f->c, "%s/snapshot.true", test_dir()))));
+    CHECK_OK(f->c,
+             keep_text(f, "snapshot.json", arena_printf(f->c->mem, "{" STR_FMT, STR_ARG(rest))));
+    CHECK_OK(f->c, start(f));
+    CHECK(age_now() > INT64_C(1000) * HOUR_MS);
+    snapshot_stop(&f->app);
+    int64_t now_ms = os_wall_ms(f->c->os);
+    CHECK_OK(f->c, keep_text(f, "snapshot.json",
+                             arena_printf(f->c->mem, "{\"at_ms\":%lld," STR_FMT,
+                                          (long long)now_ms - HOUR_MS, STR_ARG(rest))));
+    CHECK_OK(f->c, start(f));
+    CHECK(age_now() >= HOUR_MS && age_now() < 2 * HOUR_MS);
+    snapshot_stop(&f->app);
+    CHECK_OK(f->c, keep_text(f, "snapshot.true",
+                             arena_printf(f->c->mem, "%019lld\n", (long long)now_ms)));
+    CHECK_OK(f->c, start(f));
+    CHECK(age_now() < HOUR_MS / 2);
+    snapshot_stop(&f->app);
+}

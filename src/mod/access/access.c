@@ -40,8 +40,8 @@ const Module access_module = {
     .name = "access", .needs = "", .resources = resources, .routes = routes,
         .migrations = access_migrations, .migrations_n = 3,
     .settings = access_settings, .metrics = access_metrics, .reasons = access_reasons,
-        .roles = access_roles, .init = access_init, .start = access_start,
-        .stop = access_stop,
+        .roles = access_roles, .init = access_init,
+        .database = first_start, .start = access_start, .stop = access_stop,
     .en = "Organisations, projects, people, roles and keys", .zh = "组织、项目、人员、角色与密钥",
 };
 // clang-format on
@@ -198,7 +198,7 @@ static err access_init(Ctx *c) {
     state.limiter = limiter_new(SUBJECTS_MAX);
     flood_start();
     uses_reset();
-    return first_start(c);
+    return ERR_OK;
 }
 
 static err access_start(Ctx *c) {

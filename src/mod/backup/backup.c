@@ -280,7 +280,6 @@ static err init(Ctx *c) {
 }
 
 static err start(Ctx *c) {
-    TRY(restore_told(c));
     int64_t every = setting_int(&backup_settings[BACKUP_EVERY]);
     clockwork =
         worker_start(app_of(c), "backup",
@@ -317,6 +316,7 @@ const Module backup_module = {
     .verbs = backup_verbs,
     .retentions = retentions,
     .init = init,
+    .database = restore_told,
     .start = start,
     .stop = stop,
     .en = "Backups of a running server, and new servers out of them",

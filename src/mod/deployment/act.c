@@ -9,7 +9,7 @@
 // An engine that is told to end has so long: its requests are over and it has nothing to save, so
 // this only lets it leave in its own way (llama-server: under 100 ms). One that hangs has had its
 // time: it would not even hear the signal while it is stopped.
-enum { GRACE_MS = 3000 };
+enum { GRACE_MS = 3000, ORPHAN_DRAIN_MS = 60000, ORPHAN_QUIET_MS = 1000 };
 
 // ---- connections that a gateway keeps to a replica that is gone
 typedef struct Forget {
@@ -130,15 +130,62 @@ bool one_act(Ctx *c, One *o) {
     return failed;
 }
 
+// ---- children that are not ours to lead any more: their deployment is another node's by now, or
+// is gone. Requests that came before this node knew still run on them.
+static struct {
+    Map all; // by the child's key
+    bool open;
+} leaving;
+typedef struct Leaving {
+    int64_t since_ns; // nobody is sent to it from then on
+    char key[];
+} Leaving;
+
+void orphans_close(void) {
+    MapEntry *e;
+    for (size_t i = 0; leaving.open && map_each(&leaving.all, &i, &e);) mem_free(e->value);
+    if (leaving.open) map_done(&leaving.all);
+    leaving.open = false;
+}
+
+static void leaving_drop(str key) { mem_free(leaving.open ? map_del(&leaving.all, key) : NULL); }
+
+static int64_t drain_ms_of(const Turn *t, str deployment) {
+    for (size_t i = 0; i < t->n; i++)
+        if (str_eq(t->all[i].head.id, deployment)) return t->all[i].drain_ms;
+    return ORPHAN_DRAIN_MS;
+}
+
+// The snapshot that is synced for a new one does not name it any more.
+static bool may_leave(Ctx *c, Turn *t, str key, int64_t drain_ms) {
+    if (!leaving.open) map_init(&leaving.all, 0x6c656176), leaving.open = true;
+    Leaving *l = map_get(&leaving.all, key);
+    int64_t now_ns = os_mono_ns(c->os);
+    t->busy = true;
+    if (!l) {
+        if (snapshot_sync(c)) return false;
+        l = mem_new(sizeof *l + key.n + 1);
+        memcpy(l->key, key.p, key.n);
+        l->since_ns = os_mono_ns(c->os);
+        map_set(&leaving.all, str_z(l->key), l);
+        return false;
+    }
+    int64_t ms = (now_ns - l->since_ns) / 1000000;
+    return ms >= drain_ms || (ms >= ORPHAN_QUIET_MS && !flight_count(key, true));
+}
+
 void orphans_end(Ctx *c, Turn *t) {
     for (size_t i = 0; i < t->children_n; i++) {
         const ChildView *v = &t->children[i];
         str dep;
         int64_t generation, number;
-        if (!replica_key_parse(v->key, &dep, &generation, &number) || map_get(&t->known, dep))
-            continue;
+        if (!replica_key_parse(v->key, &dep, &generation, &number)) continue;
         bool ended = v->state == CHILD_EXITED || v->state == CHILD_LOST;
+        bool ours = map_get(&t->known, dep);
+        if (ours || ended) leaving_drop(v->key);
+        if (ours || (!ended && !may_leave(c, t, v->key, drain_ms_of(t, dep)))) continue;
         Executor *e = app_of(c)->executor;
+        if (ended) flight_forget(v->key);
         err failed =
             ended ? executor_forget(c, e, v->handle) : executor_cancel(c, e, v->handle, GRACE_MS);
         if (failed && failed != ERR_NOTFOUND)

@@ -114,6 +114,7 @@ static void lease_let_go(Ctx *c, str object) {
 
 void reconcile_close(App *app) {
     MapEntry *e;
+    orphans_close();
     if (!mine.holder) return;
     Ctx *c = app_ctx_new(app);
     for (size_t i = 0; map_each(&mine.leases, &i, &e);) lease_let_go(c, e->key);

@@ -50,5 +50,7 @@ const char *log_tail(Ctx *c, str handle);
 void one_probe(Ctx *c, One *o); // starts probes, and keeps those that are still wanted
 // Starts, ends and forgets children. True when a start failed: the row says so and is to be kept.
 bool one_act(Ctx *c, One *o);
-void orphans_end(Ctx *c, Turn *t); // children of deployments that are no more
+// Children of deployments that are no more, or another node's: no more than their last requests.
+void orphans_end(Ctx *c, Turn *t);
+void orphans_close(void);
 #endif

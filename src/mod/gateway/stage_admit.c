@@ -4,6 +4,8 @@
 #include "mod/gateway/flow.h"
 #include "base/time.h"
 
+enum { SPENDING_RETRY_MS = 1000 };
+
 // Engines of our own have the context that we gave them; of an attached one it is somebody's word.
 static bool context_holds(const DeploymentEntry *d) {
     bool ours = d->engine->launched;
@@ -57,8 +59,18 @@ static err refuse(Flow *f) {
     return e;
 }
 
+// After a start without the database nobody knows what was spent before.
+static err check_known(Flow *f) {
+    if (f->key->limits.money_per_day <= 0 || usage_spending_known()) return ERR_OK;
+    err e = fail(f->c, ERR_UNAVAILABLE, R_DB_AWAY, "why",
+                 "this key has a budget, and what it has spent today is known when it is back");
+    f->c->failure.retry_after_ms = SPENDING_RETRY_MS;
+    return e;
+}
+
 static err admit(Flow *f) {
     int64_t reserve = worst_cost(f);
+    TRY(check_known(f));
     f->limits = limiter_admit(access_limiter(), f->key->id, &f->key->limits, reserve, f->start_ms,
                               loop_now_ns(exchange_loop(f->x)));
     if (f->limits.refused) return refuse(f);

@@ -22,6 +22,8 @@ enum {
 
 static struct {
     size_t folders_n;
+    JournalPos began; // where this life's records begin
+    atomic_bool caught_up;
     struct Follow {
         FoldReader reader;
         Worker *worker;
@@ -33,6 +35,7 @@ static struct {
 
 void usage_folder(const UsageFolder *f) {
     assert(all.folders_n < FOLDERS_MAX);
+    pthread_mutex_init(&all.folders[all.folders_n].lock, NULL);
     all.folders[all.folders_n++].reader.f = f;
 }
 
@@ -55,8 +58,11 @@ err fold_next(Ctx *c, FoldReader *r, size_t most, bool *out_more) {
     r->doubt = false;
     JournalPos end = journal_end(j); // an idle server opens no file to learn that nothing came
     *out_more = r->at.segment != end.segment || r->at.offset != end.offset;
+    if (r->until.segment) *out_more = journal_before(r->at, r->until);
     if (!*out_more) return ERR_OK;
     err e = journal_read(c, j, r->at, most, &b);
+    while (!e && r->until.segment && b.n && !journal_before(b.records[b.n - 1].pos, r->until))
+        b.n--;
     // A disk that does not give it now may later: only what it gives and is no record is damaged.
     if (e && c->failure.why != &R_JOURNAL_BAD && ++r->unread < UNREAD_MAX) return e;
     r->unread = 0;
@@ -99,6 +105,9 @@ static err follow_all(Ctx *c, struct Follow *f, bool *out_any) {
 static err follow(Ctx *c, void *arg) {
     struct Follow *f = arg;
     bool any = false;
+    if (!usage_spending_known())
+        return fail(c, ERR_UNAVAILABLE, R_DB_AWAY, "why",
+                    "the journal waits for it since the start");
     TRY(follow_all(c, f, &any));
     f->quiet = any ? 0 : f->quiet + 1;
     if (f->quiet >= QUIET_TURNS) {
@@ -123,6 +132,7 @@ err usage_flush(Ctx *c) {
 
 static err catch_up(Ctx *c, struct Follow *f) {
     TRY(f->reader.f->position(c, &f->reader.at));
+    f->reader.until = all.began;
     for (bool more = true; more;) {
         ArenaMark mark = arena_mark(c->mem);
         err e = follow_once(c, f, &more);
@@ -130,17 +140,23 @@ static err catch_up(Ctx *c, struct Follow *f) {
         TRY(e);
         arena_restore(c->mem, mark);
     }
+    f->reader.until = (JournalPos){ 0 };
+    return ERR_OK;
+}
+
+bool usage_spending_known(void) { return atomic_load(&all.caught_up); }
+
+err fold_catch_up(Ctx *c) {
+    if (usage_spending_known()) return ERR_OK;
+    for (size_t i = 0; i < all.folders_n; i++) TRY(catch_up(c, &all.folders[i]));
+    TRY(ledger_settle_orphans(c));
+    TRY(ledger_recover_spending(c));
+    atomic_store(&all.caught_up, true);
     return ERR_OK;
 }
 
 err fold_start(Ctx *c) {
     App *app = app_of(c);
-    for (size_t i = 0; i < all.folders_n; i++) {
-        pthread_mutex_init(&all.folders[i].lock, NULL);
-        TRY(catch_up(c, &all.folders[i]));
-    }
-    TRY(ledger_settle_orphans(c));
-    TRY(ledger_recover_spending(c));
     for (size_t i = 0; i < all.folders_n; i++)
         all.folders[i].worker =
             worker_start(app, all.folders[i].reader.f->name, EVERY_MS, follow, &all.folders[i]);
@@ -160,7 +176,12 @@ void fold_stop(void *app) {
         all.folders[i] = (struct Follow){ 0 };
     }
     all.folders_n = 0;
+    atomic_store(&all.caught_up, false);
     ledger_close();
 }
 
-void fold_init(void) { usage_folder(&ledger); }
+void fold_init(Ctx *c) {
+    all.began = journal_end(app_of(c)->journal);
+    if (!all.began.segment) all.began.segment = 1, all.began.offset = 0; // nothing before
+    usage_folder(&ledger);
+}

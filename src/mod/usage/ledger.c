@@ -341,18 +341,30 @@ static err settle_orphans(Ctx *c, Tx *tx, void *arg) {
     return add_all(c, tx, told);
 }
 
-// What each key spent today, for its limit.
-static err recover_spending(Ctx *c, Tx *tx, void *arg) {
+// What each key spent today, for its limit; told once it was read to the end.
+typedef struct Spent {
+    str key;
+    int64_t nano;
+    struct Spent *next;
+} Spent;
+typedef struct Spending {
+    int64_t day;
+    Spent *first;
+} Spending;
+
+static err read_spending(Ctx *c, Tx *tx, void *arg) {
     static SQL(spent_today, "SELECT key_id, cost FROM usage_day WHERE day = $1");
     Rows *rows;
     bool more;
-    int64_t day = time_day(os_wall_ms(c->os));
-    (void)arg;
-    TRY(db_ask(c, tx, &rows, &spent_today, V(day)));
+    Spending *all = arg;
+    all->first = NULL;
+    TRY(db_ask(c, tx, &rows, &spent_today, V(all->day)));
     for (;;) {
         TRY(rows_next(c, rows, &more));
         if (!more) return ERR_OK;
-        limiter_spent(access_limiter(), col_str(rows, 0), day, col_int(rows, 1));
+        Spent *s = new (c->mem, Spent, 1);
+        *s = (Spent){ col_str(rows, 0), col_int(rows, 1), all->first };
+        all->first = s;
     }
 }
 
@@ -364,6 +376,12 @@ err ledger_settle_orphans(Ctx *c) {
                "requests", say(c, "%zu", told.n));
     return ERR_OK;
 }
-err ledger_recover_spending(Ctx *c) { return db_read(c, c->db, recover_spending, NULL); }
+err ledger_recover_spending(Ctx *c) {
+    Spending all = { .day = time_day(os_wall_ms(c->os)) };
+    TRY(db_read(c, c->db, read_spending, &all));
+    for (const Spent *s = all.first; s; s = s->next)
+        limiter_spent(access_limiter(), s->key, all.day, s->nano);
+    return ERR_OK;
+}
 
 void ledger_close(void) { views.n = 0; }

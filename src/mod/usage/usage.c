@@ -185,10 +185,9 @@ static err audit_view(Ctx *c, Tx *tx, const RequestRecord *const *all, size_t n)
 const UsageView usage_audit_view = { "audit", audit_view };
 
 static err usage_init(Ctx *c) {
-    (void)c;
     snapshot_part(&usage_part);
     usage_view(&usage_audit_view);
-    fold_init();
+    fold_init(c);
     return ERR_OK;
 }
 
@@ -203,6 +202,7 @@ const Module usage_module = {
     .migrations_n = 2,
     .retentions = usage_retentions,
     .init = usage_init,
+    .database = fold_catch_up,
     .start = fold_start,
     .stop = fold_stop,
     .en = "What was used and what it cost",

@@ -107,5 +107,7 @@ enum { USAGE_OPEN = 1, USAGE_MARK, USAGE_SETTLE, USAGE_REFUSED }; // kinds of jo
 bool usage_unpack(str bytes, RequestRecord *out); // text points into bytes; false: not one of ours
 err usage_flush(
     Ctx *c); // blocks until everything written so far is folded everywhere: tests, reports, drain
+// What each key has spent today is known: false at a start whose database is away.
+bool usage_spending_known(void);
 extern const Module usage_module;
 #endif

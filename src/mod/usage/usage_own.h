@@ -31,14 +31,17 @@ bool record_pack(const RequestRecord *r, bool with_content, Buf *out);
 // Of any record only what a mark has: the attempt and its tokens so far.
 bool usage_unpack_mark(str bytes, RequestRecord *out);
 
-void fold_init(void);   // registers the ledger
-err fold_start(Ctx *c); // catches up with the journal, settles what a crash left, then follows it
+void fold_init(Ctx *c); // registers the ledger; before this life's first record
+// Reads what earlier lives left in the journal, settles what their end cut, tells limits what was
+// spent. What this life has written by then waits for it.
+err fold_catch_up(Ctx *c);
+err fold_start(Ctx *c); // follows the journal from there on
 void fold_stop(void *app);
 // Who reads the journal from where. doubt: a batch failed, and may have been committed all the
 // same: the folder is asked for its position before it is given another.
 typedef struct FoldReader {
     const UsageFolder *f;
-    JournalPos at;
+    JournalPos at, until; // until: reads no further; segment 0: to the end
     bool doubt;
     int unread; // how often in a row the disk did not give what comes next
 } FoldReader;
