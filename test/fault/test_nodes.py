@@ -12,7 +12,7 @@ import pytest
 
 from conftest import small_model
 from harness import SLOWER, Background, chat, rounds, some, wait_for
-from postgres import Engine, Nodes, clusters, within
+from postgres import Engine, Nodes, Proxy, clusters, within
 
 TAKEOVER_S = 5
 
@@ -337,3 +337,51 @@ def test_a_node_without_the_model_leaves_it_to_one_that_has_it(nodes):
     again(a)
     d = wait_for("its replicas", 30, lambda: settled(b, 2))
     assert {r["node"] for r in d["replicas_status"]} == {node_name(a)} and not any(r["restarts"] for r in d["replicas_status"])
+
+
+def cut_off(server):
+    """Its way to the database leads through the proxy that is returned, from its next start on."""
+    proxy = Proxy(int(server.database.direct.rsplit(":", 1)[1].split("/")[0]))
+    server.env = {**server.env, "LATHE_DB_URL": proxy.url}
+    return proxy
+
+
+def refused_for(server, node):
+    """The answer to a request, once it names the node that runs the model now."""
+    x = chat(server, "chat", "too late", False, 5).read()
+    return True if x.status == 503 and node in x.error["message"] else None
+
+
+def test_what_a_cut_off_node_ran_ends_after_its_last_request(nodes):
+    """Another has taken its deployment over by the time it is back: its clients lose nothing, its engine does not stay."""
+    made = nodes(2)
+    a, b = made.all
+    assert a.stop() == 0 and b.stop() == 0
+    proxy = cut_off(a)
+    try:
+        again(a)
+        made.engines.set(token_ms=20)
+        a.deploy("chat", model="smol", context=2048, slots=4, replicas=1)
+        again(b)
+        stream = chat(a, "chat", "last", True, 1000, ignore_eos=True)
+        reader = threading.Thread(target=stream.read)
+        reader.start()
+        wait_for("its stream", 20, lambda: True if stream.tokens > 10 else None)
+        proxy.set("reset")
+        wait_for("the other node", 30, lambda: True if (settled(b, 1) or {"node": ""})["node"] == node_name(b) else None)
+        assert chat(a, "chat", "meanwhile", False, 5).read().ok
+        proxy.set("pass")
+        wait_for("the news", 20, lambda: refused_for(a, node_name(b)))
+        under_way = not stream.done
+        assert engines_of(made).get(node_name(a)) == 1 or not under_way
+        reader.join(60)
+        assert stream.ok and stream.usage["completion_tokens"] == 1000, (stream.end, stream.error, stream.tokens)
+        wait_for("engines of one node", 20, lambda: True if engines_of(made) == {node_name(b): 1} else None)
+        print(f"the stream was{'' if under_way else ' not'} under way when its node was back")
+    finally:
+        proxy.set("pass")
+        if a.process.poll() is None:
+            a.stop()
+        a.env = {**a.env, "LATHE_DB_URL": a.database.env["LATHE_DB_URL"]}
+        again(a)
+        proxy.close()
