@@ -249,3 +249,4 @@ def test_a_first_start_without_its_database_says_so(far):
     assert r.returncode not in (0, -6) and time.monotonic() - start < PATIENCE_S * SLOWER
     assert r.stderr.splitlines()[-1].startswith("lathe serve: the database does not answer"), r.stderr
     far.proxy.set("pass")
+    wait_for("the database", 10, lambda: True if far.call("GET", "/readyz").status == 200 else None)
