@@ -99,8 +99,8 @@ err db_away(Ctx *c, const char *why, int64_t retry_after_ms) {
     return e;
 }
 
-err db_busy(Ctx *c, int64_t ms) {
-    err e = fail(c, ERR_UNAVAILABLE, R_DB_BUSY, "ms", say(c, "%lld", (long long)ms));
+err db_busy(Ctx *c, int64_t ms, const char *why) {
+    err e = fail(c, ERR_UNAVAILABLE, R_DB_BUSY, "ms", say(c, "%lld", (long long)ms), "why", why);
     c->failure.retry_after_ms = 1000;
     return e;
 }

@@ -153,8 +153,8 @@ void db_faults(Db *db, const DbFaults *f);
 #define DB_REASONS(X) \
     X(DB_AWAY, "database_unavailable", "the database does not answer: {why}", \
       "数据库没有应答：{why}") \
-    X(DB_BUSY, "database_busy", "the database was busy for longer than {ms} ms", \
-      "数据库忙碌超过 {ms} 毫秒") \
+    X(DB_BUSY, "database_busy", "the database was busy for longer than {ms} ms: {why}", \
+      "数据库忙碌超过 {ms} 毫秒：{why}") \
     X(DB_UNKNOWN, "outcome_unknown", \
       "the database went away while committing: the change may be there or not ({why})", \
       "数据库在提交时失去连接：更改可能已生效，也可能未生效（{why}）") \

@@ -84,7 +84,7 @@ err postgres_open(Ctx *c, str conninfo, const DbConfig *config, Db **out);
 // Fills the head of a backend's object.
 void db_init(Db *db, Ctx *c, const DbConfig *config, const DbOps *ops, DbKind kind);
 err db_away(Ctx *c, const char *why, int64_t retry_after_ms); // R_DB_AWAY
-err db_busy(Ctx *c, int64_t ms);                              // R_DB_BUSY
+err db_busy(Ctx *c, int64_t ms, const char *why);             // R_DB_BUSY
 err db_sql_fail(Ctx *c, const char *statement, const char *why);
 
 // One attempt at the transaction's function on tx->conn: resets what an earlier one left, runs it,

@@ -256,7 +256,8 @@ static err wait_turn(Ctx *c, PgDb *db, PgConn **out) {
             break;
         }
         e = ctx_check(c);
-        if (!e && now - since >= db->base.busy_ms * MS_NS) e = db_busy(c, db->base.busy_ms);
+        if (!e && now - since >= db->base.busy_ms * MS_NS)
+            e = db_busy(c, db->base.busy_ms, say(c, "all %d connections are in use", db->opened));
         if (!e) cond_wait_ms(os, &db->freed, &db->lock, DB_SLICE_MS);
         now = os_mono_ns(os);
     }

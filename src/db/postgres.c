@@ -60,7 +60,7 @@ static err pg_fail(Ctx *c, Tx *tx, PgConn *k, const char *name, const char *text
         return pg_lost(c, tx, k);
     if (is(state, "40001") || is(state, "40P01")) {
         tx->again = true;
-        return db_busy(c, (os_mono_ns(k->os) - tx->begun_ns) / 1000000);
+        return db_busy(c, (os_mono_ns(k->os) - tx->begun_ns) / 1000000, message);
     }
     if (stale_plan(state, message)) {
         tx->again = true;
@@ -74,7 +74,7 @@ static err pg_fail(Ctx *c, Tx *tx, PgConn *k, const char *name, const char *text
         TRY(tx_expiry(c, tx));
         return fail(c, ERR_TIMEOUT, R_DEADLINE);
     }
-    if (is(state, "55P03")) return db_busy(c, tx->db->busy_ms);
+    if (is(state, "55P03")) return db_busy(c, tx->db->busy_ms, message);
     if (class_is(state, "53")) return resource_fail(c, state, message);
     if (is(state, "25006") && tx->write) { // a standby now: the next connection looks who leads
         tx->again = k->broken = true;
@@ -157,6 +157,8 @@ static int backoff_ms(Os *os, int tries) {
 
 // What others overtake is run again until it has waited as long as it may for a lock, and at least
 // DB_RETRIES times: a crowd of writers is busy for longer than a few turns take.
+static const char overtaken[] = "other transactions changed the same rows, each time anew";
+
 static err pg_transaction(Ctx *c, Tx *tx) {
     PgDb *db = (PgDb *)tx->db;
     int64_t until_ns = os_mono_ns(db->base.os) + db->base.busy_ms * INT64_C(1000000);
@@ -168,7 +170,7 @@ static err pg_transaction(Ctx *c, Tx *tx) {
         pg_give(db, k);
         if (!tx->again) return e;
         if (tries >= DB_RETRIES && os_mono_ns(db->base.os) >= until_ns)
-            return c->failure.why == &R_DB_BUSY ? db_busy(c, db->base.busy_ms) : e;
+            return c->failure.why == &R_DB_BUSY ? db_busy(c, db->base.busy_ms, overtaken) : e;
         atomic_fetch_add(&db->base.retries, 1);
         TRY(pg_pause(c, db, backoff_ms(db->base.os, tries)));
     }

@@ -100,6 +100,7 @@ static err sqlite_exec(Ctx *c, Tx *tx, const Sql *sql, const Val *args, size_t n
     SqliteConn *k = tx->conn;
     SqliteStmt *s;
     TRY(prepare(c, k, tx, sql, &s));
+    sqlite_doing(k, sql->name);
     err e = bind(c, s, args, n, SQLITE_STATIC);
     if (!e) {
         int rc;
@@ -142,6 +143,7 @@ static err sqlite_query(Ctx *c, Rows *r, const Val *args, size_t n) {
     SqliteConn *k = r->tx->conn;
     SqliteStmt *s;
     TRY(prepare(c, k, r->tx, r->sql, &s));
+    sqlite_doing(k, r->sql->name);
     err e = bind(c, s, args, n, SQLITE_TRANSIENT);
     if (!e) {
         r->cursor = s;
@@ -211,7 +213,8 @@ static err wait_reader(Ctx *c, SqliteDb *db, Tx *tx, SqliteConn **out) {
     while (!db->idle && db->opened == db->base.readers && !e) {
         waited = os_mono_ns(db->base.os) - since;
         e = tx_expiry(c, tx);
-        if (!e && waited >= db->base.busy_ms * 1000000) e = db_busy(c, db->base.busy_ms);
+        if (!e && waited >= db->base.busy_ms * 1000000)
+            e = db_busy(c, db->base.busy_ms, say(c, "all its %d readers are at work", db->opened));
         if (!e) cond_wait_ms(db->base.os, &db->freed, &db->lock, DB_SLICE_MS);
     }
     if (!e) {

@@ -79,7 +79,7 @@ err sqlite_fail(Ctx *c, SqliteConn *k, Tx *tx, const char *statement) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
         if (tx) TRY(tx_expiry(c, tx));
-        return db_busy(c, k->busy_ms);
+        return db_busy(c, k->busy_ms, sqlite3_errmsg(k->db));
     case SQLITE_INTERRUPT:
         if (tx) TRY(tx_expiry(c, tx));
         return fail(c, ERR_CANCELLED, R_CANCELLED);

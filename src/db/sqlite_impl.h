@@ -4,6 +4,7 @@
 #define LATHE_DB_SQLITE_IMPL_H
 #include "db/db_impl.h"
 #include <sqlite3.h>
+#include <stdatomic.h>
 
 // Statements of the backend's own, prepared once a connection.
 typedef enum {
@@ -21,6 +22,7 @@ typedef struct SqliteConn {
     sqlite3 *db;
     Os *os;
     int64_t busy_ms, busy_since_ns;
+    const char *_Atomic doing; // a statement's name, or words; for whoever waits
     Tx *tx; // whose statements run, for its deadline; NULL: nothing may interrupt
     StmtCache cache;
     sqlite3_stmt *control[CONTROL__COUNT];
@@ -47,7 +49,8 @@ typedef struct Writer {
     pthread_cond_t more;
     Req *head, **tail; // under lock, as are the states of the requests
     bool closing, threaded;
-    int checkpoint_at; // pages in the log that call for the next checkpoint
+    int checkpoint_at;       // pages in the log that call for the next checkpoint
+    _Atomic int64_t turn_ns; // since when it has been at a group; 0: idle
     Thread thread;
 } Writer;
 
@@ -67,6 +70,9 @@ typedef struct SqliteDb {
 err sqlite_conn_open(Ctx *c, SqliteDb *db, bool write, SqliteConn **out);
 void sqlite_conn_close(SqliteConn *k);
 int sqlite_control(SqliteConn *k, Control what); // SQLite's code
+static inline void sqlite_doing(SqliteConn *k, const char *what) {
+    atomic_store_explicit(&k->doing, what, memory_order_relaxed);
+}
 // What SQLite said last on k, as a failure of the named statement. tx is NULL outside of one.
 err sqlite_fail(Ctx *c, SqliteConn *k, Tx *tx, const char *statement);
 err sqlite_commit_fail(Ctx *c, SqliteConn *k); // the same of a COMMIT

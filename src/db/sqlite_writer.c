@@ -157,6 +157,7 @@ static void run_again(Writer *w, Group *g) {
 
 static void commit(Writer *w, Group *g) {
     SqliteConn *k = w->conn;
+    sqlite_doing(k, "the disk's sync of a commit");
     bool failed = sqlite_control(k, g->good ? CONTROL_COMMIT : CONTROL_ROLLBACK);
     if (failed)
         for (int i = 0; i < g->n; i++)
@@ -176,6 +177,7 @@ static void checkpoint(Writer *w) {
     bool wait = k->wal_pages >= CHECKPOINT_WAIT_PAGES;
     int64_t busy_ms = k->busy_ms;
     int pages = 0, moved = 0;
+    sqlite_doing(k, "moving the log into the database");
     k->busy_ms = CHECKPOINT_WAIT_MS;
     sqlite3_wal_checkpoint_v2(
         k->db, NULL, wait ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE, &pages, &moved);
@@ -222,7 +224,9 @@ static void writer_main(void *arg) {
         while (!w->head && !w->closing) pthread_cond_wait(&w->more, &w->lock);
         more = w->head;
         pthread_mutex_unlock(&w->lock);
+        atomic_store(&w->turn_ns, os_mono_ns(w->db->os));
         if (more) turn(w);
+        atomic_store(&w->turn_ns, 0);
     }
 }
 
@@ -256,11 +260,22 @@ void writer_stop(Writer *w) {
     pthread_cond_destroy(&w->more);
 }
 
+// What keeps those waiting who wait. Under the lock.
+static const char *writer_says(Ctx *c, Writer *w) {
+    int64_t turn_ns = atomic_load(&w->turn_ns);
+    int64_t ms = turn_ns ? (os_mono_ns(w->db->os) - turn_ns) / 1000000 : 0;
+    int n = 0;
+    for (const Req *r = w->head; r; r = r->next) n++;
+    const char *doing = atomic_load(&w->conn->doing);
+    return say(c, "%d changes wait; the writer took its turn %lld ms ago and is at %s", n,
+               (long long)ms, doing ? doing : "its start");
+}
+
 // Under the lock. Whoever has not started may leave: cancelled, or waiting for too long.
 static err leave(Ctx *c, Writer *w, Req *r) {
     err e = ctx_check(c);
     if (!e && os_mono_ns(w->db->os) - r->queued_ns >= w->db->busy_ms * 1000000)
-        e = db_busy(c, w->db->busy_ms);
+        e = db_busy(c, w->db->busy_ms, writer_says(c, w));
     if (e) {
         pull(w, r);
         r->state = REQ_RUNNING;

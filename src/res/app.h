@@ -42,6 +42,8 @@ typedef struct App {
     // Filled by audit.
     err (*audit)(Ctx *c, Tx *tx, const AuditEntry *e);
     void (*audit_denied)(Ctx *c, const char *permission, str target); // aggregated; any thread
+    // Filled by revision: what an object with RES_HISTORY is from now on; now NULL: it goes.
+    err (*history)(Ctx *c, Tx *tx, const AuditEntry *e, const Resource *r, const void *now);
     // Filled by secret: sealing of SECRET fields. aad binds the text to its row.
     // What it gives starts with SEALED_MARK.
     err (*seal)(Ctx *c, str plain, str aad, str *out);

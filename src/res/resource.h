@@ -47,7 +47,8 @@ typedef struct Action {
 
 // IN_SNAPSHOT: an answer to a change waits until the request path knows of it. LOG: rows come as
 // fast as requests do, and an index for each field would cost each of them: sorted by id (which is
-// by time) alone; filters are looked at along that order.
+// by time) alone; filters are looked at along that order. HISTORY: each change is kept, and can be
+// taken back (mod/revision); of a project's resources.
 enum {
     RES_UNNAMED = 1u,
     RES_RECONCILED = 2u,
@@ -55,7 +56,8 @@ enum {
     RES_NO_UPDATE = 8u,
     RES_NO_DELETE = 16u,
     RES_IN_SNAPSHOT = 32u,
-    RES_LOG = 64u
+    RES_LOG = 64u,
+    RES_HISTORY = 128u
 };
 // What a list needs, for migrations: of the scope's column ("project", "org"), of each INDEXED
 // field, and for one that may be unset of what stands in its place when it is sorted (list.c).

@@ -71,6 +71,11 @@ static err tell(Ctx *c, Tx *tx, const ResTable *t, const char *what, const Head 
     return e;
 }
 
+static bool changes(const ResTable *t, const void *old, const void *now) {
+    const Head *was = old, *is = now;
+    return t->r->flags & RES_HISTORY && (!was || !is || was->revision != is->revision);
+}
+
 err res_record(Ctx *c, Tx *tx, const ResTable *t, const char *verb, const void *old,
                const void *now) {
     App *app = app_of(c);
@@ -84,6 +89,8 @@ err res_record(Ctx *c, Tx *tx, const ResTable *t, const char *verb, const void *
                              audit_change(c, t, old, now),
                              t->r->scope };
         TRY(app->audit(c, tx, &entry));
+        if (app->history && changes(t, old, now))
+            TRY(app->history(c, tx, &entry, t->r, h->deleting_at ? NULL : now));
     }
     if (app && t->r->notify) tx_notify(tx, t->r->notify, app);
     return t->r->flags & RES_IN_SNAPSHOT ? snapshot_changed(c, tx, t->r->name, h->id) : ERR_OK;

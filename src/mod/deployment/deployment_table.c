@@ -147,7 +147,7 @@ static const Action actions[] = {
 };
 const Resource deployment_resource = {
     .name = "deployment", .plural = "deployments", .prefix = "dep", .scope = SCOPE_PROJECT,
-    .flags = RES_RECONCILED | RES_IN_SNAPSHOT, .size = sizeof(Deployment),
+    .flags = RES_RECONCILED | RES_IN_SNAPSHOT | RES_HISTORY, .size = sizeof(Deployment),
         .fields = deployment_rows,
     .actions = actions, .check = deployment_check, .notify = deployment_notify,
     .en = "A model made to answer under a name", .zh = "部署：以某个名称提供服务的模型",

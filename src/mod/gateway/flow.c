@@ -37,6 +37,14 @@ void flow_again(Flow *f) {
     walk(f);
 }
 
+bool flow_next(Flow *f) {
+    if (f->ticket) line_leave(f->ticket);
+    f->ticket = NULL;
+    if (f->at + 1 >= f->plan_n) return false;
+    f->deployment = f->plan[++f->at];
+    return true;
+}
+
 Verdict flow_denied(Flow *f, err e) {
     (void)f;
     return e ? VERDICT_FAIL : VERDICT_NEXT;

@@ -7,6 +7,7 @@
 #define LATHE_MOD_GATEWAY_FLOW_H
 #include "mod/access/access.h"
 #include "mod/gateway/line.h"
+#include "mod/route/route.h"
 #include "mod/trace/trace.h"
 #include "net/sse.h"
 #include <openssl/evp.h>
@@ -78,7 +79,10 @@ struct Flow {
     Identity who;
     str project;
     ParsedBody in;
-    const DeploymentEntry *deployment;
+    const RouteEntry *route;                        // NULL: the name is a deployment's own
+    const DeploymentEntry *plan[ROUTE_TARGETS_MAX]; // who may answer, in order
+    size_t plan_n, at;                              // at: whose turn it is
+    const DeploymentEntry *deployment;              // plan[at]
     const Price *price;
     LimitAnswer limits;
     bool admitted, failed, gone, has_room, sse_begun, record_content;
@@ -87,8 +91,8 @@ struct Flow {
     int64_t queue_position; // when it joined; 0: did not wait
     int64_t hops;           // gateways that it came through
     Timer *timer;
-    int64_t start_ms, start_ns, queue_ns, said_ns; // said: its place in the queue
-    int64_t sent_ns;                               // this attempt's request
+    int64_t start_ms, start_ns, queue_ns, joined_ns, said_ns; // said: its place in the queue
+    int64_t sent_ns;                                          // this attempt's request
     int attempt, deaths;  // deaths: engines that ended their connection instead of this answer
     const Engine *engine; // of the replica that answers, as is the next
     str upstream_model;
@@ -102,6 +106,7 @@ void flow_start(Exchange *x, Operation op); // the routes' stream function
 void flow_resume(Flow *f);                  // the waiting stage is over: on with the next
 void flow_fail(Flow *f);                    // the waiting stage failed: c->failure says why
 void flow_again(Flow *f);                   // the attempt failed, another may do: back to `pick`
+bool flow_next(Flow *f);                    // gives its slot back; false: nobody is left to ask
 Verdict flow_denied(Flow *f, err e);        // NEXT for ERR_OK, else FAIL
 
 // stages, one file each

@@ -4,30 +4,60 @@
 #include "base/id.h"
 #include "mod/gateway/flow.h"
 
-static void write_model(const DeploymentEntry *d, Json *j) {
+static void write_model(str id, str name, const DeploymentEntry *d, Json *j) {
     json_obj(j);
-    json_kv_str(j, "id", d->name), json_kv_z(j, "object", "model");
-    json_kv_i64(j, "created", id_time_ms(d->id) / 1000); // OpenAI's times are seconds
+    json_kv_str(j, "id", name), json_kv_z(j, "object", "model");
+    json_kv_i64(j, "created", id_time_ms(id) / 1000); // OpenAI's times are seconds
     json_kv_str(j, "owned_by", S("lathe"));
-    json_kv_str(j, "state", d->state), json_kv_i64(j, "context_length", d->context);
+    json_kv_str(j, "state", d ? d->state : S("pending"));
+    if (d) json_kv_i64(j, "context_length", d->context);
     json_end_obj(j);
 }
 
-static err write_models(Ctx *c, const Snapshot *s, str project, str name, Json *j) {
-    const DeploymentEntry *const *all;
-    if (name.p) {
-        const DeploymentEntry *d = deployment_find(s, project, name);
-        if (!d)
-            return fail(c, ERR_NOTFOUND, R_MODEL_UNKNOWN, "field", "model", "model",
-                        say_str(c, name), "known", "GET /v1/models");
-        write_model(d, j);
-        return ERR_OK;
+// Of its targets the first that is ready, else the first there is.
+static const DeploymentEntry *best_of(const Snapshot *s, const RouteEntry *r) {
+    const DeploymentEntry *best = NULL;
+    for (size_t i = 0; i < r->targets_n; i++) {
+        const DeploymentEntry *d = deployment_by_id(s, r->targets[i].deployment);
+        if (d && str_is(d->state, "ready")) return d;
+        if (!best) best = d;
     }
-    size_t n = deployment_list(s, project, &all);
-    json_obj(j), json_kv_z(j, "object", "list"), json_key(j, "data"), json_arr(j);
-    for (size_t i = 0; i < n; i++) write_model(all[i], j);
-    json_end_arr(j), json_end_obj(j);
+    return best;
+}
+
+static err write_one(Ctx *c, const Snapshot *s, str name, Json *j) {
+    const RouteEntry *r = route_find(s, c->org, c->project, name);
+    bool own = r && str_eq(r->project, c->project);
+    const DeploymentEntry *d = own ? NULL : deployment_find(s, c->project, name);
+    if (!r && !d)
+        return fail(c, ERR_NOTFOUND, R_MODEL_UNKNOWN, "field", "model", "model", say_str(c, name),
+                    "known", "GET /v1/models");
+    if (d) write_model(d->id, d->name, d, j);
+    else write_model(r->id, r->name, best_of(s, r), j);
     return ERR_OK;
+}
+
+static bool is_routed(const RouteEntry *const *routes, size_t n, str name) {
+    for (size_t i = 0; i < n; i++)
+        if (str_eq(routes[i]->name, name)) return true;
+    return false;
+}
+
+// A deployment goes before a published route of its name, and behind the project's own.
+static void write_all(Ctx *c, const Snapshot *s, Json *j) {
+    const DeploymentEntry *const *all;
+    const RouteEntry **routes;
+    size_t routes_n = route_list(c, s, c->org, c->project, &routes), own_n = 0;
+    size_t n = deployment_list(s, c->project, &all);
+    while (own_n < routes_n && str_eq(routes[own_n]->project, c->project)) own_n++;
+    json_obj(j), json_kv_z(j, "object", "list"), json_key(j, "data"), json_arr(j);
+    for (size_t i = 0; i < routes_n; i++)
+        if (i < own_n || !deployment_find(s, c->project, routes[i]->name))
+            write_model(routes[i]->id, routes[i]->name, best_of(s, routes[i]), j);
+    for (size_t i = 0; i < n; i++)
+        if (!is_routed((const RouteEntry *const *)routes, own_n, all[i]->name))
+            write_model(all[i]->id, all[i]->name, all[i], j);
+    json_end_arr(j), json_end_obj(j);
 }
 
 static err answer(Ctx *c, Exchange *x, const Snapshot *s, Buf *out) {
@@ -40,7 +70,10 @@ static err answer(Ctx *c, Exchange *x, const Snapshot *s, Buf *out) {
     c->who = who, c->project = project;
     TRY(require(c, "inference.use", r->path));
     Json j = json_to(out);
-    return write_models(c, s, project, route_param(r, "/v1/models/{model}", "model"), &j);
+    str name = route_param(r, "/v1/models/{model}", "model");
+    if (name.p) return write_one(c, s, name, &j);
+    write_all(c, s, &j);
+    return ERR_OK;
 }
 
 void gateway_models(Exchange *x) {

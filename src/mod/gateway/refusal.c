@@ -14,6 +14,11 @@ static bool is_the_clients(str message) {
     return false;
 }
 
+// The server does not take our key, or does not have what its deployment says it has.
+static bool is_ours(int status) {
+    return status == 401 || status == 403 || status == 404 || status == 405;
+}
+
 // "Field 'n': Value must be …": its name, or NULL.
 static const char *named_field(Ctx *c, str message) {
     str rest = message, name;
@@ -56,7 +61,7 @@ err engine_refusal(Flow *f, int status, str body) {
                     say(c, "%lld", (long long)tokens), "context",
                     say(c, "%lld", (long long)context), "model", model);
     const char *why = say_str(c, message), *field = named_field(c, message);
-    if (status >= 500 && !is_the_clients(message))
+    if ((status >= 500 && !is_the_clients(message)) || is_ours(status))
         return fail(c, ERR_UPSTREAM, R_ENGINE_FAILED, "model", model, "why", why);
     err how = status == 429 ? ERR_LIMITED : ERR_INVALID;
     return field ? fail(c, how, R_ENGINE_REFUSED, "field", field, "why", why)

@@ -16,8 +16,8 @@ static bool context_holds(const DeploymentEntry *d) {
 
 // A token is at least one byte of the body; the output is what the client allows, else what the
 // context leaves.
-static int64_t cost_at(const Flow *f, const Price *price) {
-    const DeploymentEntry *d = f->deployment;
+static int64_t cost_at(const Flow *f, const DeploymentEntry *d, str model) {
+    const Price *price = usage_price(f->snapshot, f->project, model);
     int64_t prompt = (int64_t)f->in.text.n, most = d->context * f->in.prompts;
     int64_t output = f->in.output_max == UNSET_INT ? d->context : f->in.output_max;
     if (context_holds(d)) {
@@ -32,13 +32,21 @@ static int64_t cost_at(const Flow *f, const Price *price) {
 }
 
 // While a deployment changes, any of its replicas may answer: the dearest is reserved.
-static int64_t worst_cost(const Flow *f) {
-    const DeploymentEntry *d = f->deployment;
-    int64_t most = cost_at(f, f->price);
+static int64_t dearest_at(const Flow *f, const DeploymentEntry *d) {
+    int64_t most = cost_at(f, d, d->model.n ? d->model : d->name);
     for (size_t i = 0; i < d->replicas_n; i++) {
         str model = d->replicas[i].model;
         if (!model.n || str_eq(model, d->model)) continue;
-        int64_t cost = cost_at(f, usage_price(f->snapshot, f->project, model));
+        int64_t cost = cost_at(f, d, model);
+        if (cost > most) most = cost;
+    }
+    return most;
+}
+
+static int64_t worst_cost(const Flow *f) {
+    int64_t most = 0;
+    for (size_t i = 0; i < f->plan_n; i++) {
+        int64_t cost = dearest_at(f, f->plan[i]);
         if (cost > most) most = cost;
     }
     return most;

@@ -4,7 +4,8 @@
 // While the client has seen nothing, another engine may answer instead of one that failed: an
 // answer in one piece is folded here, so until its end nothing of it has left, however much was
 // made. Every attempt is settled on its own, and paid for. One that could not reach its engine is
-// made up to three times; one whose engine died under it only twice, for it may be what kills.
+// made again there, up to three times or as often as the route says; one whose engine died under it
+// only twice, for it may be what kills. Then the route's next target is asked.
 #include "mod/gateway/flow.h"
 #include <assert.h>
 
@@ -194,12 +195,34 @@ static void attempt_failed(Flow *f, CallEnd why) {
     attempt_close(f, OUTCOME_ERROR);
 }
 
+static int attempts_max(const Flow *f) {
+    return f->route ? (int)f->route->attempts_max : ATTEMPTS_MAX;
+}
+
 static bool may_retry(Flow *f, CallEnd why) {
     bool unreached = call_end_unsent(why);
     bool loading = why == CALL_OK && f->out.status == 503, died = has_died(f, why);
     if (died) f->deaths++;
-    return (unreached || loading || died) && !f->out.shown && f->attempt < ATTEMPTS_MAX
+    return (unreached || loading || died) && !f->out.shown && f->attempt < attempts_max(f)
            && f->deaths < DEATHS_MAX;
+}
+
+// The route's next target may do better: what failed lies with this one, not with the request.
+static bool may_fall(const Flow *f) {
+    err e = f->c->failure.code;
+    bool theirs = e == ERR_UPSTREAM || e == ERR_TIMEOUT || e == ERR_LIMITED || e == ERR_UNAVAILABLE;
+    return theirs && !f->out.shown && f->deaths < DEATHS_MAX && f->at + 1 < f->plan_n
+           && f->attempt < attempts_max(f);
+}
+
+// Another of this deployment's replicas is nearer than the route's next target.
+static bool has_other(const Flow *f) {
+    const DeploymentEntry *d = f->deployment;
+    for (size_t i = 0; i < d->replicas_n; i++) {
+        const Replica *r = &d->replicas[i];
+        if (r->ready && !r->draining && !str_eq(r->id, f->r.replica)) return true;
+    }
+    return false;
 }
 
 static void on_end(void *arg, CallEnd why) {
@@ -210,15 +233,16 @@ static void on_end(void *arg, CallEnd why) {
         flow_resume(f);
         return;
     }
-    bool again = may_retry(f, why);
+    bool again = may_retry(f, why), falls = may_fall(f) && !(again && has_other(f));
     if (again || has_died(f, why) || (call_end_unsent(why) && why != CALL_TIMEOUT_CONNECT))
         deployment_failed(f->r.replica);
-    if (!again) {
+    if (!again && !falls) {
         flow_fail(f);
         return;
     }
     attempt_failed(f, why);
-    f->lost = true;
+    f->lost = true, f->queue_ns = 0;
+    if (falls) flow_next(f);
     flow_again(f);
 }
 
@@ -254,7 +278,7 @@ static void answer_open(Flow *f) {
 // follows on a new one is an attempt of its own.
 static bool on_repeat(void *arg) {
     Flow *f = arg;
-    if (f->attempt >= ATTEMPTS_MAX) return false;
+    if (f->attempt >= attempts_max(f)) return false;
     attempt_failed(f, CALL_RESET);
     if (!start_over(f)) return false;
     answer_open(f);
@@ -283,6 +307,7 @@ static void take_replica(Flow *f, const Replica *r) {
     f->engine = r && r->engine ? r->engine : d->engine;
     f->upstream_model =
         r && r->upstream_model.n ? arena_str(mem, r->upstream_model) : d->upstream_model;
+    f->r.deployment = d->id;
     f->r.version = known ? arena_str(mem, r->version) : d->version;
     f->r.model_digest = known ? arena_str(mem, r->model_digest) : d->model_digest;
     str model = known ? r->model : d->model;

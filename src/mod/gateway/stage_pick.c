@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // stage_pick.c - a slot of a replica, now or after a wait in the deployment's fair queue. Who waits
 // is told its place: in a header, and in SSE comments once the wait has lasted for a while. A
-// request whose attempt failed comes here again, with the ticket that it holds.
+// request whose attempt failed comes here again, with the ticket that it holds. Where a route has
+// further targets, the next one is asked when this one cannot answer or is not free in time.
 #include "mod/gateway/flow.h"
 
 enum { LOOK_MS = 1000 };
@@ -45,13 +46,22 @@ static err full(Flow *f) {
     return e;
 }
 
+// How long it waits for a slot of this one.
+static int64_t patience_ms(const Flow *f) {
+    int64_t own = f->deployment->queue_ms;
+    bool spills = f->route && f->route->spill_ms != UNSET_INT && f->at + 1 < f->plan_n;
+    return spills && f->route->spill_ms < own ? f->route->spill_ms : own;
+}
+
 static void late(Flow *f) {
     int64_t ms = line_retry_after_ms(f->deployment);
-    line_leave(f->ticket);
-    f->ticket = NULL;
     stop_timer(f);
+    if (flow_next(f)) {
+        flow_again(f);
+        return;
+    }
     err e = fail(f->c, ERR_UNAVAILABLE, R_QUEUE_LATE, "model", say_str(f->c, f->deployment->name),
-                 "ms", say(f->c, "%lld", (long long)f->deployment->queue_ms));
+                 "ms", say(f->c, "%lld", (long long)patience_ms(f)));
     f->c->failure.retry_after_ms = ms;
     (void)e;
     flow_fail(f);
@@ -79,17 +89,16 @@ static bool left_this_node(Flow *f) {
     err e = node.n ? elsewhere(f, d, node) : ERR_OK;
     snapshot_give(s);
     if (!e) return false;
-    line_leave(f->ticket);
-    f->ticket = NULL;
     stop_timer(f);
-    flow_fail(f);
+    if (flow_next(f)) flow_again(f);
+    else flow_fail(f);
     return true;
 }
 
 static void still_waiting(void *arg) {
     Flow *f = arg;
     int64_t now_ns = loop_now_ns(exchange_loop(f->x)),
-            left_ms = f->deployment->queue_ms - (now_ns - f->queue_ns) / 1000000;
+            left_ms = patience_ms(f) - (now_ns - f->joined_ns) / 1000000;
     if (left_ms <= 0) {
         late(f);
         return;
@@ -107,16 +116,20 @@ static LineAnswer ask(Flow *f) {
 }
 
 Verdict stage_pick(Flow *f) {
-    f->queue_ns = f->said_ns = loop_now_ns(exchange_loop(f->x));
-    switch (ask(f)) {
+    LineAnswer answer;
+    f->joined_ns = f->said_ns = loop_now_ns(exchange_loop(f->x));
+    if (!f->queue_ns) f->queue_ns = f->joined_ns;
+    do answer = ask(f);
+    while ((answer == LINE_NONE || answer == LINE_FULL) && flow_next(f));
+    switch (answer) {
     case LINE_GO: return VERDICT_NEXT;
     case LINE_NONE: return f->lost ? VERDICT_FAIL : flow_denied(f, none(f)); // lost: why is known
-    case LINE_FULL: return flow_denied(f, full(f));
+    case LINE_FULL: return f->lost ? VERDICT_FAIL : flow_denied(f, full(f));
     case LINE_WAIT: break;
     }
     f->queue_position = ticket_position(f->ticket);
     f->timer = timer_new(exchange_loop(f->x), still_waiting, f);
-    wait_on(f, f->deployment->queue_ms);
+    wait_on(f, patience_ms(f));
     return VERDICT_WAIT;
 }
 

@@ -1,14 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// stage_resolve.c - from the model's name to the deployment that answers it, and the price that
-// will be asked.
+// stage_resolve.c - from the model's name to the deployments that may answer it, in the order in
+// which this request asks them, and the price that will be asked. A name is the project's route,
+// else its deployment, else a route that a project of its organisation publishes.
 #include "mod/gateway/flow.h"
 
 static const char *known_models(Flow *f) {
-    const DeploymentEntry *const *all;
-    size_t n = deployment_list(f->snapshot, f->project, &all), shown = n < 20 ? n : 20;
-    str *names = new (f->c->mem, str, shown + 1);
-    for (size_t i = 0; i < shown; i++) names[i] = all[i]->name;
-    return n ? arena_join(f->c->mem, names, shown, S(", ")).p : "none";
+    enum { SHOWN_MAX = 20 };
+    const DeploymentEntry *const *own;
+    const RouteEntry **routes;
+    str names[SHOWN_MAX];
+    size_t shown = 0, n = route_list(f->c, f->snapshot, f->c->org, f->project, &routes);
+    for (size_t i = 0; i < n && shown < SHOWN_MAX; i++) names[shown++] = routes[i]->name;
+    n = deployment_list(f->snapshot, f->project, &own);
+    for (size_t i = 0; i < n && shown < SHOWN_MAX; i++) {
+        const RouteEntry *r = route_find(f->snapshot, f->c->org, f->project, own[i]->name);
+        if (!r) names[shown++] = own[i]->name;
+    }
+    return shown ? arena_join(f->c->mem, names, shown, S(", ")).p : "none";
 }
 
 static bool task_fits(Task task, Operation op) {
@@ -17,19 +25,53 @@ static bool task_fits(Task task, Operation op) {
                          : task != TASK_EMBEDDING; // a chat deployment completes text as well
 }
 
-static err resolve(Flow *f) {
+static err task_wrong(Flow *f, const DeploymentEntry *d) {
     static const char *const tasks[] = { "chat", "completion", "embedding" };
-    Ctx *c = f->c;
-    const DeploymentEntry *d = f->deployment =
-        deployment_find(f->snapshot, f->project, f->in.model);
+    return fail(f->c, ERR_INVALID, R_MODEL_TASK, "field", "model", "model",
+                say_str(f->c, f->in.model), "task", tasks[d->task], "wanted",
+                operation_name(f->operation));
+}
+
+// The request's own chance: its attempts, and whoever asks why, find the same order.
+static uint64_t dice_of(const Flow *f) {
+    uint64_t h = 0xcbf29ce484222325; // FNV-1a
+    for (size_t i = 0; i < f->c->request_id.n; i++)
+        h = (h ^ (uint8_t)f->c->request_id.p[i]) * 0x100000001b3;
+    return h;
+}
+
+static err plan_route(Flow *f, const RouteEntry *r) {
+    size_t order[ROUTE_TARGETS_MAX], n = route_order(r, dice_of(f), order);
+    const DeploymentEntry *unfit = NULL;
+    for (size_t i = 0; i < n; i++) {
+        const DeploymentEntry *d = deployment_by_id(f->snapshot, r->targets[order[i]].deployment);
+        if (d && task_fits(d->task, f->operation)) f->plan[f->plan_n++] = d;
+        else if (d) unfit = d;
+    }
+    f->route = r;
+    if (f->plan_n) return ERR_OK;
+    if (unfit) return task_wrong(f, unfit);
+    return fail(f->c, ERR_UNAVAILABLE, R_MODEL_DOWN, "model", say_str(f->c, r->name), "why",
+                "none of its route's targets is known here yet");
+}
+
+static err plan(Flow *f) {
+    const RouteEntry *r = route_find(f->snapshot, f->c->org, f->project, f->in.model);
+    bool own = r && str_eq(r->project, f->project);
+    const DeploymentEntry *d = own ? NULL : deployment_find(f->snapshot, f->project, f->in.model);
+    if (r && !d) return plan_route(f, r);
     if (!d)
-        return fail(c, ERR_NOTFOUND, R_MODEL_UNKNOWN, "field", "model", "model",
-                    say_str(c, f->in.model), "known", known_models(f));
-    if (!task_fits(d->task, f->operation))
-        return fail(c, ERR_INVALID, R_MODEL_TASK, "field", "model", "model", say_str(c, d->name),
-                    "task", tasks[d->task], "wanted", operation_name(f->operation));
-    f->price = usage_price(f->snapshot, f->project, d->model.n ? d->model : d->name);
-    return ERR_OK;
+        return fail(f->c, ERR_NOTFOUND, R_MODEL_UNKNOWN, "field", "model", "model",
+                    say_str(f->c, f->in.model), "known", known_models(f));
+    f->plan[f->plan_n++] = d;
+    return task_fits(d->task, f->operation) ? ERR_OK : task_wrong(f, d);
+}
+
+static err resolve(Flow *f) {
+    err e = plan(f);
+    const DeploymentEntry *d = f->deployment = f->plan_n ? f->plan[0] : NULL;
+    if (!e) f->price = usage_price(f->snapshot, f->project, d->model.n ? d->model : d->name);
+    return e;
 }
 
 Verdict stage_resolve(Flow *f) { return flow_denied(f, resolve(f)); }

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Routes: names that clients use, their targets in order or by weight, fallback, and publishing; on fake engines."""
+
+import collections
+import contextlib
+import http.server
+import json
+import pathlib
+import tempfile
+import threading
+
+import openai
+import pytest
+
+from conftest import Server, wait_for
+
+
+class Upstream:
+    """A server in OpenAI's dialect that says what it is told to."""
+
+    def __init__(self, name, status=200):
+        self.status, self.asked, self.open, outer = status, 0, threading.Event(), self
+        self.open.set()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def say(self, status, value):
+                body = json.dumps(value).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_GET(self):
+                self.say(200, {"object": "list", "data": []})
+
+            def do_POST(self):
+                self.rfile.read(int(self.headers["Content-Length"]))
+                outer.asked += 1
+                outer.open.wait(60)
+                if outer.status != 200:
+                    return self.say(outer.status, {"error": {"message": f"{name} says no"}})
+                self.say(200, {"id": "x", "object": "chat.completion", "created": 1, "model": name, "choices": [
+                    {"index": 0, "message": {"role": "assistant", "content": name}, "finish_reason": "stop"}],
+                    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}})
+
+            def log_message(self, *words):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @contextlib.contextmanager
+    def held(self):
+        """Answers wait until the end of the block."""
+        self.open.clear()
+        try:
+            yield
+        finally:
+            self.open.set()
+
+
+@pytest.fixture(scope="module")
+def world():
+    """A server with the attached deployments a, b and c, and what is behind them; narrow takes one request at a time to c."""
+    with tempfile.TemporaryDirectory(prefix="lathe-routes-") as top, contextlib.ExitStack() as after:
+        s = Server(pathlib.Path(top) / "data")
+        s.data.mkdir()
+        s.start()
+        after.callback(s.end)
+        s.use_app()
+        s.upstreams = {name: Upstream(name) for name in "abc"}
+        for name, u in s.upstreams.items():
+            after.callback(u.server.shutdown)
+            s.deploy(name, engine="openai", task="chat", endpoint={"url": u.url})
+        s.deploy("narrow", engine="openai", task="chat", slots=1, endpoint={"url": s.upstreams["c"].url})
+        yield s
+
+
+@pytest.fixture
+def server(world):
+    for u in world.upstreams.values():
+        u.status, u.asked = 200, 0
+    yield world
+    for r in world.call("GET", "/lathe/v1/routes").json["data"]:
+        assert world.call("DELETE", f"/lathe/v1/routes/{r['id']}").status == 204
+
+
+def route(server, name, *targets, **more):
+    return server.make("routes", name=name, targets=[t if isinstance(t, dict) else {"deployment": t} for t in targets], **more)
+
+
+def ask(server, model, key=None, **more):
+    return server.call("POST", "/v1/chat/completions", {"model": model, "messages": [{"role": "user", "content": "?"}], **more},
+                       key=key or server.app_key)
+
+
+def who(server, model, **more):
+    a = ask(server, model, **more)
+    assert a.status == 200, a.body
+    return a.json["choices"][0]["message"]["content"]
+
+
+def test_targets_in_their_order(server):
+    route(server, "front", "b", "a")
+    assert [who(server, "front") for _ in range(5)] == ["b"] * 5
+    names = [m.id for m in openai.OpenAI(base_url=server.url + "/v1", api_key=server.app_key).models.list()]
+    assert sorted(names) == ["a", "b", "c", "front", "narrow"]
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 401])
+def test_the_next_answers_for_one_that_fails(server, status):
+    route(server, "front", "a", "b")
+    server.upstreams["a"].status = status
+    a = ask(server, "front")
+    assert a.status == 200 and a.json["choices"][0]["message"]["content"] == "b", a.body
+    assert a.headers["x-lathe-attempts"] == "2"
+    server.folded()
+    rows = server.rows("SELECT attempt, outcome FROM usage WHERE request_id = ? ORDER BY attempt", a.headers["x-request-id"])
+    assert [(r["attempt"], r["outcome"]) for r in rows] == [(1, "error"), (2, "ok")]
+
+
+def test_what_the_client_did_wrong_is_not_asked_again(server):
+    route(server, "front", "a", "b")
+    server.upstreams["a"].status = 400
+    assert ask(server, "front").status == 400 and server.upstreams["b"].asked == 0
+
+
+def test_all_fail_as_the_last_one_did(server):
+    route(server, "front", "a", "b", attempts_max=2)
+    server.upstreams["a"].status, server.upstreams["b"].status = 500, 429
+    a = ask(server, "front")
+    assert (a.status, a.json["error"]["code"]) == (429, "engine_refused"), a.body
+    route(server, "once", "a", "b", attempts_max=1)
+    assert ask(server, "once").status == 502
+
+
+def test_weights_are_shares(server):
+    route(server, "shared", {"deployment": "a", "weight": 3}, {"deployment": "b", "weight": 1}, {"deployment": "c", "weight": 0},
+          strategy="weighted")
+    n = 400
+    asked = collections.Counter(who(server, "shared") for _ in range(n))
+    assert asked["c"] == 0 and asked["a"] + asked["b"] == n
+    assert abs(asked["a"] - 0.75 * n) < 5 * (n * 0.75 * 0.25) ** 0.5, asked       # five standard deviations
+    server.upstreams["a"].status = server.upstreams["b"].status = 503
+    assert who(server, "shared") == "c"
+
+
+def test_a_route_stands_before_a_deployment_of_its_name(server):
+    route(server, "a", "b")
+    assert who(server, "a") == "b"
+
+
+def test_a_change_is_one_step_and_goes_back(server):
+    made = route(server, "front", "a")
+    assert server.call("PATCH", f"/lathe/v1/routes/{made['id']}", {"targets": [{"deployment": "b"}]}).status == 200
+    assert who(server, "front") == "b"
+    first = server.call("GET", f"/lathe/v1/revisions?subject={made['id']}").json["data"][0]
+    assert server.call("POST", f"/lathe/v1/revisions/{first['id']}/restore").status == 200
+    assert who(server, "front") == "a"
+
+
+def test_published_names_serve_other_projects(server):
+    server.make("projects", name="tenant")
+    account = server.call("POST", "/p/tenant/lathe/v1/service_accounts", {"name": "app", "roles": ["application"]}).json
+    key = server.call("POST", "/p/tenant/lathe/v1/api_keys", {"name": "app", "service_account": account["id"]}).json["key"]
+    assert ask(server, "front", key=key).status == 404
+    made = route(server, "front", "a", published=True)
+    a = ask(server, "front", key=key)
+    assert a.status == 200
+    assert ask(server, "a", key=key).status == 404       # the name is published, not what is behind it
+    server.folded()
+    row, = server.rows("SELECT project FROM usage WHERE request_id = ?", a.headers["x-request-id"])
+    tenant = server.call("GET", "/lathe/v1/projects/tenant").json["id"]
+    assert row["project"] == tenant                      # who calls pays
+    again = server.call("POST", "/p/tenant/lathe/v1/routes", {"name": "front", "published": True, "targets": [{"deployment": "a"}]})
+    assert again.status == 400, again.body               # another project's deployment is none here
+    assert server.call("PATCH", f"/lathe/v1/routes/{made['id']}", {"published": False}).status == 200
+    assert ask(server, "front", key=key).status == 404
+
+
+def test_bad_routes_are_refused(server):
+    def refused(reason, **fields):
+        a = server.call("POST", "/lathe/v1/routes", {"name": "bad", **fields})
+        assert a.json["error"]["reason"] == reason, a.body
+    refused("field_required")
+    refused("field_length", targets=[])
+    refused("field_reference", targets=[{"deployment": "none"}])
+    refused("target_twice", targets=[{"deployment": "a"}, {"deployment": "a"}])
+    refused("no_weight", strategy="weighted", targets=[{"deployment": "a", "weight": 0}])
+    made = route(server, "front", "a")
+    a = server.call("DELETE", "/lathe/v1/deployments/a")
+    assert (a.status, a.json["error"]["reason"]) == (409, "in_use") and made["id"]
+
+
+def test_a_full_target_spills_over(server):
+    """The first target's one slot is taken: the next is asked after spill_ms, not after the whole queue time."""
+    with server.upstreams["c"].held():
+        route(server, "front", "narrow", "b", spill_ms=100)
+        first = threading.Thread(target=ask, args=(server, "narrow"))
+        first.start()
+        wait_for("the first request", 20, lambda: server.upstreams["c"].asked or None)
+        assert who(server, "front") == "b"
+        assert server.upstreams["c"].asked == 1
+    first.join()
