@@ -175,7 +175,7 @@ static err read_result_id(In *in, const At *at, yyjson_val *v, void *into) {
 
 static err read_result(In *in, const At *at, yyjson_val *v, void *into) {
     TalkMessage *m = into, inner = { .role = ROLE_TOOL };
-    inner.parts = new(in->c->mem, TalkPart, yyjson_arr_size(v) + 1);
+    inner.parts = new (in->c->mem, TalkPart, yyjson_arr_size(v) + 1);
     TRY(read_content(in, at, v, &inner));
     m->parts[0].parts = inner.parts, m->parts[0].parts_n = inner.parts_n;
     return ERR_OK;
@@ -288,7 +288,7 @@ err read_tools(In *in, const At *at, yyjson_val *v, void *into) {
     yyjson_val *one;
     (void)into;
     if (!yyjson_is_arr(v)) return at_wrong(in, at, "a list of tools", v);
-    t->tools = new(in->c->mem, TalkTool, yyjson_arr_size(v) + 1);
+    t->tools = new (in->c->mem, TalkTool, yyjson_arr_size(v) + 1);
     yyjson_arr_foreach(v, i, n, one) {
         At here = { at, NULL, i };
         TalkTool *tool = &t->tools[t->tools_n++];
@@ -457,6 +457,7 @@ static err chat_read(In *in, yyjson_val *root) {
                                    { "thinking_budget", read_i64,
                                      offsetof(Talk, reasoning.tokens) },
                                    { "modalities", read_modalities, 0 },
+                                   { "metadata", read_object, offsetof(Talk, metadata) },
                                    { 0 } };
     TRY(read_scalars(in, NULL, root, "", rows));
     return in->t->messages_n ? ERR_OK : at_missing(in, NULL, "messages");
@@ -657,7 +658,8 @@ static err chat_write(const To *to) {
 }
 
 // ---- the row
-static const char *const moot[] = { "service_tier", "prompt_cache_key", "prompt_cache_retention",
+static const char *const moot[] = { "service_tier",      "store",
+                                    "prompt_cache_key",  "prompt_cache_retention",
                                     "safety_identifier", NULL };
 static const DialectWays ways = {
     .read_request = chat_read,
@@ -680,7 +682,7 @@ const Dialect dialect_chat = {
         SAME(LOGPROBS, "logprobs"), SAME(TOP_LOGPROBS, "top_logprobs"), SAME(PRESENCE,
             "presence_penalty"),
         SAME(FREQUENCY, "frequency_penalty"), SAME(LOGIT_BIAS, "logit_bias"), SAME(USER, "user"),
-        SAME(METADATA, "metadata"), SAME(VERBOSITY, "verbosity"), SAME(STORE, "store"),
+        MOOT(METADATA), SAME(VERBOSITY, "verbosity"), MOOT(STORE),
             ALWAYS(TURNS),
         SAME(TOOLS, "tools"), SAME(STRICT_TOOLS, "tools[].function.strict"), SAME(TOOL_CHOICE,
             "tool_choice"),

@@ -121,7 +121,7 @@ static err read_result(In *in, const At *at, yyjson_val *v) {
                                    { 0 } };
     TalkPart *p = add_part(add_message(in, ROLE_TOOL, at, 1), PART_RESULT);
     TRY(read_members(in, at, v, rows, p));
-    p->parts = new(in->c->mem, TalkPart, 1), p->parts_n = 1;
+    p->parts = new (in->c->mem, TalkPart, 1), p->parts_n = 1;
     p->parts[0] = (TalkPart){ .kind = PART_TEXT, .text = p->text.p ? p->text : S("") };
     p->text = (str){ 0 };
     return match_result(in, at, p);
@@ -290,7 +290,7 @@ static void write_images(const TalkMessage *m, Json *j) {
 }
 
 static str texts_of(Ctx *c, const TalkMessage *m, PartKind kind) {
-    str *texts = new(c->mem, str, m->parts_n + 1);
+    str *texts = new (c->mem, str, m->parts_n + 1);
     size_t n = 0;
     for (size_t i = 0; i < m->parts_n; i++) {
         PartKind is = m->parts[i].kind == PART_REFUSAL ? PART_TEXT : m->parts[i].kind;
@@ -427,20 +427,20 @@ static const DialectWays generate_ways = { .read_request = generate_read,
       "options.presence_penalty"), \
     SAME(FREQUENCY, "options.frequency_penalty"), MOOT(USER), MOOT(METADATA), MOOT(STORE), \
     SAME(JSON, "format"), SAME(SCHEMA, "format"), NEAR(REASONING, "think"), MOOT(CACHE_MARKS), \
-    MOOT(PAST_REASONING), MOOT(SIGNATURES)
+    MOOT(SIGNATURES)
 const Dialect dialect_ollama_chat = {
     .name = "ollama.chat", .path = "/chat", .framing = FRAMING_NDJSON, .moot = moot,
         .ways = &chat_ways,
     .place = {
         OPTIONS, ALWAYS(TURNS), SAME(TOOLS, "tools"), SAME(IMAGES, "messages[].images[]"),
-        NEAR(TOOL_ERRORS, "messages[].content"),
+        NEAR(TOOL_ERRORS, "messages[].content"), NEAR(PAST_REASONING, "messages[].thinking"),
     },
     .en = "Ollama chat", .zh = "Ollama 对话接口",
 };
 const Dialect dialect_ollama_generate = {
     .name = "ollama.generate", .path = "/generate", .framing = FRAMING_NDJSON, .moot = moot,
         .ways = &generate_ways,
-    .place = { OPTIONS, SAME(IMAGES, "images[]"), NEAR(TOOL_ERRORS, "prompt"), },
+    .place = { OPTIONS, SAME(IMAGES, "images[]"), NEAR(TOOL_ERRORS, "prompt"), MOOT(PAST_REASONING), },
     .en = "Ollama generate", .zh = "Ollama 生成接口",
 };
 // clang-format on

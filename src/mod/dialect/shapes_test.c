@@ -145,7 +145,7 @@ static const struct {
       "\"call_id\":\"b\",\"name\":\"g\",\"arguments\":\"\"},{\"type\":\"function_call_output\","
       "\"call_id\":\"a\",\"output\":\"1\"},{\"type\":\"function_call_output\",\"call_id\":\"b\","
       "\"output\":[{\"type\":\"input_text\",\"text\":\"2\"}]}]}",
-      "{\"model\":\"m\",\"store\":true,\"parallel_tool_calls\":true,\"messages\":[{\"role\":"
+      "{\"model\":\"m\",\"parallel_tool_calls\":true,\"messages\":[{\"role\":"
       "\"system\","
       "\"content\":\"s\"},{\"role\":\"user\",\"content\":\"u\"},{\"role\":\"assistant\","
       "\"content\":"
