@@ -440,7 +440,8 @@ const Dialect dialect_ollama_chat = {
 const Dialect dialect_ollama_generate = {
     .name = "ollama.generate", .path = "/generate", .framing = FRAMING_NDJSON, .moot = moot,
         .ways = &generate_ways,
-    .place = { OPTIONS, SAME(IMAGES, "images[]"), NEAR(TOOL_ERRORS, "prompt"), MOOT(PAST_REASONING), },
+    .place = { OPTIONS, SAME(IMAGES, "images[]"),
+               NEAR(TOOL_ERRORS, "prompt"), MOOT(PAST_REASONING), },
     .en = "Ollama generate", .zh = "Ollama 生成接口",
 };
 // clang-format on
