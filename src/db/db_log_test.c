@@ -78,11 +78,11 @@ static void follower(void *arg, int i) {
     World *w = arg;
     Ctx *c = w->f->c;
     SqliteLog *l;
-    str copy = arena_printf(c->mem, STR_FMT ".copy", STR_ARG(sqlite_path(w->f->db)));
     if (i) {
         writer(arg, i);
         return;
     }
+    str copy = arena_printf(c->mem, STR_FMT ".copy", STR_ARG(sqlite_path(w->f->db)));
     CHECK_OK(c, sqlite_log_open(c, w->f->db, &l));
     for (int k = 0; k < STEPS; k++) {
         int64_t until = atomic_load(&w->done) + BETWEEN;
