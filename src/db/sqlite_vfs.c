@@ -232,6 +232,7 @@ static int index_lock(sqlite3_file *base, int first, int n, int flags) {
     bool exclusive = flags & SQLITE_SHM_EXCLUSIVE;
     int64_t size;
     if (flags & SQLITE_SHM_UNLOCK) return index_give(f, bits), SQLITE_OK;
+    if (exclusive && bits & WRITER && !(f->index_held & WRITER)) file_may_stall(f->file);
     if (!is_with(f)) return SQLITE_IOERR_SHMLOCK;
     int rc = done(f->vfs, file_size(&f->vfs->c, f->file, &size), SQLITE_IOERR_SHMLOCK);
     if (rc) return rc;

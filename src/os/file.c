@@ -72,6 +72,10 @@ bool file_share(File *f, FileShare *out) {
     return f->ops->share;
 }
 
+void file_may_stall(File *f) {
+    if (f->ops->may_stall) f->ops->may_stall(f);
+}
+
 void file_hold(File *f, bool on) {
     if (f->ops->hold) f->ops->hold(f, on);
 }

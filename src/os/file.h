@@ -49,6 +49,7 @@ typedef struct FileShare {
 } FileShare;
 bool file_share(File *f, FileShare *out);
 void file_hold(File *f, bool on); // it keeps others from their work: no time for a stall
+void file_may_stall(File *f);     // what is to be held next was decided on: a time for a stall
 
 err path_rename(Ctx *c, str from, str to); // atomic, replaces
 err path_remove(Ctx *c, str path);         // a file or an empty directory; absent: ERR_NOTFOUND

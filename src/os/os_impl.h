@@ -71,6 +71,7 @@ typedef struct FileOps {
     err (*lock)(Ctx *, File *);
     void (*share)(File *, FileShare *out); // these two simulated only
     void (*hold)(File *, bool on);
+    void (*may_stall)(File *);
 } FileOps;
 struct File {
     const FileOps *ops;

@@ -19,6 +19,8 @@ typedef struct SimFaults { // chances in a million, for each operation of the ki
     int64_t latency_us_min, latency_us_max;            // of each stream segment
     int64_t clock_jump_ms_max;                         // wall clock, when a jump is drawn
     unsigned clock_jump;
+    unsigned stall; // a thread stands still before it takes what others wait for (file_may_stall)
+    int64_t stall_ms_max; // and at least a quarter of it
 } SimFaults;
 
 Sim *sim_new(uint64_t seed);

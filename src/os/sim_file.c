@@ -163,6 +163,16 @@ static void share(File *head, FileShare *out) {
     *out = (FileShare){ &f->at->os.head, &f->inode->shared, !sim_alive(f->os, f->life) };
 }
 
+static void may_stall(File *head) {
+    SimFile *f = (SimFile *)head;
+    const SimFaults *faults = &f->os->node->faults;
+    if (!sim_alive(f->os, f->life) || f->os->node->holds) return;
+    if (!faults->stall_ms_max || !sim_chance(f->os->sim, faults->stall)) return;
+    sim_thread_sleep(sim_between(f->os->sim, faults->stall_ms_max / 4, faults->stall_ms_max)
+                     * 1000000);
+    sim_thread_leave_if_dead();
+}
+
 static void hold(File *head, bool on) {
     SimFile *f = (SimFile *)head;
     if (sim_alive(f->os, f->life)) f->os->node->holds += on ? 1 : -1;
@@ -203,6 +213,7 @@ static const FileOps file_ops = {
     .lock = lock,
     .share = share,
     .hold = hold,
+    .may_stall = may_stall,
 };
 
 static int open_inode(SimDisk *d, str path, unsigned flags, Inode **out) {

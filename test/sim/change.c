@@ -57,6 +57,13 @@ void change_row(Client *k) {
     k->step++;
 }
 
+void change_deployment(Client *k) {
+    Reply r;
+    Call q = { .method = HTTP_PATCH, .target = "/lathe/v1/deployments/chat" };
+    q.body = arena_printf(k->c->mem, "{\"queue_max\":%d}", 1000 + k->calls * CLIENTS + k->number);
+    if (change(k, &q, "update", &r)) want(k, &q, &r, 200);
+}
+
 // ---- keys
 
 static bool calm_since(const World *w, int server, int64_t ns) {

@@ -71,6 +71,8 @@ typedef struct World {
     Addr engine;
     char admin[200], keys[KEYS][200], key_ids[KEYS][80];
     bool quiet, watched; // faults are over; lease.c looks
+    bool stalls;         // one server stands still for longer than a lease, just before it writes
+    int staller;         // which
     int clients_left;
     bool ready, failed;
     Told *told;
@@ -120,7 +122,8 @@ void client_id(Client *k, char out[24]);                         // of its next 
 int infer(Client *k, int server, const char *key, KeyId limits); // the status
 void change_row(Client *k);
 void change_key(Client *k);
-void look_at_waiting(Client *k); // whatever waits says why
+void change_deployment(Client *k); // its leader has something to write
+void look_at_waiting(Client *k);   // whatever waits says why
 
 // ---- lease.c, on a thread of NODE_DATABASE, until the seed's end
 void lease_watch(World *w);

@@ -133,6 +133,7 @@ static void one(Client *k) {
     if (dice < 2) change_row(k);
     else if (dice < 3) change_key(k);
     else if (dice < 4) look_at_waiting(k);
+    else if (dice == 4 || (w->stalls && dice < 14)) change_deployment(k);
     else {
         KeyId key = dice < 8 ? KEY_POOR : dice < 10 ? KEY_SLOW : KEY_APP;
         int status = infer(k, k->server, w->keys[key], key);

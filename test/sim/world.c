@@ -56,10 +56,12 @@ typedef struct Life {
     Server *s;
 } Life;
 
+// Who cannot write for eight seconds, because it stands still, does not start.
 static void serve_ended(void *arg, int code) {
     Life *l = arg;
+    bool stalled = l->w->stalls && now_ns(l->w) < l->s->trouble_ns;
     l->s->serving = false;
-    if (l->w->quiet)
+    if (l->w->quiet && !stalled)
         world_fail(l->w, "serve on %s ended with %d though nothing was wrong", l->s->at.text, code);
 }
 
@@ -138,11 +140,26 @@ static void shared_weather(World *w, Server *server, int64_t until_ns) {
     if (cut || stall) server->trouble_ns = end_ns + BEHIND_S * SECOND;
 }
 
+// In such a world a leader decides, stands still for longer than its lease, and writes: its guard
+// must find out. The others are well, so one of them has taken over.
+static void stall_weather(World *w, Server *server, int64_t until_ns) {
+    enum { STALL_MS = 8000 };
+    SimFaults f = { .latency_us_min = 20, .latency_us_max = 500 }, engine = f;
+    if (server == &w->servers[w->staller]) {
+        f.stall = 80000, f.stall_ms_max = STALL_MS;
+        server->trouble_ns = until_ns + STALL_MS * INT64_C(1000000) + BEHIND_S * SECOND;
+        w->faults++;
+    }
+    sim_faults(w->sim, server->node, &f);
+    if (sim_random(w->sim, 2)) engine.stream_cut = 3000, engine.connect_refused = 20000;
+    sim_faults(w->sim, NODE_ENGINE, &engine);
+}
+
 static void server_weather(World *w, Server *server, int64_t until_ns) {
     Sim *s = w->sim;
     SimFaults f = draw_faults(s), calm = { .latency_us_min = 20, .latency_us_max = 500 };
-    sim_faults(s, server->node, &f);
     if (is_trouble(&f)) server->trouble_ns = until_ns + BEHIND_S * SECOND;
+    sim_faults(s, server->node, &f);
     if (f.write_full || f.write_error) server->refused_ns = until_ns;
     f.crash = f.write_error = f.sync_error = f.read_error = f.write_full = 0;
     f.clock_jump = 0;
@@ -160,7 +177,8 @@ static void server_weather(World *w, Server *server, int64_t until_ns) {
 // A little of everything, a piece of virtual time long.
 static int64_t next_weather(World *w) {
     int64_t until_ns = now_ns(w) + (200 + (int64_t)sim_random(w->sim, 3800)) * 1000000;
-    for (int i = 0; i < w->servers_n; i++) server_weather(w, &w->servers[i], until_ns);
+    for (int i = 0; i < w->servers_n; i++)
+        (w->stalls ? stall_weather : server_weather)(w, &w->servers[i], until_ns);
     return until_ns;
 }
 
@@ -323,6 +341,8 @@ bool world_run(uint64_t seed, const char *dir, World *w) {
     w->told = mem_new(CALLS_MAX * sizeof *w->told);
     w->changes = mem_new(CALLS_MAX * sizeof *w->changes);
     w->servers_n = sim_random(w->sim, 2) ? 1 : 2 + (int)sim_random(w->sim, 2);
+    w->stalls = w->servers_n > 1 && !sim_random(w->sim, 3);
+    w->staller = 0; // it made the deployment, and leads it
     place(w);
     if (w->servers_n > 1) share(w);
     calm(w);
