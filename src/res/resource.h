@@ -192,7 +192,10 @@ str resource_permission(Arena *a, const Resource *r, const char *verb); // "mode
     X(FORBIDDEN, "permission_denied", "{who} lacks the permission {permission}",                   \
       "{who} 缺少权限 {permission}")                                                               \
     X(NO_PROJECT, "project_required", "say which project: header OpenAI-Project, or /p/PROJECT/…", \
-      "请指明项目：请求头 OpenAI-Project 或 /p/PROJECT/…")
+      "请指明项目：请求头 OpenAI-Project 或 /p/PROJECT/…")                                         \
+    X(NODE_TAKEN, "node_name_taken",                                                               \
+      "another server uses this database as node {node}: give each its own serve.node",            \
+      "另一台服务器正以节点名 {node} 使用该数据库：请各自设置 serve.node")
 REASONS_DECLARE(RES_REASONS)
 extern const Reason *const res_reasons[];
 #endif

@@ -11,6 +11,7 @@
 #include "res/database.h"
 #include "res/event_relay.h"
 #include "res/kit.h"
+#include "res/node_claim.h"
 #include "res/objects.h"
 #include "res/serve.h"
 #include "res/serve_tls.h"
@@ -397,6 +398,7 @@ static void close_all(Serve *s) {
     jobs_free(a->jobs);
     blobs_close(a->blobs);
     daily_close_all();
+    node_claim_end(a);
     db_close(a->db);
     file_close(s->lock);
 }
@@ -426,6 +428,7 @@ err serve_open(Serve *s, int argc, char **argv) {
     TRY(open_loops(s));
     TRY(open_jobs(s));
     TRY(database_step(s->c, migrate));
+    TRY(node_claim(s->c));
     TRY(init_modules(s));
     return open_server(s);
 }

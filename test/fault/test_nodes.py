@@ -385,3 +385,20 @@ def test_what_a_cut_off_node_ran_ends_after_its_last_request(nodes):
         a.env = {**a.env, "LATHE_DB_URL": a.database.env["LATHE_DB_URL"]}
         again(a)
         proxy.close()
+
+
+def test_a_node_name_is_one_servers_at_a_time(nodes):
+    """serve.node in a file that both read, or a copied folder: they would fold each other's journal."""
+    made = nodes(2)
+    first, second = made.all
+    name = (first.data / "node").read_text().strip()
+    assert second.stop() == 0
+    with pytest.raises(AssertionError, match="another server uses this database as node"):
+        second.start("--serve.node", name, *second.flags)
+    first.kill()
+    first.start(*first.flags)  # its own last life is no other server, and is not waited for
+    assert first.call("GET", "/readyz").status == 200
+    assert first.stop() == 0
+    second.start("--serve.node", name, *second.flags)  # it was given back
+    assert second.stop() == 0
+    first.start(*first.flags)
