@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // resource.h - the heart: a resource is a C struct, its field rows and its action rows. Derived
-// from them: lists with typed filters, cursor and text search, get, create, patch, delete,
-// If-Match, Idempotency-Key, dry run, permissions, audit, events, OpenAPI, CLI, console schema,
-// conformance tests. A module writes rows and the three hooks; nothing more. Threads: rows are
-// constants; functions run on workers with the caller's Tx.
+// from them: lists, get, create, patch, delete, If-Match, Idempotency-Key, dry run, permissions,
+// audit, events, OpenAPI, CLI, console schema, conformance tests. A module writes rows and three
+// hooks. Threads: rows are constants; functions run on workers with the caller's Tx.
 #ifndef LATHE_RES_RESOURCE_H
 #define LATHE_RES_RESOURCE_H
 #include "db/db.h"
