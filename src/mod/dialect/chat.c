@@ -175,7 +175,7 @@ static err read_result_id(In *in, const At *at, yyjson_val *v, void *into) {
 
 static err read_result(In *in, const At *at, yyjson_val *v, void *into) {
     TalkMessage *m = into, inner = { .role = ROLE_TOOL };
-    inner.parts = new (in->c->mem, TalkPart, yyjson_arr_size(v) + 1);
+    inner.parts = new(in->c->mem, TalkPart, yyjson_arr_size(v) + 1);
     TRY(read_content(in, at, v, &inner));
     m->parts[0].parts = inner.parts, m->parts[0].parts_n = inner.parts_n;
     return ERR_OK;
@@ -231,19 +231,21 @@ static err read_message(In *in, const At *at, yyjson_val *v) {
         return at_missing(in, at, "content");
     TRY(read_members(in, at, v, rows[role], m));
     if (role == ROLE_TOOL && !m->parts[0].id.n) return at_missing(in, at, "tool_call_id");
-    calls_last(m);
+    calls_last(in->c, m);
     return ERR_OK;
 }
 
 // Members come in any order: reasoning and texts stand before the calls.
-void calls_last(TalkMessage *m) {
-    size_t n = 0;
-    for (size_t i = 0; i < m->parts_n; i++) {
-        if (m->parts[i].kind == PART_CALL) continue;
-        TalkPart kept = m->parts[i];
-        memmove(m->parts + n + 1, m->parts + n, (i - n) * sizeof kept);
-        m->parts[n++] = kept;
-    }
+void calls_last(Ctx *c, TalkMessage *m) {
+    size_t n = 0, first = 0;
+    while (first < m->parts_n && m->parts[first].kind != PART_CALL) first++;
+    if (first == m->parts_n) return;
+    TalkPart *sorted = new(c->mem, TalkPart, m->parts_n);
+    for (size_t i = 0; i < m->parts_n; i++)
+        if (m->parts[i].kind != PART_CALL) sorted[n++] = m->parts[i];
+    for (size_t i = 0; i < m->parts_n; i++)
+        if (m->parts[i].kind == PART_CALL) sorted[n++] = m->parts[i];
+    m->parts = sorted;
 }
 
 static err read_messages(In *in, const At *at, yyjson_val *v, void *into) {
@@ -288,7 +290,7 @@ err read_tools(In *in, const At *at, yyjson_val *v, void *into) {
     yyjson_val *one;
     (void)into;
     if (!yyjson_is_arr(v)) return at_wrong(in, at, "a list of tools", v);
-    t->tools = new (in->c->mem, TalkTool, yyjson_arr_size(v) + 1);
+    t->tools = new(in->c->mem, TalkTool, yyjson_arr_size(v) + 1);
     yyjson_arr_foreach(v, i, n, one) {
         At here = { at, NULL, i };
         TalkTool *tool = &t->tools[t->tools_n++];

@@ -14,7 +14,7 @@ err read_choice_word(In *in, const At *at, str word);
 err image_at(In *in, const At *at, const char *member,
              TalkPart *p);                                         // p->url and p->detail were read
 err document_at(In *in, const At *at, str file_data, TalkPart *p); // p->url may have been read
-void calls_last(TalkMessage *m);
+void calls_last(Ctx *c, TalkMessage *m);
 void write_image_url(const To *to, const char *key, const TalkPart *p); // key: of the URL
 void write_file_data(const To *to, const TalkPart *p);
 void write_function(const TalkTool *t, Json *j); // members, but for "strict"

@@ -79,8 +79,8 @@ typedef struct Writing {
 void writing_init(Writing *w, const Dialect *d,
                   const Talk *asked);           // then set the members from id to arg
 void writing_delta(Writing *w, const Delta *d); // as events; one delta may be none or several
-// For an answer in one piece: deltas are kept, and written when the last one was. False: it grew
-// too large.
+// For an answer in one piece, instead: deltas are kept, and written when the last one was. False:
+// it grew too large.
 bool writing_keep(Writing *w, const Delta *d);
 void writing_whole(Writing *w, Json *out);
 void writing_done(Writing *w);

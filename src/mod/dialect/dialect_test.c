@@ -162,6 +162,53 @@ TEST(dialect_answers_are_the_same_streamed_whole_and_passed_on) {
         for (const Dialect *const *b = dialects; *b; b++) check_answers(*a, *b, seed);
 }
 
+// ---- cost: of the fastest of several turns, in the processor's time, so that a busy machine
+// changes nothing
+#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+enum { SLOWER = 1 };
+#else
+enum { SLOWER = 20 };
+#endif
+
+// ---- what strangers send: time grows with the size, and no faster
+static double read_ns(const Dialect *d, size_t n, const char *head, const char *each,
+                      const char *tail) {
+    Ctx *c = test_ctx();
+    Buf b, out;
+    yyjson_val *root;
+    Talk t;
+    buf_init(&b, 64 << 20), buf_init(&out, 64 << 20);
+    buf_add(&b, str_z(head));
+    for (size_t i = 0; i < n; i++) buf_add(&b, i ? S(",") : S("")), buf_add(&b, str_z(each));
+    buf_add(&b, str_z(tail));
+    Json j = json_to(&out);
+    clock_t start = clock();
+    err e = json_parse(c, buf_str(&b), &root);
+    if (!e) e = dialect_read(c, d, root, &t);
+    if (!e) e = dialect_write(c, &dialect_ollama_chat, NULL, &t, &j);
+    double ns = (double)(clock() - start) / CLOCKS_PER_SEC * 1e9 / (double)n;
+    buf_done(&b), buf_done(&out);
+    return e ? 1e12 : ns;
+}
+
+TEST(dialect_long_conversations_cost_by_their_length) {
+    static const char call[] = "{\"id\":\"a\",\"type\":\"function\",\"function\":{\"name\":\"f\"}}";
+    static const char result[] =
+        "{\"role\":\"tool\",\"tool_name\":\"f\",\"tool_call_id\":\"a\",\"content\":\"1\"}";
+    static const char chat_result[] =
+        "{\"role\":\"tool\",\"tool_call_id\":\"a\",\"content\":\"1\"}";
+    Buf head;
+    buf_init(&head, 1 << 20);
+    buf_add(&head, S("{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"tool_calls\":["));
+    for (int i = 0; i < 100; i++)
+        buf_add(&head, i ? S(",") : S("")), buf_add(&head, str_n(call, sizeof call - 1));
+    buf_add(&head, S("]},"));
+    double ollama = read_ns(&dialect_ollama_chat, 20000, buf_z(&head), result, "]}");
+    double chat = read_ns(&dialect_chat, 20000, buf_z(&head), chat_result, "]}");
+    buf_done(&head);
+    CHECK(ollama < 50000 * SLOWER && chat < 50000 * SLOWER);
+}
+
 // ---- rows
 TEST(dialect_rows_are_whole) {
     for (const Dialect *const *d = dialects; *d; d++) {
@@ -175,14 +222,7 @@ TEST(dialect_rows_are_whole) {
     CHECK(!dialect_find(S("openai.telepathy")));
 }
 
-// ---- cost: of the fastest of several turns, in the processor's time, so that a busy machine
-// changes nothing
-#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-enum { SLOWER = 1 };
-#else
-enum { SLOWER = 20 };
-#endif
-
+// ---- cost
 static void count_event(void *arg, str event, str data) { (void)event, *(size_t *)arg += data.n; }
 static void write_on(void *arg, const Delta *d) { writing_delta(arg, d); }
 

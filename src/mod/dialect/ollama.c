@@ -79,7 +79,8 @@ static err read_calls(In *in, const At *at, yyjson_val *v, void *into) {
     TalkMessage *m = into;
     size_t i, n;
     yyjson_val *one;
-    if (!yyjson_is_arr(v)) return at_wrong(in, at, "a list", v);
+    if (!yyjson_is_arr(v) || yyjson_arr_size(v) > DIALECT_CALLS_MAX)
+        return at_wrong(in, at, "a list of at most 128 calls", v);
     yyjson_arr_foreach(v, i, n, one) {
         At here = { at, NULL, i };
         TalkPart *p = add_part(m, PART_CALL);
@@ -91,24 +92,25 @@ static err read_calls(In *in, const At *at, yyjson_val *v, void *into) {
     return ERR_OK;
 }
 
-// Whether a result of this call stands among the messages so far.
-static bool is_answered(const Talk *t, str id) {
-    for (size_t i = 0; i + 1 < t->messages_n; i++)
-        if (t->messages[i].role == ROLE_TOOL && str_eq(t->messages[i].parts[0].id, id)) return true;
-    return false;
-}
-
+// Results follow the message of their calls.
 static err match_result(In *in, const At *at, TalkPart *result) {
-    Talk *t = in->t;
+    const TalkMessage *first = in->t->messages, *m = &first[in->t->messages_n - 1];
+    bool answered[DIALECT_CALLS_MAX] = { 0 };
+    size_t calls = 0;
     if (result->id.n) return ERR_OK;
-    for (size_t i = 0; i < t->messages_n; i++)
-        for (size_t k = 0; k < t->messages[i].parts_n; k++) {
-            const TalkPart *p = &t->messages[i].parts[k];
-            bool fits = p->kind == PART_CALL && (!result->name.n || str_eq(p->name, result->name));
-            if (!fits || is_answered(t, p->id)) continue;
-            result->id = p->id;
-            return ERR_OK;
-        }
+    const TalkMessage *last = m;
+    while (m > first && last - m <= DIALECT_CALLS_MAX && m->role == ROLE_TOOL) m--;
+    for (const TalkMessage *r = m + 1; m->role == ROLE_ASSISTANT && r < last; r++)
+        for (size_t k = 0, i = 0; k < m->parts_n && i < countof(answered); k++)
+            if (m->parts[k].kind == PART_CALL)
+                answered[i++] |= str_eq(m->parts[k].id, r->parts[0].id);
+    for (size_t k = 0; m->role == ROLE_ASSISTANT && k < m->parts_n; k++) {
+        const TalkPart *p = &m->parts[k];
+        if (p->kind != PART_CALL || answered[calls++]) continue;
+        if (result->name.n && !str_eq(p->name, result->name)) continue;
+        result->id = p->id;
+        return ERR_OK;
+    }
     return at_missing(in, at, "tool_call_id");
 }
 

@@ -264,10 +264,28 @@ bool data_url(str url, str *out_media_type, str *out_data) {
     return true;
 }
 
+// How deep a text nests, if it is JSON.
+static int depth_of(str json) {
+    int depth = 0, most = 0;
+    bool quoted = false;
+    for (size_t i = 0; i < json.n; i++) {
+        char ch = json.p[i];
+        if (quoted && ch == '\\') i++;
+        else if (ch == '"') quoted = !quoted;
+        else if (!quoted && (ch == '{' || ch == '[') && ++depth > most) most = depth;
+        else if (!quoted && (ch == '}' || ch == ']')) depth--;
+    }
+    return most;
+}
+
+// One that stands in a document of ours without making it too deep, or two-faced.
 static bool is_object(str json) {
-    yyjson_doc *doc = yyjson_read(json.p, json.n, 0);
-    bool is = yyjson_is_obj(yyjson_doc_get_root(doc));
-    yyjson_doc_free(doc);
+    Ctx c;
+    yyjson_val *v;
+    if (depth_of(json) > JSON_DEPTH_MAX / 2) return false;
+    ctx_init(&c, arena_new(), NULL);
+    bool is = !json_parse(&c, json, &v) && yyjson_is_obj(v);
+    arena_free(c.mem);
     return is;
 }
 
@@ -358,10 +376,14 @@ str result_text(Ctx *c, const TalkPart *result) {
 }
 
 str call_name(const Talk *t, size_t before, str id) {
-    for (size_t i = before; i-- > 0;)
-        for (size_t k = t->messages[i].parts_n; k-- > 0;) {
-            const TalkPart *p = &t->messages[i].parts[k];
-            if (p->kind == PART_CALL && str_eq(p->id, id)) return p->name;
-        }
+    enum { BACK = 256 }; // results follow their calls
+    for (size_t i = before; i-- > 0 && before - i <= BACK;) {
+        const TalkMessage *m = &t->messages[i];
+        if (m->role == ROLE_TOOL) continue;
+        for (size_t k = m->parts_n; k-- > 0;)
+            if (m->parts[k].kind == PART_CALL && str_eq(m->parts[k].id, id))
+                return m->parts[k].name;
+        if (m->role == ROLE_ASSISTANT) break;
+    }
     return (str){ 0 };
 }
