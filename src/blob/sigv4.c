@@ -38,7 +38,7 @@ static void mac(const void *key, size_t key_n, str text, unsigned char out[MAC])
     unsigned n = MAC;
     const unsigned char *p =
         HMAC(EVP_sha256(), key, (int)key_n, (const unsigned char *)text.p, text.n, out, &n);
-    assert(p && n == MAC);
+    if (!p || n != MAC) mem_exhausted(MAC);
 }
 
 static str signed_names(Arena *a, const SigV4 *s) {

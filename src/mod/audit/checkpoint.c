@@ -92,6 +92,7 @@ static err sign(Ctx *c, str text, str *out_hex) {
     unsigned char signature[SIGNATURE];
     size_t n = sizeof signature;
     EVP_MD_CTX *x = EVP_MD_CTX_new();
+    if (!x) mem_exhausted(SIGNATURE);
     int ok = EVP_DigestSignInit(x, NULL, NULL, NULL, state.key) == 1
              && EVP_DigestSign(x, signature, &n, (const unsigned char *)text.p, text.n) == 1;
     EVP_MD_CTX_free(x);
@@ -177,6 +178,7 @@ static bool genuine(str text, str signature_hex) {
     unsigned char signature[SIGNATURE];
     if (!unhex(signature_hex, signature, sizeof signature)) return false;
     EVP_MD_CTX *x = EVP_MD_CTX_new();
+    if (!x) mem_exhausted(SIGNATURE);
     int ok =
         EVP_DigestVerifyInit(x, NULL, NULL, NULL, state.key) == 1
         && EVP_DigestVerify(x, signature, sizeof signature, (const unsigned char *)text.p, text.n)

@@ -115,7 +115,7 @@ err store_put_file(Ctx *c, Store *s, File *f, int64_t size, Work *w, Part *out) 
     *out = (Part){ .name = out->name, .size = size };
     out->pieces = new (c->mem, str, (size_t)(size / PIECE_BYTES) + 1);
     EVP_MD_CTX *md = EVP_MD_CTX_new();
-    assert(md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1);
+    if (!md || EVP_DigestInit_ex(md, EVP_sha256(), NULL) != 1) mem_exhausted(64);
     err e = put_pieces(c, s, f, out, md, w);
     digest_text(md, hex);
     EVP_MD_CTX_free(md);
@@ -195,7 +195,7 @@ static err piece_read(Ctx *c, const Store *s, const Part *p, size_t i, char *out
 static err pieces_each(Ctx *c, const Store *s, const Part *p, File *to, Work *w) {
     char *piece = mem_new(PIECE_BYTES), hex[BLOB_DIGEST_HEX + 1];
     EVP_MD_CTX *md = EVP_MD_CTX_new();
-    assert(md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1);
+    if (!md || EVP_DigestInit_ex(md, EVP_sha256(), NULL) != 1) mem_exhausted(64);
     err e = ERR_OK;
     for (size_t i = 0; !e && i < p->pieces_n; i++) {
         size_t n = 0;

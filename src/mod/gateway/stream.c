@@ -154,7 +154,7 @@ static void note_content(Flow *f, str text) {
     Answer *a = &f->out;
     if (!a->digest) {
         a->digest = EVP_MD_CTX_new();
-        EVP_DigestInit_ex(a->digest, sha256_md(), NULL);
+        if (!a->digest || EVP_DigestInit_ex(a->digest, sha256_md(), NULL) != 1) mem_exhausted(64);
         buf_init(&a->content, 1 << 20);
     }
     EVP_DigestUpdate(a->digest, text.p, text.n);

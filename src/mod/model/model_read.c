@@ -158,8 +158,7 @@ void model_digest_restart(Ctx *c, Import *im) {
         im->md = EVP_MD_CTX_new();
         arena_defer(c->mem, digest_free, im);
     }
-    int ok = im->md && EVP_DigestInit_ex(im->md, EVP_sha256(), NULL);
-    assert(ok == 1);
+    if (!im->md || EVP_DigestInit_ex(im->md, EVP_sha256(), NULL) != 1) mem_exhausted(64);
     im->hashed = 0;
 }
 

@@ -54,9 +54,10 @@ static err crypto(Ctx *c, int ok, const char *why) {
 
 static err box_shut(Ctx *c, const CryptoSuite *s, const unsigned char key[KEY], str plain, str aad,
                     str *out) {
-    unsigned char *p = new(c->mem, unsigned char, NONCE + plain.n + TAG);
+    unsigned char *p = new (c->mem, unsigned char, NONCE + plain.n + TAG);
     os_random(c->os, p, NONCE);
     EVP_CIPHER_CTX *x = EVP_CIPHER_CTX_new();
+    if (!x) mem_exhausted(KEY);
     int n = 0, last = 0, ok = EVP_EncryptInit_ex(x, s->cipher(), NULL, key, p);
     ok = ok == 1 && EVP_EncryptUpdate(x, NULL, &n, (const unsigned char *)aad.p, (int)aad.n) == 1;
     ok = ok
@@ -73,8 +74,9 @@ static err box_open(Ctx *c, const CryptoSuite *s, const unsigned char key[KEY], 
     if (box.n < NONCE + TAG) return crypto(c, 0, "it is too short");
     size_t size = box.n - NONCE - TAG;
     const unsigned char *p = (const unsigned char *)box.p;
-    unsigned char *plain = new(c->mem, unsigned char, size + 1);
+    unsigned char *plain = new (c->mem, unsigned char, size + 1);
     EVP_CIPHER_CTX *x = EVP_CIPHER_CTX_new();
+    if (!x) mem_exhausted(KEY);
     int n = 0, last = 0, ok = EVP_DecryptInit_ex(x, s->cipher(), NULL, key, p);
     ok = ok == 1 && EVP_DecryptUpdate(x, NULL, &n, (const unsigned char *)aad.p, (int)aad.n) == 1;
     ok = ok && EVP_DecryptUpdate(x, plain, &n, p + NONCE, (int)size) == 1;
@@ -101,7 +103,7 @@ static bool unhex(str hex, unsigned char *out) {
 }
 
 static str bytes_of(Ctx *c, str hex) {
-    unsigned char *p = new(c->mem, unsigned char, hex.n / 2 + 1);
+    unsigned char *p = new (c->mem, unsigned char, hex.n / 2 + 1);
     return unhex(hex, p) ? str_n(p, hex.n / 2) : (str){ 0 };
 }
 
