@@ -125,7 +125,36 @@ static void add_escaped(Buf *b, unsigned char c) {
     else buf_add(b, str_n(named, sizeof named));
 }
 
+// Whether eight bytes are ASCII and stand in a JSON string as they are: no top bit tells of a byte
+// over 0x7f, below 0x20, a quote or a backslash. (x - 1) & ~x has it of a zero.
+static bool eight_plain(const char *p) {
+    static const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
+    uint64_t x;
+    memcpy(&x, p, 8);
+    uint64_t quote = x ^ ones * '"', slash = x ^ ones * '\\';
+    uint64_t low = (x - ones * 0x20) & ~x, is_quote = (quote - ones) & ~quote;
+    return !((x | low | is_quote | ((slash - ones) & ~slash)) & tops);
+}
+
+static bool all_plain(str s) {
+    size_t i = 0;
+    if (s.n >= 8) {
+        while (i + 8 <= s.n && eight_plain(s.p + i)) i += 8;
+        return i == s.n || (i + 8 > s.n && eight_plain(s.p + s.n - 8));
+    }
+    while (i < s.n && !json_byte[(unsigned char)s.p[i]] && (unsigned char)s.p[i] < 0x80) i++;
+    return i == s.n;
+}
+
 bool buf_add_json(Buf *b, str s) {
+    if (all_plain(s)) { // nearly all are
+        char *at = s.n < SIZE_MAX - 2 ? buf_reserve(b, s.n + 2) : NULL;
+        if (!at) return false;
+        at[0] = at[s.n + 1] = '"';
+        if (s.n) memcpy(at + 1, s.p, s.n);
+        b->n += s.n + 2;
+        return true;
+    }
     size_t before = b->n;
     ptrdiff_t bad = str_utf8_bad(s); // of the bytes from `checked` on; -1: none
     size_t checked = 0;

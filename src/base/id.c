@@ -32,6 +32,16 @@ str id_format(Arena *a, const char *prefix, int64_t unix_ms, const uint8_t rando
     return arena_str(a, str_n(text, n + ID_BODY));
 }
 
+str id_format_ns(Arena *a, const char *prefix, int64_t unix_ns, const uint8_t random[10]) {
+    enum { NS_PER_MS = 1000000 };
+    assert(unix_ns >= 0);
+    uint8_t bytes[10];
+    unsigned part = (unsigned)((uint64_t)(unix_ns % NS_PER_MS) * 4096 / NS_PER_MS);
+    memcpy(bytes, random, sizeof bytes);
+    bytes[0] = (uint8_t)(part >> 8), bytes[1] = (uint8_t)part;
+    return id_format(a, prefix, unix_ns / NS_PER_MS, bytes);
+}
+
 // The 128 bits of the last 26 characters. False when that is no id.
 static bool id_read(str id, unsigned __int128 *out) {
     if (id.n < ID_BODY + 2 || id.p[id.n - ID_BODY - 1] != '_') return false;

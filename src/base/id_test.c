@@ -21,6 +21,19 @@ TEST(id_sorts_by_time_and_tells_it) {
     }
 }
 
+TEST(id_of_nanoseconds_sorts_by_them) {
+    Arena *a = test_ctx()->mem;
+    for (int round = 0; round < 5000; round++) {
+        int64_t x = (int64_t)(test_random() >> 3), y = x + (int64_t)(test_random() % 3000);
+        uint8_t one[10], two[10];
+        for (int i = 0; i < 10; i++)
+            one[i] = (uint8_t)test_random(), two[i] = (uint8_t)test_random();
+        str i = id_format_ns(a, "req", x, one), k = id_format_ns(a, "req", y, two);
+        CHECK(id_valid(i, "req") && id_time_ms(i) == x / 1000000 && id_time_ms(k) == y / 1000000);
+        if (y - x > 245) CHECK(str_cmp(i, k) < 0);
+    }
+}
+
 // RFC 9562, appendix A.6: 017F22E2-79B0-7CC3-98C4-DC0C0C07398F.
 TEST(id_holds_the_uuid_of_the_rfc) {
     static const uint8_t random[] = { 0x0c, 0xc3, 0x18 << 2 | 3, 0x13, 0x70,

@@ -285,6 +285,7 @@ static void sqlite_close_db(Db *base) {
     assert(closed == db->opened); // nobody reads any more
     sqlite_conn_close(db->writer.conn);
     file_close(db->index); // after the last connection: this drops locks too
+    sqlite_runs_remove(db->runs);
     if (db->vfs) sqlite_vfs_remove(db->vfs);
     pthread_mutex_destroy(&db->lock);
     pthread_cond_destroy(&db->freed);
@@ -357,6 +358,7 @@ err sqlite_open(Ctx *c, str path, const DbConfig *config, Db **out) {
     db_init(&db->base, c, config, &sqlite_ops, DB_SQLITE);
     db->path = mem_strdup(path);
     db->vfs = os_is_simulated(c->os) ? sqlite_vfs_add(c->os, db->path) : NULL;
+    db->runs = sqlite_runs_add(db->vfs);
     db->writer.threaded = thread_can_start(c->os);
     pthread_mutex_init(&db->lock, NULL);
     cond_init(&db->freed);

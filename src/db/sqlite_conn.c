@@ -200,7 +200,7 @@ err sqlite_conn_open(Ctx *c, SqliteDb *db, bool write, SqliteConn **out) {
     k->os = db->base.os;
     k->busy_ms = db->base.busy_ms;
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX;
-    int rc = sqlite3_open_v2(db->path, &k->db, flags, db->vfs);
+    int rc = sqlite3_open_v2(db->path, &k->db, flags, db->runs);
     if (!k->db) return mem_free(k), db_away(c, sqlite3_errstr(rc), 1000);
     if (!rc) {
         settings(k, write);

@@ -57,8 +57,9 @@ typedef struct Writer {
 typedef struct SqliteDb {
     Db base;
     char *path;
-    const char *vfs; // NULL: the machine's
-    Os *where;       // its machine, whose clock counts
+    const char *vfs;  // NULL: the machine's
+    const char *runs; // on top of it
+    Os *where;        // its machine, whose clock counts
     Writer writer;
     pthread_mutex_t lock; // of the readers
     pthread_cond_t freed;
@@ -91,4 +92,9 @@ typedef struct SqliteShare {
     uint64_t writes; // by whoever has it open: while it is the same, nothing was committed
 } SqliteShare;
 void sqlite_vfs_share(const char *name, SqliteShare *out);
+
+// sqlite_runs.c: writes gathered into runs, above another VFS (NULL: the machine's). Only for
+// connections with synchronous=FULL. The name to open with.
+const char *sqlite_runs_add(const char *under);
+void sqlite_runs_remove(const char *name);
 #endif

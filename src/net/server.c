@@ -27,7 +27,7 @@ str lane_id(Lane *lane, Arena *a, const char *prefix) {
     uint8_t random[10];
     memcpy(random, &n, 8);
     memcpy(random + 8, &m, 2);
-    return id_format(a, prefix, os_wall_ms(loop_os(lane->loop)), random);
+    return id_format_ns(a, prefix, os_wall_ns(loop_os(lane->loop)), random);
 }
 
 // ---- making

@@ -8,7 +8,8 @@
 
 REASONS_DEFINE(OS_REASONS, os_reasons)
 
-int64_t os_wall_ms(Os *os) { return os->ops->wall_ms(os); }
+int64_t os_wall_ns(Os *os) { return os->ops->wall_ns(os); }
+int64_t os_wall_ms(Os *os) { return os_wall_ns(os) / 1000000; }
 int64_t os_mono_ns(Os *os) { return os->ops->mono_ns(os); }
 int64_t os_cpu_ns(Os *os) { return os->ops->cpu_ns(os); }
 void os_random(Os *os, void *out, size_t n) { os->ops->random(os, out, n); }
@@ -30,7 +31,7 @@ str os_id(Ctx *c, const char *prefix) {
     assert(c->os);
     uint8_t random[10];
     os_random(c->os, random, sizeof random);
-    return id_format(c->mem, prefix, os_wall_ms(c->os), random);
+    return id_format_ns(c->mem, prefix, os_wall_ns(c->os), random);
 }
 
 err ctx_check(Ctx *c) {

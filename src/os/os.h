@@ -15,6 +15,7 @@ Os *os_real(void);
 bool os_is_simulated(const Os *os);
 
 int64_t os_wall_ms(Os *os);                  // Unix milliseconds; may jump
+int64_t os_wall_ns(Os *os);                  // the same clock, finer
 int64_t os_mono_ns(Os *os);                  // never goes back
 int64_t os_cpu_ns(Os *os);                   // processor time of this thread (simulated: monotonic)
 void os_random(Os *os, void *out, size_t n); // cryptographic on the real machine

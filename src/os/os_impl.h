@@ -11,7 +11,7 @@
 typedef void (*ProcessExited)(void *arg, const ProcessExit *);
 
 typedef struct OsOps {
-    int64_t (*wall_ms)(Os *);
+    int64_t (*wall_ns)(Os *);
     int64_t (*mono_ns)(Os *);
     int64_t (*cpu_ns)(Os *);
     void (*random)(Os *, void *out, size_t n);

@@ -26,7 +26,7 @@ static int64_t clock_ns(clockid_t id) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static int64_t wall_ms(Os *os) { return (void)os, clock_ns(CLOCK_REALTIME) / 1000000; }
+static int64_t wall_ns(Os *os) { return (void)os, clock_ns(CLOCK_REALTIME); }
 static int64_t mono_ns(Os *os) { return (void)os, clock_ns(CLOCK_MONOTONIC); }
 static int64_t cpu_ns(Os *os) { return (void)os, clock_ns(CLOCK_THREAD_CPUTIME_ID); }
 static const char *env(Os *os, const char *name) { return (void)os, getenv(name); }
@@ -134,7 +134,7 @@ Os *os_real(void) {
 }
 
 const OsOps os_real_ops = {
-    .wall_ms = wall_ms,
+    .wall_ns = wall_ns,
     .mono_ns = mono_ns,
     .cpu_ns = cpu_ns,
     .random = random_bytes,

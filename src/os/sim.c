@@ -125,13 +125,13 @@ uint64_t sim_run(Sim *s, int64_t until_ns, bool (*done)(void *), void *arg) {
 
 static int64_t mono_ns(Os *os) { return sim_os(os)->sim->now_ns; }
 
-static int64_t wall_ms(Os *os) {
+static int64_t wall_ns(Os *os) {
     Sim *s = sim_os(os)->sim;
     SimNode *n = sim_os(os)->node;
     if (sim_chance(s, n->faults.clock_jump) && n->faults.clock_jump_ms_max > 0)
         n->wall_skew_ms +=
             sim_between(s, -n->faults.clock_jump_ms_max, n->faults.clock_jump_ms_max);
-    return START_WALL_MS + s->now_ns / 1000000 + n->wall_skew_ms;
+    return (START_WALL_MS + n->wall_skew_ms) * 1000000 + s->now_ns;
 }
 
 static void random_bytes(Os *os, void *out, size_t n) {
@@ -179,7 +179,7 @@ static err make_pipe(Ctx *c, int out_read_write[2]) {
 }
 
 const OsOps sim_ops = {
-    .wall_ms = wall_ms,
+    .wall_ns = wall_ns,
     .mono_ns = mono_ns,
     .cpu_ns = mono_ns,
     .random = random_bytes,

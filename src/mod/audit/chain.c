@@ -5,6 +5,7 @@
 // waits there and is run again, instead of meeting the first at the same place.
 #include "mod/audit/audit_own.h"
 #include "blob/blob.h"
+#include "db/insert.h"
 #include <assert.h>
 
 // What is hashed begins so; the row's text follows.
@@ -87,30 +88,26 @@ static SQL(head_take,
            "INSERT INTO audit_head (chain, seq, hash) VALUES ($1, $2, '') ON CONFLICT (chain) DO "
            "UPDATE SET seq = audit_head.seq + $2 RETURNING seq, hash");
 static SQL(head_put, "UPDATE audit_head SET hash = $2 WHERE chain = $1");
-static Sql adds[CHAIN__COUNT]; // INSERT of a row, from the kind's columns
+static InsertSql adds[CHAIN__COUNT]; // of rows, from the kinds' columns
 
 static bool has_project(const ChainKind *k) { return k->scope && !strcmp(k->scope, "project"); }
 
-static const char *add_text(const ChainKind *k) {
+static InsertSql add_of(const ChainKind *k) {
     Buf b;
     buf_init(&b, 4096);
     size_t n = 7 + (k->scope != NULL) + has_project(k);
-    buf_printf(
-        &b, "INSERT INTO %s (id, %s%screated_by, previous, hash, created_at, updated_at, revision",
-        k->table, k->scope ? "org, " : "", has_project(k) ? "project, " : "");
+    buf_printf(&b, "%s (id, %s%screated_by, previous, hash, created_at, updated_at, revision",
+               k->table, k->scope ? "org, " : "", has_project(k) ? "project, " : "");
     for (size_t i = 0; k->columns[i]; i++, n++) buf_printf(&b, ", %s", k->columns[i]);
-    buf_add(&b, S(") VALUES ("));
-    for (size_t i = 0; i < n; i++) buf_printf(&b, "%s$%zu", i ? ", " : "", i + 1);
     buf_add_char(&b, ')');
     assert(!b.full);
-    char *text = mem_strdup(buf_str(&b));
+    InsertSql add = { .name = "audit_add", .into = mem_strdup(buf_str(&b)), .columns = n };
     buf_done(&b);
-    return text;
+    return add;
 }
 
 static void adds_open(void) {
-    for (int i = 0; i < CHAIN__COUNT; i++)
-        adds[i] = (Sql){ "audit_add", add_text(&chain_kinds[i]), NULL };
+    for (int i = 0; i < CHAIN__COUNT; i++) adds[i] = add_of(&chain_kinds[i]);
 }
 
 // The same text as chain_text reads back.
@@ -126,8 +123,8 @@ static void values_text(const ChainKind *k, const Val *v, Buf *out) {
     assert(!out->full);
 }
 
-static err add_row(Ctx *c, Tx *tx, ChainId id, const ChainRow *r, str previous, str hash) {
-    const ChainKind *k = &chain_kinds[id];
+static err add_row(Insert *to, const ChainKind *k, const ChainRow *r, str previous, str hash) {
+    Ctx *c = to->c;
     Val args[CHAIN_VALUES_MAX + 9];
     size_t n = 0;
     args[n++] = r->id.n ? V(r->id) : V(os_id(c, k->id));
@@ -136,7 +133,8 @@ static err add_row(Ctx *c, Tx *tx, ChainId id, const ChainRow *r, str previous, 
     args[n++] = V(r->created_by), args[n++] = V(previous), args[n++] = V(hash);
     args[n++] = r->v[1], args[n++] = r->v[1], args[n++] = V(1);
     for (size_t i = 0; k->columns[i]; i++) args[n++] = r->v[i];
-    return db_exec(c, tx, &adds[id], args, n, NULL);
+    assert(n == to->sql->columns);
+    return insert_row(to, args);
 }
 
 static err take(Ctx *c, Tx *tx, str chain, size_t n, int64_t *out_first, str *out_previous) {
@@ -158,6 +156,7 @@ err chain_add(Ctx *c, Tx *tx, ChainId id, ChainRow *rows, size_t n) {
     TRY(take(c, tx, chain, n, &first, &previous));
     Buf text;
     buf_init(&text, 2 << 20);
+    Insert to = insert_begin(c, tx, &adds[id]);
     err e = ERR_OK;
     for (size_t i = 0; i < n && !e; i++) {
         char hash[HASH_HEX + 1];
@@ -165,9 +164,10 @@ err chain_add(Ctx *c, Tx *tx, ChainId id, ChainRow *rows, size_t n) {
         hash_begin(previous, &text), values_text(k, rows[i].v, &text);
         sha256_hex(buf_str(&text), hash);
         str now = arena_str(c->mem, str_z(hash));
-        e = add_row(c, tx, id, &rows[i], previous, now);
+        e = add_row(&to, k, &rows[i], previous, now);
         previous = now;
     }
     buf_done(&text);
+    if (!e) e = insert_end(&to, NULL);
     return e ? e : db_run(c, tx, &head_put, V(chain), V(previous));
 }

@@ -4,6 +4,7 @@
 // back, and the figures read off them.
 #include "mod/gateway/flow.h"
 #include "blob/blob.h"
+#include "mod/gateway/chunk.h"
 #include <assert.h>
 
 enum { COPIED_MAX = 16 << 10 };
@@ -192,14 +193,18 @@ static bool read_choice(Flow *f, yyjson_val *choice) {
     return any;
 }
 
+static void note_id(Flow *f, str id) {
+    if (f->r.response_id.p || !id.n || id.n >= sizeof f->response_id) return;
+    memcpy(f->response_id, id.p, id.n);
+    f->r.response_id = str_n(f->response_id, id.n);
+}
+
 static bool read_choices(Flow *f, yyjson_val *root) {
     size_t i, n;
     yyjson_val *choice;
     bool any = false;
     yyjson_arr_foreach(json_get(root, "choices"), i, n, choice) any |= read_choice(f, choice);
-    str id = json_get_str(root, "id");
-    if (!f->r.response_id.p && id.n && id.n < sizeof f->response_id)
-        memcpy(f->response_id, id.p, id.n), f->r.response_id = str_n(f->response_id, id.n);
+    note_id(f, json_get_str(root, "id"));
     return any;
 }
 
@@ -246,6 +251,18 @@ static str without_usage(Flow *f, yyjson_val *root, size_t size) {
     return text;
 }
 
+// An event that says no more than a word of a text.
+static bool read_plain(Flow *f, str data) {
+    Chunk k;
+    if (f->out.fold || !chunk_read(data, &k)) return false;
+    if (k.text.n) {
+        note_content(f, k.text), note_token(f);
+        f->out.tokens++;
+    }
+    note_id(f, k.id);
+    return true;
+}
+
 str stream_event(Flow *f, str data) {
     Ctx *c = f->c;
     bool several = f->in.choices > 1;
@@ -254,6 +271,7 @@ str stream_event(Flow *f, str data) {
         bool told = several && f->in.stream && f->in.wants_usage && f->out.usage_seen;
         return told ? usage_event(f) : (str){ 0 };
     }
+    if (read_plain(f, data)) return data;
     yyjson_val *root;
     if (json_parse(c, data, &root) || json_get(root, "error")) {
         f->out.cut = true;

@@ -104,35 +104,69 @@ bool trace_records_content(const Snapshot *s, str project, str request_id) {
 }
 
 // ---- folding: the last attempt of a request is its trace
-static SQL(trace_insert,
-           "INSERT INTO traces (id, org, project, request_id, key_id, owner, model, deployment, "
-           "replica, version, response_id, "
-           "finish_reason, error_class, error_reason, client_ip, end_user, currency, "
-           "prompt_digest, answer_digest, operation, outcome, "
-           "streamed, tokens_exact, content, status, attempts, started_at, ended_at, queue_us, "
-           "first_us, stream_us, total_us, ttft_us, "
-           "tbt_mean_us, tbt_max_us, prompt_tokens, cached_tokens, completion_tokens, cost, "
-           "revision, created_at, updated_at) VALUES "
-           "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, "
-           "$20, $21, $22, $23, $24, $25, $26, "
-           "$27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, 1, $27, $28)");
+static InsertSql trace_rows_add = {
+    .name = "trace_add",
+    .into = "traces (id, org, project, request_id, key_id, owner, model, deployment, "
+            "replica, version, response_id, finish_reason, error_class, error_reason, client_ip, "
+            "end_user, currency, prompt_digest, answer_digest, operation, outcome, streamed, "
+            "tokens_exact, content, status, attempts, started_at, ended_at, queue_us, first_us, "
+            "stream_us, total_us, ttft_us, tbt_mean_us, tbt_max_us, prompt_tokens, cached_tokens, "
+            "completion_tokens, cost, revision, created_at, updated_at)",
+    .columns = 42,
+};
 static SQL(content_add, "INSERT INTO trace_content (id, project, at, prompt, answer) VALUES ($1, "
                         "$2, $3, $4, $5)");
 
-err trace_add(Ctx *c, Tx *tx, const RequestRecord *r, str id) {
+Insert trace_add_begin(Ctx *c, Tx *tx) { return insert_begin(c, tx, &trace_rows_add); }
+
+err trace_add(Insert *to, const RequestRecord *r, str id) {
     bool content = r->prompt.p || r->answer.p;
-    TRY(db_run(
-        c, tx, &trace_insert, V(id), V(r->org), V(r->project), V(r->request_id), V(r->key_id),
-        V(r->owner), V(r->model), V(r->deployment), V(r->replica), V(r->version), V(r->response_id),
-        V(r->finish_reason), V(r->error_class), V(r->error_reason), V(r->client_ip), V(r->end_user),
-        V(r->currency), V(r->prompt_digest), V(r->answer_digest), V(operation_name(r->operation)),
-        V(outcome_name(r->outcome)), V((int)r->streamed), V((int)r->tokens_exact), V((int)content),
-        V(r->status), V(r->attempt), V(r->start_ms), V(r->end_ms), V(r->stage_us[STAGE_QUEUE]),
-        V(r->stage_us[STAGE_FIRST]), V(r->stage_us[STAGE_STREAM]), V(r->stage_us[STAGE_TOTAL]),
-        V(r->ttft_us), V(r->tbt_mean_us), V(r->tbt_max_us), V(r->prompt_tokens),
-        V(r->cached_tokens), V(r->completion_tokens), V(r->cost_nano)));
+    const Val v[] = { V(id),
+                      V(r->org),
+                      V(r->project),
+                      V(r->request_id),
+                      V(r->key_id),
+                      V(r->owner),
+                      V(r->model),
+                      V(r->deployment),
+                      V(r->replica),
+                      V(r->version),
+                      V(r->response_id),
+                      V(r->finish_reason),
+                      V(r->error_class),
+                      V(r->error_reason),
+                      V(r->client_ip),
+                      V(r->end_user),
+                      V(r->currency),
+                      V(r->prompt_digest),
+                      V(r->answer_digest),
+                      V(operation_name(r->operation)),
+                      V(outcome_name(r->outcome)),
+                      V((int)r->streamed),
+                      V((int)r->tokens_exact),
+                      V((int)content),
+                      V(r->status),
+                      V(r->attempt),
+                      V(r->start_ms),
+                      V(r->end_ms),
+                      V(r->stage_us[STAGE_QUEUE]),
+                      V(r->stage_us[STAGE_FIRST]),
+                      V(r->stage_us[STAGE_STREAM]),
+                      V(r->stage_us[STAGE_TOTAL]),
+                      V(r->ttft_us),
+                      V(r->tbt_mean_us),
+                      V(r->tbt_max_us),
+                      V(r->prompt_tokens),
+                      V(r->cached_tokens),
+                      V(r->completion_tokens),
+                      V(r->cost_nano),
+                      V(1),
+                      V(r->start_ms),
+                      V(r->end_ms) };
+    static_assert(countof(v) == 42, "as many as its statement has columns");
+    TRY(insert_row(to, v));
     if (!content) return ERR_OK;
-    return db_run(c, tx, &content_add, V(id), V(r->project), V(r->start_ms), V(r->prompt),
+    return db_run(to->c, to->tx, &content_add, V(id), V(r->project), V(r->start_ms), V(r->prompt),
                   V(r->answer));
 }
 
@@ -140,15 +174,16 @@ err trace_add(Ctx *c, Tx *tx, const RequestRecord *r, str id) {
 // settles at the start and no journal tells.
 err trace_fold(Ctx *c, Tx *tx, const RequestRecord *const *r, size_t n) {
     int64_t day = INT64_MIN; // whose partition is there
+    Insert to = trace_add_begin(c, tx);
     for (size_t i = 0; i < n; i++) {
         bool here = !trace_days() || str_is(r[i]->error_reason, "server_died");
         if (!here || !r[i]->final || !r[i]->project.n) continue;
         int64_t of = time_day(r[i]->start_ms);
         if (tx_kind(tx) == DB_POSTGRES && of != day) TRY(trace_part_make(c, tx, of));
         day = of;
-        TRY(trace_add(c, tx, r[i], os_id(c, "trace")));
+        TRY(trace_add(&to, r[i], os_id(c, "trace")));
     }
-    return ERR_OK;
+    return insert_end(&to, NULL);
 }
 
 // ---- reading content is itself audited

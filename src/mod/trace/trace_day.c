@@ -87,11 +87,13 @@ static err day_tx(Ctx *c, Tx *tx, void *arg) {
     const Put *p = arg;
     JournalPos at = { .node = p->next.node };
     TRY(usage_position(c, tx, &folded_get, &at));
+    Insert to = trace_add_begin(c, tx);
     for (size_t i = 0; i < p->n; i++) {
         const Entry *e = &p->at[i];
         if (e->day != p->day || journal_before(e->pos, at)) continue;
-        TRY(trace_add(c, tx, &e->r, id_of(c, e)));
+        TRY(trace_add(&to, &e->r, id_of(c, e)));
     }
+    TRY(insert_end(&to, NULL));
     return journal_before(at, p->next) ? write_position(c, tx, &folded_set, p->next) : ERR_OK;
 }
 

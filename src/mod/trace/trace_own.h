@@ -2,6 +2,7 @@
 // trace_own.h - private to trace.
 #ifndef LATHE_MOD_TRACE_OWN_H
 #define LATHE_MOD_TRACE_OWN_H
+#include "db/insert.h"
 #include "mod/trace/trace.h"
 #include "res/daily.h"
 #include "res/worker.h"
@@ -35,7 +36,8 @@ extern const UsageFolder trace_folder;
 // trace_part.c: with PostgreSQL, partitions by day.
 err trace_part_make(Ctx *c, Tx *tx, int64_t day);
 err trace_part_drop(Ctx *c, int64_t before_day, int64_t *out_removed);
-err trace_add(Ctx *c, Tx *tx, const RequestRecord *r, str id);
+Insert trace_add_begin(Ctx *c, Tx *tx); // insert_end ends it
+err trace_add(Insert *to, const RequestRecord *r, str id);
 err trace_fold(Ctx *c, Tx *tx, const RequestRecord *const *r, size_t n);
 err rollup_fold(Ctx *c, Tx *tx, const RequestRecord *const *r, size_t n);
 err trace_trim(Ctx *c, int64_t before_ms, int64_t *out_removed);

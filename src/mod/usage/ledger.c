@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "base/time.h"
+#include "db/insert.h"
 #include <assert.h>
 
 enum { VIEWS_MAX = 8 };
@@ -27,6 +28,7 @@ void usage_view(const UsageView *v) {
 typedef struct Told {
     const RequestRecord **at;
     size_t n, room;
+    bool apart; // each by itself: some were settled before
 } Told;
 
 static void tell(Ctx *c, Told *t, const RequestRecord *r) {
@@ -40,15 +42,16 @@ static void tell(Ctx *c, Told *t, const RequestRecord *r) {
 }
 
 // ---- rows and sums
-static SQL(usage_add, "INSERT INTO usage (id, org, project, request_id, key_id, owner, model, "
-                      "deployment, replica, version, end_user, error_class, "
-                      "currency, price_id, operation, outcome, status, attempt, started_at, "
-                      "ended_at, prompt_tokens, cached_tokens, "
-                      "completion_tokens, machine_us, cost, streamed, tokens_exact, revision, "
-                      "created_at, updated_at) VALUES ($1, $2, $3, $4, $5, "
-                      "$6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, "
-                      "$22, $23, $24, $25, $26, $27, 1, $20, $20) ON CONFLICT (project, id) DO "
-                      "NOTHING");
+static InsertSql usage_add = {
+    .name = "usage_add",
+    .into = "usage (id, org, project, request_id, key_id, owner, model, deployment, "
+            "replica, version, end_user, error_class, currency, price_id, operation, outcome, "
+            "status, attempt, started_at, ended_at, prompt_tokens, cached_tokens, "
+            "completion_tokens, machine_us, cost, streamed, tokens_exact, revision, created_at, "
+            "updated_at)",
+    .columns = 30,
+    .tail = "ON CONFLICT (project, id) DO NOTHING",
+};
 static SQL(usage_day_add,
            "INSERT INTO usage_day (project, day, key_id, model, currency, org, requests, failed, "
            "prompt_tokens, cached_tokens, completion_tokens, machine_us, cost) "
@@ -67,9 +70,7 @@ static const Metric repeated = { "lathe.usage.repeated", "{attempt}", METRIC_COU
 const Metric *const usage_metrics[] = { &repeated, NULL };
 // clang-format on
 
-// An attempt is settled once. A second time would be a fault of ours: it is said and counted, and
-// must not hold up all that comes after it.
-static err add_row(Ctx *c, Tx *tx, const RequestRecord *r, bool *out_new) {
+static err add_row(Insert *to, const RequestRecord *r) {
     const Val v[] = { V(r->attempt_id),
                       V(r->org),
                       V(r->project),
@@ -96,9 +97,21 @@ static err add_row(Ctx *c, Tx *tx, const RequestRecord *r, bool *out_new) {
                       V(r->machine_us),
                       V(r->cost_nano),
                       V((int)r->streamed),
-                      V((int)r->tokens_exact) };
+                      V((int)r->tokens_exact),
+                      V(1),
+                      V(r->end_ms),
+                      V(r->end_ms) };
+    static_assert(countof(v) == 30, "as many as its statement has columns");
+    return insert_row(to, v);
+}
+
+// An attempt is settled once. A second time would be a fault of ours: it is said and counted, and
+// must not hold up all that comes after it.
+static err add_apart(Ctx *c, Tx *tx, const RequestRecord *r, bool *out_new) {
+    Insert to = insert_begin(c, tx, &usage_add);
     int64_t added;
-    TRY(db_exec(c, tx, &usage_add, v, countof(v), &added));
+    TRY(add_row(&to, r));
+    TRY(insert_end(&to, &added));
     *out_new = added;
     if (added) return ERR_OK;
     metric_add(&repeated, 1);
@@ -145,11 +158,27 @@ static err add_days(Ctx *c, Tx *tx, const Map *days) {
     return ERR_OK;
 }
 
+// All at once. Were some there already, nobody says which: the transaction is undone and run again
+// with each row by itself.
+static err add_together(Ctx *c, Tx *tx, const Told *t) {
+    Insert to = insert_begin(c, tx, &usage_add);
+    int64_t rows = 0, added;
+    for (size_t i = 0; i < t->n; i++) {
+        if (!t->at[i]->attempt) continue;
+        TRY(add_row(&to, t->at[i]));
+        rows++;
+    }
+    TRY(insert_end(&to, &added));
+    return added == rows ? ERR_OK
+                         : fail(c, ERR_CONFLICT, R_DB_UNIQUE, "index", "usage(project,id)");
+}
+
 // A refused request has no attempt, so no row and no place in the sums.
 static err add_rows(Ctx *c, Tx *tx, const Told *t, Told *out, Map *days) {
+    if (!t->apart) TRY(add_together(c, tx, t));
     for (size_t i = 0; i < t->n; i++) {
         bool fresh = true;
-        if (t->at[i]->attempt) TRY(add_row(c, tx, t->at[i], &fresh));
+        if (t->apart && t->at[i]->attempt) TRY(add_apart(c, tx, t->at[i], &fresh));
         if (!fresh) continue;
         if (t->at[i]->attempt) sum_day(c, days, t->at[i]);
         tell(c, out, t->at[i]);
@@ -167,6 +196,16 @@ static err add_all(Ctx *c, Tx *tx, const Told *t) {
     for (size_t i = 0; i < views.n && !e && fresh.n; i++)
         e = views.at[i]->fold(c, tx, fresh.at, fresh.n);
     return e;
+}
+
+// fn ends with add_all of `told`.
+static err add_tx(Ctx *c, err (*fn)(Ctx *c, Tx *tx, void *arg), void *arg, Told *told) {
+    Failure before = c->failure;
+    err e = db_tx(c, c->db, fn, arg);
+    if (e != ERR_CONFLICT || c->failure.why != &R_DB_UNIQUE) return e;
+    c->failure = before;
+    told->apart = true;
+    return db_tx(c, c->db, fn, arg);
 }
 
 // ---- a batch
@@ -272,7 +311,7 @@ static err batch_tx(Ctx *c, Tx *tx, void *arg) {
 
 static err ledger_batch(Ctx *c, const JournalBatch *batch, JournalPos next) {
     Batch b = { .b = batch, .next = next };
-    return db_tx(c, c->db, batch_tx, &b);
+    return add_tx(c, batch_tx, &b, &b.told);
 }
 
 err usage_position(Ctx *c, Tx *tx, const Sql *get, JournalPos *at) {
@@ -370,7 +409,7 @@ static err read_spending(Ctx *c, Tx *tx, void *arg) {
 
 err ledger_settle_orphans(Ctx *c) {
     Told told = { 0 };
-    TRY(db_tx(c, c->db, settle_orphans, &told));
+    TRY(add_tx(c, settle_orphans, &told, &told));
     if (told.n)
         log_at("usage", LOG_WARN, c, "requests that the last crash cut were settled as interrupted",
                "requests", say(c, "%zu", told.n));
