@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // ledger_twice_test.c - an attempt that is settled more than once, which would be a fault of ours:
-// first stays, the rest is counted and said, and all else of its batch is folded. Threads: one.
+// the first stays, the rest is counted and said, and all else of its batch is folded. Threads: one.
 #include "mod/usage/usage_own.h"
 #include "base/test.h"
 #include "mod/audit/audit.h"
