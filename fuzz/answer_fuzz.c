@@ -57,10 +57,12 @@ FUZZ(answer) {
                .record_content = true };
     f.in.stream = how & 2, f.in.wants_usage = how & 4, f.in.wants_timings = how & 16;
     f.in.n = f.in.choices = how & 32 ? 3 : 1, f.in.prompts = 1;
+    Told of_choice[2][3] = { 0 };
+    f.out.of_choice = of_choice[0];
     if (!f.in.stream) f.out.fold = fold_new(&c);
     check_stream(&f, bytes);
     stream_close(&f);
-    f.out = (Answer){ 0 };
+    f.out = (Answer){ .of_choice = of_choice[1] };
     f.r = (RequestRecord){ 0 };
     if (!json_parse(&c, bytes, &root)) {
         err e = answer_read(&f, root);

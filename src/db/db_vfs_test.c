@@ -47,3 +47,32 @@ TEST(vfs_files_are_sqlite_files) {
     CHECK_INT(sqlite3_close(db), SQLITE_OK);
     sqlite_vfs_remove(name);
 }
+
+// A reader keeps a checkpoint from its end. What was moved until then is read in the database by
+// whoever comes next, though nobody synced it.
+TEST(vfs_runs_hold_back_nothing_of_a_checkpoint_cut_short) {
+    Ctx *c = test_ctx();
+    const char *path = say(c, "%s/r.db", test_dir()), *name = sqlite_runs_add(NULL);
+    sqlite3 *writer, *reader, *next;
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, pages = 0, moved = 0;
+    CHECK_INT(sqlite3_open_v2(path, &writer, flags, name), SQLITE_OK);
+    CHECK_INT(run(writer, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+                          "PRAGMA wal_autocheckpoint=0; CREATE TABLE t (i INTEGER, n, b BLOB);"
+                          "WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE"
+                          " i < 400) INSERT INTO t SELECT i, 0, zeroblob(3000) FROM k;"
+                          "PRAGMA wal_checkpoint(TRUNCATE); UPDATE t SET n = 1"),
+              SQLITE_OK);
+    CHECK_INT(sqlite3_open_v2(path, &reader, flags, name), SQLITE_OK);
+    CHECK_INT(run(reader, "BEGIN; SELECT count(*) FROM t"), SQLITE_OK);
+    CHECK_INT(run(writer, "UPDATE t SET n = 2 WHERE i = 1"), SQLITE_OK);
+    CHECK_INT(sqlite3_wal_checkpoint_v2(writer, NULL, SQLITE_CHECKPOINT_PASSIVE, &pages, &moved),
+              SQLITE_OK);
+    CHECK(moved > 300 && moved < pages);
+    CHECK_INT(sqlite3_open_v2(path, &next, flags, name), SQLITE_OK);
+    CHECK_INT(ask(next, "SELECT sum(n) FROM t"), 401);
+    CHECK_INT(ask(reader, "SELECT sum(n) FROM t"), 400);
+    CHECK_INT(sqlite3_close(next), SQLITE_OK);
+    CHECK_INT(sqlite3_close(reader), SQLITE_OK);
+    CHECK_INT(sqlite3_close(writer), SQLITE_OK);
+    sqlite_runs_remove(name);
+}

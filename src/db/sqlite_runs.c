@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// sqlite_runs.c - SQLite's writes gathered into runs. It writes its log page by page, each with two
-// calls (a frame's head, its page), and moves pages into the database one by one; what follows on
-// what was written before waits here instead, and goes to the file with one call.
-// What waits is written before anything else is done with its file: read, sync, size, cut, lock,
-// unlock, close. SQLite tells other connections of a frame only after it synced the log
-// (synchronous=FULL), and of a page that was moved only after it synced the database; both go
-// through xSync here, which fails when the writing fails. So others never look for what still
-// waits, and what waits when a process dies was never told of (sqlite.org/walformat.html §2, §4.3).
+// sqlite_runs.c - SQLite's writes of its log gathered into runs. It writes it page by page, each
+// with two calls (a frame's head, its page); what follows on what was written before waits here
+// instead, and goes to the file with one call.
+// What waits is written before anything else is done with the log: read, sync, size, cut, close.
+// SQLite tells other connections of a frame only after it synced the log (synchronous=FULL), and
+// that goes through xSync here, which fails when the writing fails. So others never look for what
+// still waits, and what waits when a process dies was never told of (sqlite.org/walformat.html
+// §2, §4.3). Pages that are moved into the database are not gathered: where readers keep a
+// checkpoint from its end, SQLite lets others read them there without a sync or any other call that
+// could fail.
 // Stands on another VFS (sqlite.org/vfs.html): the machine's own, or sqlite_vfs.c's. Other files
-// than a database and its log are that one's alone.
+// are that one's alone.
 // Owner: sqlite_runs_add and _remove, around the connections that use it. Threads: a file belongs
 // to its connection's.
 #include "db/sqlite_impl.h"
@@ -139,8 +141,7 @@ static RunVfs *of(sqlite3_vfs *v) { return (RunVfs *)(void *)v; }
 static int run_open(sqlite3_vfs *v, const char *name, sqlite3_file *out, int flags,
                     int *out_flags) {
     sqlite3_vfs *under = of(v)->under;
-    if (!(flags & (SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_WAL)))
-        return under->xOpen(under, name, out, flags, out_flags);
+    if (!(flags & SQLITE_OPEN_WAL)) return under->xOpen(under, name, out, flags, out_flags);
     RunFile *f = (RunFile *)(void *)out;
     *f = (RunFile){ 0 };
     sqlite3_file *b = below(out);

@@ -194,6 +194,7 @@ static bool turn(Writer *w) {
     Req *r = take(w, &g);
     if (!r) return false;
     k->tx = r->tx;
+    sqlite_doing(k, "the lock of another connection");
     int rc = sqlite_control(k, CONTROL_BEGIN_WRITE);
     if (rc) {
         err e = sqlite_fail(r->tx->c, k, r->tx, "begin");
