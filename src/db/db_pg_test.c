@@ -24,6 +24,7 @@ typedef struct Story {
     atomic_bool held, release;
     err helped;
     Ctx *other; // the helper's
+    Db *node;   // another one's, for the helper; NULL: the same
 } Story;
 
 static err number(Ctx *c, Tx *tx, const Sql *sql, const Val *args, size_t n, int64_t *out) {
@@ -50,7 +51,7 @@ static err aside(Story *s, void (*fn)(void *)) {
 
 static void increment_aside(void *arg) {
     Story *s = arg;
-    s->helped = db_tx(s->other, s->f->db, increment, NULL);
+    s->helped = db_tx(s->other, s->node ? s->node : s->f->db, increment, NULL);
 }
 
 static err overtaken(Ctx *c, Tx *tx, void *arg) {
@@ -86,6 +87,7 @@ DB_TEST_POSTGRES(who_is_always_overtaken_gives_up_after_a_while) {
     db_close(f->db);
     const DbConfig config = { .url = f->url, .readers = 2, .busy_ms = 300 };
     CHECK_OK(f->c, db_open(f->c, &config, &f->db));
+    CHECK_OK(f->c, db_open(f->c, &config, &s.node));
     int64_t begun = os_mono_ns(os_real());
     CHECK_ERR(db_tx(f->c, f->db, always_overtaken, &s), ERR_UNAVAILABLE);
     CHECK(os_mono_ns(os_real()) - begun >= 300 * INT64_C(1000000));
@@ -93,23 +95,35 @@ DB_TEST_POSTGRES(who_is_always_overtaken_gives_up_after_a_while) {
     CHECK_STR(failure_param(&f->c->failure, "ms"), "300");
     CHECK(s.runs >= 1 + DB_RETRIES);
     CHECK_SQL(f, "SELECT n FROM box", s.runs); // the helper's alone
+    db_close(s.node);
     suite_ctx_free(s.other);
 }
 
+enum { MEMBERS = 16, WRITES = 40 };
 typedef struct Crowd {
     Fix *f;
     err e;
+    int runs, most; // of the transaction under way; of one of them
 } Crowd;
+
+static err increment_counted(Ctx *c, Tx *tx, void *arg) {
+    ((Crowd *)arg)->runs++;
+    return increment(c, tx, NULL);
+}
+
 static void crowd_member(void *arg) {
-    enum { WRITES = 40 };
     Crowd *m = arg;
     Ctx *c = suite_ctx(NULL);
-    for (int i = 0; i < WRITES && !m->e; i++) m->e = db_tx(c, m->f->db, increment, NULL);
+    for (int i = 0; i < WRITES && !m->e; i++) {
+        m->runs = 0;
+        m->e = db_tx(c, m->f->db, increment_counted, m);
+        if (m->runs > m->most) m->most = m->runs;
+    }
     suite_ctx_free(c);
 }
 
+// With luck alone one of them is overtaken dozens of times, and an impatient caller gives up.
 DB_TEST_POSTGRES(a_crowd_of_writers_all_get_through) {
-    enum { MEMBERS = 16, WRITES = 40 };
     Crowd crowd[MEMBERS];
     Thread threads[MEMBERS];
     CHECK_OK(f->c, fix_script(f, table));
@@ -118,7 +132,12 @@ DB_TEST_POSTGRES(a_crowd_of_writers_all_get_through) {
         thread_start(os_real(), "db-test", crowd_member, &crowd[i], &threads[i]);
     }
     for (int i = 0; i < MEMBERS; i++) thread_join(threads[i]);
-    for (int i = 0; i < MEMBERS; i++) CHECK(!crowd[i].e);
+    int most = 0;
+    for (int i = 0; i < MEMBERS; i++) {
+        CHECK(!crowd[i].e);
+        if (crowd[i].most > most) most = crowd[i].most;
+    }
+    CHECK(most <= 6); // 3 but for a loaded machine; 7 to 9 without turns
     CHECK_SQL(f, "SELECT n FROM box", MEMBERS * WRITES);
 }
 

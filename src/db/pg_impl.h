@@ -23,8 +23,16 @@ typedef struct PgConn {
     struct PgConn *next;
 } PgConn;
 
+// Whose writing transactions run beside which, within this process (pg_turn.c).
+typedef struct PgTurn {
+    pthread_mutex_t lock; // all below
+    pthread_cond_t moved;
+    int together, alone, waiting; // the latter: to be alone
+} PgTurn;
+
 typedef struct PgDb {
     Db base;
+    PgTurn turn;
     char *conninfo;
     pthread_mutex_t lock; // all below
     pthread_cond_t freed;
@@ -52,6 +60,13 @@ err pg_simple(Ctx *c, Tx *tx, PgConn *k, const char *text, PGresult **out);
 err pg_collect(Ctx *c, Tx *tx, PgConn *k, PGresult **out);
 bool pg_good(const PGresult *res);
 err pg_lost(Ctx *c, Tx *tx, PgConn *k);
+
+// pg_turn.c
+void pg_turn_init(PgTurn *t);
+void pg_turn_done(PgTurn *t);
+// Never for long: a turn makes an overtaken transaction likelier to end, nothing depends on it.
+void pg_turn_take(PgDb *db, bool alone);
+void pg_turn_give(PgDb *db, bool alone);
 
 // postgres.c: judges a result of the named statement (text: for the table it writes to), clears it.
 err pg_settle(Ctx *c, Tx *tx, const char *name, const char *text, PGresult *res);

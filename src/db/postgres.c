@@ -9,6 +9,7 @@ enum {
     COMMIT_MS = 10000, // longest wait for the outcome of a COMMIT
     BACKOFF_FIRST_MS = 2,
     BACKOFF_LAST_MS = 250,
+    TURN_AFTER = 2, // times that it was overtaken
 };
 
 // ---- failures
@@ -159,15 +160,24 @@ static int backoff_ms(Os *os, int tries) {
 // DB_RETRIES times: a crowd of writers is busy for longer than a few turns take.
 static const char overtaken[] = "other transactions changed the same rows, each time anew";
 
+static err one_try(Ctx *c, PgDb *db, Tx *tx) {
+    PgConn *k;
+    tx->again = false;
+    TRY(pg_take(c, db, &k));
+    err e = attempt(c, tx, k);
+    if (!e && !tx->again && tx->write) atomic_fetch_add(&db->base.commits, 1);
+    pg_give(db, k);
+    return e;
+}
+
 static err pg_transaction(Ctx *c, Tx *tx) {
     PgDb *db = (PgDb *)tx->db;
     int64_t until_ns = os_mono_ns(db->base.os) + db->base.busy_ms * INT64_C(1000000);
     for (int tries = 0;; tries++) {
-        PgConn *k;
-        TRY(pg_take(c, db, &k));
-        err e = attempt(c, tx, k);
-        if (!e && !tx->again && tx->write) atomic_fetch_add(&db->base.commits, 1);
-        pg_give(db, k);
+        bool alone = tries >= TURN_AFTER;
+        if (tx->write) pg_turn_take(db, alone);
+        err e = one_try(c, db, tx);
+        if (tx->write) pg_turn_give(db, alone);
         if (!tx->again) return e;
         if (tries >= DB_RETRIES && os_mono_ns(db->base.os) >= until_ns)
             return c->failure.why == &R_DB_BUSY ? db_busy(c, db->base.busy_ms, overtaken) : e;
@@ -181,6 +191,7 @@ static err pg_transaction(Ctx *c, Tx *tx) {
 static void pg_close(Db *base) {
     PgDb *db = (PgDb *)base;
     pg_pool_done(db);
+    pg_turn_done(&db->turn);
     mem_free(db);
 }
 
@@ -221,6 +232,7 @@ err postgres_open(Ctx *c, str conninfo, const DbConfig *config, Db **out) {
     PgDb *db = mem_new(sizeof *db);
     db_init(&db->base, c, config, &pg_ops, DB_POSTGRES);
     pg_pool_init(db, text);
+    pg_turn_init(&db->turn);
     PgConn *k;
     err e = config->later ? ERR_OK : pg_take(c, db, &k);
     if (e) {
