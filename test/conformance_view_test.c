@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // conformance_view_test.c - what requests know of keys comes from what changed: after any changes
 // of keys, accounts, users, members, roles and projects it is what a reading of all would give.
+// What cannot be read makes no key a wrong one.
 #include "conformance_test.h"
 #include "mod/access/access_view.h"
 
@@ -164,4 +165,38 @@ CONF_TEST(conformance_changes_of_keys_come_to_all_of_them) {
         compare_views(f);
     }
     CHECK(conf_count(f, "SELECT COUNT(*) FROM api_keys WHERE name LIKE $1", "v%", NULL) > 5);
+}
+
+// ---- while changes cannot be read
+
+static err rename_tx(Ctx *c, Tx *tx, void *arg) { return db_run(c, tx, arg); }
+
+static void check_asked(Conf *f, const char *key, int status, const char *reason) {
+    Told t = conf_ask(f, &(Question){ HTTP_GET, "/lathe/v1/whoami", key, NULL });
+    CHECK_INT(t.status, status);
+    if (reason) CHECK_STR(conf_reason(&t), reason);
+    CHECK_INT(conf_ask(f, &(Question){ HTTP_GET, "/v1/models", key, NULL }).status, status);
+}
+
+// Keys are made all the while: only the request path does not hear of them.
+CONF_TEST(conformance_a_key_that_cannot_be_looked_up_is_not_wrong) {
+    static SQL(prices_off, "ALTER TABLE prices RENAME TO prices_off");
+    static SQL(prices_on, "ALTER TABLE prices_off RENAME TO prices");
+    Ctx *c = app_ctx_new(f->app);
+    check_asked(f, "lathe_wrong", 401, "key_unknown");
+    err e = db_tx(c, f->app->db, rename_tx, (void *)&prices_off);
+    CHECK_OK(c, e);
+    Told t = conf_do(f, &f->a, HTTP_POST, "/lathe/v1/api_keys",
+                     "{\"name\":\"late\",\"service_account\":\"place-owner\"}");
+    CHECK_INT(t.status, 201);
+    const char *late = say_str(f->c, json_get_str(t.json, "key"));
+    check_asked(f, late, 503, "key_unclear");
+    check_asked(f, "lathe_wrong", 503, "key_unclear");
+    check_asked(f, f->a.owner, 200, NULL);
+    e = db_tx(c, f->app->db, rename_tx, (void *)&prices_on);
+    if (!e) e = snapshot_sync(c);
+    CHECK_OK(c, e);
+    check_asked(f, late, 200, NULL);
+    check_asked(f, "lathe_wrong", 401, "key_unknown");
+    app_ctx_free(c);
 }

@@ -30,6 +30,9 @@ static struct {
     atomic_llong true_at_ns; // when SQL last agreed with it
     Worker *builder;
     atomic_bool wanted; // somebody woke it
+    // Tickets: the last that was given, the last whose holder was not shown what he wants to be
+    // seen, and the last that what is current is at least as new as.
+    atomic_llong asked, owed, shown;
     // the builder's alone, from here
     char version[200]; // the database's, when it was read last
     int64_t read_ns;
@@ -81,6 +84,21 @@ int64_t snapshot_number(const Snapshot *s) { return s->number; }
 int64_t snapshot_age_ms(const Snapshot *s) {
     (void)s;
     return (os_mono_ns(os_real()) - atomic_load(&all.true_at_ns)) / 1000000;
+}
+
+// What is current is looked at last: it is swapped before it is said to be shown.
+bool snapshot_behind(const Snapshot *s) {
+    if (atomic_load(&all.owed) > atomic_load(&all.shown)) return true;
+    pthread_mutex_lock(&all.lock);
+    bool current = s == all.current;
+    pthread_mutex_unlock(&all.lock);
+    return !current;
+}
+
+static long long ticket(void) { return atomic_fetch_add(&all.asked, 1) + 1; }
+static void owe(long long n) {
+    long long owed = atomic_load(&all.owed);
+    while (owed < n && !atomic_compare_exchange_weak(&all.owed, &owed, n)) {}
 }
 
 // ---- building
@@ -260,11 +278,10 @@ static err unchanged(Ctx *c, str *version, bool *out) {
     return ERR_OK;
 }
 
-static err turn(Ctx *c, void *arg) {
+static err look(Ctx *c) {
     str version = S("");
     int64_t now_ns = os_mono_ns(c->os);
     bool same;
-    (void)arg;
     TRY(unchanged(c, &version, &same));
     if (same) {
         agrees(c, now_ns);
@@ -279,6 +296,15 @@ static err turn(Ctx *c, void *arg) {
     return ERR_OK;
 }
 
+static err turn(Ctx *c, void *arg) {
+    long long asked = atomic_load(&all.asked);
+    (void)arg;
+    err e = look(c);
+    if (e) owe(ticket());
+    else atomic_store(&all.shown, asked);
+    return e;
+}
+
 // As old as it was when SQL last agreed: a key that was revoked since would still be good.
 static err from_disk(Ctx *c) {
     Build *b = new (c->mem, Build, 1);
@@ -289,6 +315,7 @@ static err from_disk(Ctx *c) {
     int64_t age_ms = now_ms > b->true_ms ? now_ms - b->true_ms : 0;
     if (!b->true_ms || age_ms > AGE_MS_MAX) age_ms = AGE_MS_MAX;
     atomic_store(&all.true_at_ns, os_mono_ns(c->os) - age_ms * 1000000);
+    owe(ticket());
     log_at("snapshot", LOG_WARN, c, "the database is away; serving from the snapshot on disk",
            "age_s", say(c, "%lld", (long long)age_ms / 1000));
     return ERR_OK;
@@ -318,6 +345,7 @@ void snapshot_stop(void *app) {
     disk_close();
     all.builder = NULL, all.current = NULL, all.parts_n = 0, all.swapped_n = 0;
     all.version[0] = 0, all.read_ns = INT64_MIN / 2;
+    atomic_store(&all.shown, atomic_load(&all.asked));
 }
 
 void snapshot_wake(void *app) {
@@ -326,6 +354,9 @@ void snapshot_wake(void *app) {
     worker_wake(all.builder);
 }
 err snapshot_sync(Ctx *c) {
-    atomic_store(&all.wanted, true);
-    return worker_sync(c, all.builder);
+    atomic_store(&all.wanted, true); // before the ticket: a turn that has it looks
+    long long mine = ticket();
+    err e = worker_sync(c, all.builder);
+    if (e) owe(mine);
+    return e;
 }

@@ -47,5 +47,8 @@ const void *snapshot_get(const Snapshot *s, const SnapshotPart *p);
 int64_t snapshot_age_ms(
     const Snapshot *s); // since it was last known to be true; grows while SQL is away
 int64_t snapshot_number(const Snapshot *s);
+// Something that was acknowledged may be missing in s: what was committed could not be read since,
+// or s is no longer the current one. Then what s does not have is unknown, not absent.
+bool snapshot_behind(const Snapshot *s);
 void snapshot_on_swap(void (*fn)(void *arg), void *arg); // after each swap, on the builder's thread
 #endif

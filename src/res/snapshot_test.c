@@ -90,15 +90,49 @@ TOY_TEST(snapshot_that_is_held_stays_as_it_was) {
     snapshot_give(old);
 }
 
+static bool behind_now(void) {
+    const Snapshot *s = snapshot_take();
+    bool behind = snapshot_behind(s);
+    snapshot_give(s);
+    return behind;
+}
+
 TOY_TEST(snapshot_that_does_not_compile_changes_nothing) {
     int64_t before, after;
     CHECK_OK(f->c, note(f, "a"));
     CHECK_OK(f->c, start(f));
     count_now(&before);
+    CHECK(!behind_now());
     CHECK_OK(f->c, note(f, "bad"));
     CHECK_ERR(snapshot_sync(f->c), ERR_INVALID);
     CHECK_INT(count_now(&after), 1);
     CHECK_INT(after, before);
+    CHECK(behind_now());
+    CHECK_OK(f->c, note(f, "good"));
+    CHECK_ERR(snapshot_sync(f->c), ERR_INVALID);
+    CHECK(behind_now()); // until all of it can be read
+    snapshot_stop(&f->app);
+}
+
+// Whoever may not wait for what he committed has not been shown it; the next look shows it.
+TOY_TEST(snapshot_is_behind_until_what_was_committed_is_shown) {
+    CHECK_OK(f->c, start(f));
+    const Snapshot *old = snapshot_take();
+    CHECK(!snapshot_behind(old));
+    CHECK_OK(f->c, note(f, "one"));
+    CHECK_OK(f->c, snapshot_sync(f->c));
+    CHECK(snapshot_behind(old)); // it is another's by now
+    snapshot_give(old);
+    CHECK(!behind_now());
+    Ctx *hasty = app_ctx_new(&f->app);
+    ctx_cancel(hasty);
+    CHECK_OK(f->c, note(f, "two"));
+    err e = snapshot_sync(hasty);
+    app_ctx_free(hasty);
+    int64_t number;
+    CHECK(e == ERR_CANCELLED && (behind_now() || count_now(&number) == 2));
+    CHECK_OK(f->c, snapshot_sync(f->c));
+    CHECK(!behind_now());
     snapshot_stop(&f->app);
 }
 
@@ -117,6 +151,7 @@ TOY_TEST(snapshot_on_disk_serves_a_start_without_sql) {
     CHECK_OK(f->c, start(f));
     CHECK_INT(count_now(&again), 2);
     CHECK_INT(again, number);
+    CHECK(behind_now());
     CHECK_ERR(snapshot_sync(f->c), ERR_UNAVAILABLE);
     snapshot_stop(&f->app);
     db_faults(f->app.db, &(DbFaults){ 0 });

@@ -19,7 +19,8 @@ typedef struct KeyEntry {                          // a living key as the reques
 } KeyEntry;
 // The key of `Authorization: Bearer …` or `x-api-key`, as this snapshot has it. ERR_UNAUTHENTICATED
 // with R_KEY_MISSING, R_KEY_UNKNOWN, R_KEY_EXPIRED; ERR_LIMITED with R_KEYS_WRONG when its
-// address sent too many unknown ones; ERR_DENIED when it may not use the project
+// address sent too many unknown ones; ERR_UNAVAILABLE with R_KEY_UNCLEAR when it is not there but
+// the snapshot is behind; ERR_DENIED when it may not use the project
 // asked for. *out_project: id of the project acted in. No blocking, no SQL.
 err access_key(Ctx *c, const Snapshot *s, const HttpRequest *r, const KeyEntry **out,
                str *out_project);
@@ -34,6 +35,9 @@ extern const SnapshotPart access_part; // keys and projects
       "请以 `Authorization: Bearer KEY` 提供 API 密钥")                                           \
     X(KEY_UNKNOWN, "key_unknown", "this API key is not known here, or was revoked",               \
       "该 API 密钥不存在或已被吊销")                                                              \
+    X(KEY_UNCLEAR, "key_unclear",                                                                 \
+      "this API key is not known here yet, and what changed since cannot be read now; try again", \
+      "此处尚不认识该 API 密钥，且目前无法读取最新更改；请重试")                                  \
     X(KEY_EXPIRED, "key_expired", "API key {key} expired at {at}",                                \
       "API 密钥 {key} 已于 {at} 过期")                                                            \
     X(KEYS_WRONG, "too_many_wrong_keys",                                                          \

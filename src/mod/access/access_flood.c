@@ -57,6 +57,11 @@ str flood_source(Ctx *c, str peer) {
     return network(c, str_sub(host, 1, host.n - 2));
 }
 
+err flood_note(Ctx *c, err e) {
+    metric_add(&refused, 1, str_z(c->failure.why->slug));
+    return e;
+}
+
 err flood_check(Ctx *c, const HttpRequest *r, err e) {
     assert(e == ERR_UNAUTHENTICATED && c->failure.why);
     int64_t most = setting_int(&access_settings[ACCESS_WRONG_KEYS]), now_ms = os_wall_ms(c->os);
@@ -72,6 +77,5 @@ err flood_check(Ctx *c, const HttpRequest *r, err e) {
             c->failure.retry_after_ms = a.retry_after_ms;
         }
     }
-    metric_add(&refused, 1, str_z(c->failure.why->slug));
-    return e;
+    return flood_note(c, e);
 }

@@ -92,14 +92,24 @@ static err choose_project(Ctx *c, const AccessView *v, const KeyEntry *k, const 
     return ERR_OK;
 }
 
-static err find_key(Ctx *c, const AccessView *v, const HttpRequest *r, const KeyEntry **out) {
+// What is not in the snapshot is wrong only while the snapshot is all there is.
+static err no_key(Ctx *c, const Snapshot *s) {
+    enum { RETRY_MS = 1000 };
+    if (!snapshot_behind(s)) return fail(c, ERR_UNAUTHENTICATED, R_KEY_UNKNOWN);
+    err e = fail(c, ERR_UNAVAILABLE, R_KEY_UNCLEAR);
+    c->failure.retry_after_ms = RETRY_MS;
+    return e;
+}
+
+static err find_key(Ctx *c, const Snapshot *s, const AccessView *v, const HttpRequest *r,
+                    const KeyEntry **out) {
     str text = sent_key(r);
     if (!text.n) return fail(c, ERR_UNAUTHENTICATED, R_KEY_MISSING);
     if (text.n > KEY_TEXT_MAX) return fail(c, ERR_UNAUTHENTICATED, R_KEY_UNKNOWN);
     char hex[BLOB_DIGEST_HEX + 1], at[TIME_TEXT];
     sha256_hex(text, hex); // found by its hash: no comparison whose time tells of a prefix
     const KeyEntry *k = access_view_key(v, str_z(hex));
-    if (!k) return fail(c, ERR_UNAUTHENTICATED, R_KEY_UNKNOWN);
+    if (!k) return no_key(c, s);
     if (k->expires_ms && os_wall_ms(c->os) >= k->expires_ms)
         return fail(c, ERR_UNAUTHENTICATED, R_KEY_EXPIRED, "key", say_str(c, k->name), "at",
                     say_str(c, time_format(k->expires_ms, at)));
@@ -123,7 +133,8 @@ err access_key(Ctx *c, const Snapshot *s, const HttpRequest *r, const KeyEntry *
     const AccessView *v = snapshot_get(s, &access_part);
     const KeyEntry *k = NULL;
     str org;
-    err e = find_key(c, v, r, &k);
+    err e = find_key(c, s, v, r, &k);
+    if (e == ERR_UNAVAILABLE) return flood_note(c, e);
     if (e) {
         App *app = app_of(c);
         if (app->audit_denied) app->audit_denied(c, "identify", r->peer);

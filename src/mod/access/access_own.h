@@ -64,6 +64,7 @@ void flood_start(void);
 void flood_stop(void); // nobody is identified any more
 // After a key was refused: the failure to give, which may say to wait instead.
 err flood_check(Ctx *c, const HttpRequest *r, err e);
+err flood_note(Ctx *c, err e); // only counts it
 str flood_source(Ctx *c, str peer); // who is counted as one: the address, of IPv6 its /64
 extern const RoleRow access_roles[];
 extern const Migration access_migrations[];
