@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // admit.c - from a complete head to a handler at work, or a refusal: names the request, finds its
 // route, checks what can be checked before the body.
-// Owner and threads: see conn.h; `enter` of a blocking route runs on the pool.
+// Owner and threads: see conn.h.
 #include "net/conn.h"
 #include "net/reason.h"
 #include <assert.h>
-
-// A blocking route's caller is asked for before a body larger than this is read.
-enum { ENTER_EARLY = 64 << 10 };
 
 static bool request_id_good(str s) {
     static const char also[] = "._-";
@@ -63,22 +60,19 @@ static void no_route(Exchange *x) {
     refuse(x);
 }
 
+// Of a body nothing is read before it is known who sends it.
 static void start(Exchange *x) {
     const NetRoute *route = x->route;
     const HttpRequest *r = &x->req;
-    if (route->stream) {
-        err e = x->config->enter ? x->config->enter(x->config->app, &x->ctx, route, r) : ERR_OK;
-        if (e) {
-            refuse(x);
-            return;
-        }
+    bool now = route->stream || r->chunked || r->length > 0;
+    if (now && serve_enter(x)) {
+        refuse(x);
+    } else if (route->stream) {
         x->owned = true;
         route->stream(x, route);
-        return;
+    } else {
+        x->want = WANT_SERVE; // conn_run goes on with the body
     }
-    bool early = r->expects_continue || r->chunked || r->length > ENTER_EARLY;
-    if (early) serve_start(x, WORK_ENTER);
-    else x->want = WANT_SERVE; // conn_run goes on with the body
 }
 
 void admit_whole(Exchange *x) {

@@ -75,7 +75,7 @@ struct Conn {
 
 typedef enum { WANT_NOTHING, WANT_EVENTS, WANT_ALL, WANT_SERVE } BodyWant;
 typedef enum { ANSWER_NONE, ANSWER_OPEN, ANSWER_DONE } AnswerState;
-typedef enum { WORK_NONE, WORK_ENTER, WORK_SERVE, WORK_PULL, WORK_CLEAN } Work;
+typedef enum { WORK_NONE, WORK_SERVE, WORK_PULL, WORK_CLEAN } Work;
 
 struct Exchange {
     Conn *conn; // NULL: over, only holds keep the memory
@@ -187,7 +187,9 @@ void exchange_send_reply(Exchange *x, int64_t length); // head of reply, and wha
 // serve.c
 bool serve_submit(Exchange *x, Work work); // false: the pool is full
 void serve_start(Exchange *x, Work work);  // or refused
-void serve_next(Exchange *x);              // the client took enough: the next piece
+// Who is it, and may he: once an exchange. On the loop, or with its handler on the pool.
+err serve_enter(Exchange *x);
+void serve_next(Exchange *x); // the client took enough: the next piece
 bool serve_unclean(const Exchange *x);
 void serve_clean(Exchange *x); // ends what reply and body still own; on any one thread
 // sse_write.c

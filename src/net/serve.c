@@ -31,7 +31,7 @@ void serve_clean(Exchange *x) {
     (void)path_remove(&x->ctx, x->http_body.spool_path); // absent when the handler took it
 }
 
-static err enter(Exchange *x) {
+err serve_enter(Exchange *x) {
     const ServerConfig *f = x->config;
     if (x->entered || !f->enter) return ERR_OK;
     x->entered = true;
@@ -129,7 +129,7 @@ static err prepare(Exchange *x) {
 
 static void run_handler(Exchange *x) {
     Ctx *c = &x->ctx;
-    err e = enter(x);
+    err e = serve_enter(x);
     if (!e) e = ctx_check(c);
     if (!e) e = x->route->serve(c, x->route, &x->req, &x->http_body, &x->reply);
     if (!e && x->reply.body.full)
@@ -148,7 +148,6 @@ static void serve_worked(void *arg);
 static void serve_work(void *arg) {
     Exchange *x = arg;
     switch (x->work) {
-    case WORK_ENTER: x->work_failed = enter(x); break;
     case WORK_SERVE: run_handler(x); break;
     case WORK_PULL:
         x->ctx.deadline_ns = 0; // the answer has begun: its pace is watched instead
@@ -206,8 +205,5 @@ static void serve_worked(void *arg) {
         refuse(x); // cuts the connection when the answer has begun
     } else if (work == WORK_PULL) {
         send_pieces(x);
-    } else if (work == WORK_ENTER) {
-        x->want = WANT_SERVE;
-        conn_run(x->conn);
     }
 }

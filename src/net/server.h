@@ -46,9 +46,9 @@ typedef struct ServerConfig {
     // in the dialect of the path; c->failure says what. After it net adds Allow and Retry-After.
     // Must not block. NULL: a plain JSON error. r of a broken head may lack its target.
     void (*refuse)(void *app, Ctx *c, const HttpRequest *r, HttpReply *out);
-    // Before a handler runs: fills who, org, project, lang, deadline of c. An error is answered by
-    // refuse. May be NULL. On the pool thread for serve (before a large body is read), on the loop
-    // for stream (so it must not block there: route tells which).
+    // Before a body is read and a handler runs: fills who, org, project, lang, deadline of c. An
+    // error is answered by refuse. May be NULL. Must not block: on the loop for stream and where
+    // there is a body, else on the pool thread.
     err (*enter)(void *app, Ctx *c, const NetRoute *route, const HttpRequest *r);
     // After the answer: for access logs and metrics. On the loop. route NULL: none matched.
     void (*left)(void *app, Ctx *c, const NetRoute *route, const HttpRequest *r,

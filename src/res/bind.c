@@ -215,7 +215,7 @@ static err enter(void *app, Ctx *c, const NetRoute *n, const HttpRequest *r) {
     const Binding *b = binding_of(n);
     c->app = a, c->os = a->os, c->db = a->db, c->lang = language(r);
     if (n->stream || (b->route && b->route->flags & ROUTE_PUBLIC)) return ERR_OK;
-    if (a->identify) TRY(a->identify(c, r, false));
+    if (a->identify) TRY(a->identify(c, r, true)); // perhaps: see net/server.h
     if (b->open) return ERR_OK;
     TRY(require_scope(c, b, r->path));
     return require(c, b->permission, r->path);
