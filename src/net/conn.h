@@ -85,8 +85,7 @@ struct Exchange {
     const NetRoute *route;
     unsigned allowed; // methods, for Allow
     unsigned holds;
-    bool owned;   // a stream handler has it: `gone` is owed
-    bool counted; // in Server.active
+    bool owned; // a stream handler has it: `gone` is owed
 
     // The request's body.
     BodyWant want;
@@ -187,9 +186,8 @@ void exchange_send_reply(Exchange *x, int64_t length); // head of reply, and wha
 // serve.c
 bool serve_submit(Exchange *x, Work work); // false: the pool is full
 void serve_start(Exchange *x, Work work);  // or refused
-// Who is it, and may he: once an exchange. On the loop, or with its handler on the pool.
-err serve_enter(Exchange *x);
-void serve_next(Exchange *x); // the client took enough: the next piece
+err serve_enter(Exchange *x);              // once; on the loop, or on the pool with its handler
+void serve_next(Exchange *x);              // the client took enough: the next piece
 bool serve_unclean(const Exchange *x);
 void serve_clean(Exchange *x); // ends what reply and body still own; on any one thread
 // sse_write.c
