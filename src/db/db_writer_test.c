@@ -147,9 +147,12 @@ DB_TEST_SQLITE(waiting_ones_share_one_commit) {
     hold_done(&h);
 }
 
-DB_TEST_SQLITE(one_that_takes_the_group_down_goes_alone) {
+// Whether the first was in the group that went down: it closes after 5 ms, so on a machine that is
+// slow just then the first may have been committed by itself.
+static void lose_group(Fix *f, bool *out_shared) {
     Hold h = { .f = f };
-    CHECK_OK(f->c, fix_script(f, table));
+    CHECK_OK(f->c, fix_script(f, "DELETE FROM entry"));
+    int64_t retries = db_counts(f->db).retries;
     start_member(&h, hold_writer);
     Member *early = start_member(&h, add_own), *bad = start_member(&h, add_endless),
            *late = start_member(&h, add_own);
@@ -158,13 +161,21 @@ DB_TEST_SQLITE(one_that_takes_the_group_down_goes_alone) {
     CHECK_OK(late->c, late->result);
     CHECK_ERR(bad->result, ERR_TIMEOUT);
     CHECK(bad->c->failure.why == &R_DEADLINE);
-    CHECK_INT(early->runs, 2);
+    *out_shared = early->runs == 2;
+    CHECK_INT(early->runs, *out_shared ? 2 : 1);
     CHECK_INT(bad->runs, 1);
     CHECK_INT(late->runs, 1);
     CHECK_SQL(f, "SELECT count(*) FROM entry", 2);
     CHECK_SQL(f, "SELECT count(*) FROM entry WHERE id = 2", 0);
-    CHECK(db_counts(f->db).retries >= 1);
+    CHECK(!*out_shared || db_counts(f->db).retries > retries);
     hold_done(&h);
+}
+
+DB_TEST_SQLITE(one_that_takes_the_group_down_goes_alone) {
+    bool shared = false;
+    CHECK_OK(f->c, fix_script(f, table));
+    for (int i = 0; i < 50 && !shared; i++) lose_group(f, &shared);
+    CHECK(shared);
 }
 
 DB_TEST_SQLITE(a_waiting_caller_may_leave) {
