@@ -312,8 +312,7 @@ static void take_replica(Flow *f, const Replica *r) {
     f->r.model_digest = known ? arena_str(mem, r->model_digest) : d->model_digest;
     str model = known ? r->model : d->model;
     f->price = usage_price(f->snapshot, f->project, model.n ? model : d->name);
-    f->r.currency = f->price ? f->price->currency : (str){ 0 };
-    f->r.price_id = f->price ? f->price->id : (str){ 0 };
+    usage_priced(&f->r, f->price);
 }
 
 static void send_attempt(Flow *f) {

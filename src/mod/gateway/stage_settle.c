@@ -14,7 +14,7 @@ static void describe(Flow *f) {
     if (f->key) r->org = f->c->org, r->key_id = f->key->id, r->owner = f->key->owner;
     const DeploymentEntry *d = f->deployment;
     if (d) r->deployment = d->id, r->version = d->version, r->model_digest = d->model_digest;
-    if (f->price) r->currency = f->price->currency, r->price_id = f->price->id;
+    usage_priced(r, f->price);
 }
 
 void flow_describe(Flow *f) {

@@ -333,14 +333,23 @@ static err ledger_position(Ctx *c, JournalPos *out) {
 const UsageFolder ledger = { "usage", ledger_position, ledger_batch };
 
 // ---- after a crash
-// At the price that was asked, if it is still known. How long the engine worked is not.
+// At the price that was asked, as it was then. How long the engine worked is not known.
+static int64_t price_then(const RequestRecord *r) {
+    Price p = { .input_nano = r->rate_input,
+                .cached_nano = r->rate_cached,
+                .output_nano = r->rate_output };
+    return usage_cost(&p, r->prompt_tokens, r->cached_tokens, r->completion_tokens, 0);
+}
+
+// Records of releases before the first that wrote it say only which price: if it is still there.
 static err price_orphan(Ctx *c, Tx *tx, RequestRecord *r) {
     static SQL(price_by_id,
                "SELECT input, COALESCE(cached, input), output FROM prices WHERE id = $1");
     Rows *rows;
     bool more;
-    r->cost_nano = r->machine_us = 0;
-    if (!r->price_id.n) return ERR_OK;
+    r->machine_us = 0;
+    r->cost_nano = r->priced ? price_then(r) : 0;
+    if (r->priced || !r->price_id.n) return ERR_OK;
     TRY(db_ask(c, tx, &rows, &price_by_id, V(r->price_id)));
     TRY(rows_next(c, rows, &more));
     if (!more) return ERR_OK;

@@ -72,6 +72,14 @@ const Price *usage_price(const Snapshot *s, str project, str model) {
     return map_get(&v->by_name, str_n(name, project.n + model.n + 1));
 }
 
+void usage_priced(RequestRecord *r, const Price *p) {
+    static const Price none;
+    if (!p) p = &none;
+    r->currency = p->currency, r->price_id = p->id, r->priced = true;
+    r->rate_input = p->input_nano, r->rate_cached = p->cached_nano;
+    r->rate_output = p->output_nano, r->rate_machine = p->machine_second_nano;
+}
+
 int64_t usage_cost(const Price *p, int64_t prompt, int64_t cached, int64_t completion,
                    int64_t machine_us) {
     if (cached > prompt) cached = prompt;

@@ -36,12 +36,16 @@ static const PackRow pack_rows[] = {
     P(P_STR, currency),      P(P_STR, price_id),
     P(P_STR, prompt_digest), P(P_STR, answer_digest),
     P(P_STR, prompt),        P(P_STR, answer),
+    P(P_BOOL, priced),       P(P_I64, rate_input),
+    P(P_I64, rate_cached),   P(P_I64, rate_output),
+    P(P_I64, rate_machine),
 };
 enum {
     RECORD_VERSION = 1,
     TEXT_CLIP = 256,
     CONTENT_CLIP = 256 << 10,
     CONTENT_ROWS = 2,
+    RATE_ROWS = 5,
     MARK_ROWS = 4,
     NUMBER_BYTES = 10, // the longest
     STATUS_MAX = 999,
@@ -49,6 +53,7 @@ enum {
     ROOM_SETTLE = 8192,
     RECORD_MAX = 2 * CONTENT_CLIP + 16384
 };
+enum { CONTENT_FIRST = countof(pack_rows) - RATE_ROWS - CONTENT_ROWS };
 static const int64_t NUMBER_MAX = 1LL << 53;
 static_assert(STAGE__COUNT == 5, "every stage has its row above");
 
@@ -100,7 +105,8 @@ static bool take_text(str *in, str *out) {
 static int64_t within(int64_t n) { return n < -1 ? -1 : n > NUMBER_MAX ? NUMBER_MAX : n; }
 
 static size_t clip_of(size_t row) {
-    return row + CONTENT_ROWS >= countof(pack_rows) ? CONTENT_CLIP : TEXT_CLIP;
+    bool content = row >= CONTENT_FIRST && row < CONTENT_FIRST + CONTENT_ROWS;
+    return content ? CONTENT_CLIP : TEXT_CLIP;
 }
 
 // The most that so many rows take.
@@ -133,7 +139,14 @@ static void pack_rows_to(const RequestRecord *r, size_t n, Buf *out) {
 }
 
 bool record_pack(const RequestRecord *r, bool with_content, Buf *out) {
-    pack_rows_to(r, countof(pack_rows) - (with_content ? 0 : CONTENT_ROWS), out);
+    pack_rows_to(r, with_content ? CONTENT_FIRST + CONTENT_ROWS : CONTENT_FIRST, out);
+    return !out->full;
+}
+
+bool record_pack_open(const RequestRecord *r, Buf *out) {
+    RequestRecord o = *r;
+    o.prompt = o.answer = (str){ 0 };
+    pack_rows_to(&o, countof(pack_rows), out);
     return !out->full;
 }
 
@@ -195,7 +208,7 @@ static err append(App *app, int kind, str bytes, size_t reserved) {
 void usage_open(App *app, const RequestRecord *r) {
     Buf b;
     buf_init(&b, ROOM_OPEN);
-    bool fits = record_pack(r, false, &b);
+    bool fits = record_pack_open(r, &b);
     assert(fits); // every text is clipped: 24 texts of 256 bytes and 21 numbers
     err e = append(app, USAGE_OPEN, buf_str(&b), ROOM_OPEN);
     assert(!e);

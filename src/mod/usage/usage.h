@@ -48,6 +48,9 @@ typedef struct RequestRecord {
     bool final;        // the request ends with this attempt: it is not tried again
     bool tokens_exact; // said by the engine; else counted from what was streamed
     str currency, price_id;
+    bool
+        priced; // `rate` is known: the price as it was when it was asked, whatever it is changed to
+    int64_t rate_input, rate_cached, rate_output, rate_machine; // see Price
     str prompt_digest, answer_digest; // SHA-256 hex, always; content itself only as recording says
     str prompt, answer;               // absent unless the project records content
 } RequestRecord;
@@ -70,6 +73,7 @@ typedef struct Price {
     int64_t input_nano, cached_nano, output_nano, machine_second_nano;
 } Price;                                                             // per million tokens
 const Price *usage_price(const Snapshot *s, str project, str model); // NULL: free
+void usage_priced(RequestRecord *r, const Price *p); // what it costs from now on; NULL: nothing
 int64_t usage_cost(const Price *p, int64_t prompt, int64_t cached, int64_t completion,
                    int64_t machine_us); // rounded once, half to even
 extern const SnapshotPart usage_part;   // prices

@@ -28,6 +28,8 @@ extern const char *const operations[], *const outcomes[];
 // Members of a record in a fixed order; later releases append. Integers as zigzag varints, text
 // with its length; content last.
 bool record_pack(const RequestRecord *r, bool with_content, Buf *out);
+// What begins an attempt: no content, but the price, for it may have to be settled without us.
+bool record_pack_open(const RequestRecord *r, Buf *out);
 // Of any record only what a mark has: the attempt and its tokens so far.
 bool usage_unpack_mark(str bytes, RequestRecord *out);
 
