@@ -66,13 +66,14 @@ sim_o := $(patsubst %.c,$(B)/o/%.o,$(wildcard test/sim/*.c))
 sim_wraps := mutex_lock mutex_unlock cond_wait cond_timedwait cond_clockwait cond_signal cond_broadcast rwlock_rdlock \
     rwlock_wrlock rwlock_unlock
 sim_wrap = $(sim_wraps:%=-Wl,--wrap=pthread_%)
-sim_so = $(CC) $(ldflags) -shared -Wl,-Bsymbolic $(sim_wrap) -Wl,--wrap=os_real -o $@ $^ $(libs)
+sim_so = $(CC) $(ldflags) -shared -Wl,-Bsymbolic $(sim_wrap) $(sim_alone:%=-Wl,--wrap=%) -o $@ $^ $(libs)
+sim_alone := os_real fwrite fprintf _Exit
 sim_third = $(filter-out %/yyjson.o,$(third_o))
 $(B)/lathe.so: $(B)/o/src/main.o $(B)/o/src/modules.o $(filter-out $(B)/o/src/base/% $(B)/o/src/os/%,$(lib_o)) $(sim_third)
 	@echo "  link  $@"; $(sim_so)
 $(B)/fake-engine.so: $(fake_o) $(filter $(B)/o/src/net/%,$(lib_o)) $(sim_third)
 	@echo "  link  $@"; $(sim_so)
-$(B)/lathe-sim: $(sim_o) $(filter $(B)/o/src/base/% $(B)/o/src/os/% $(B)/o/src/net/% $(B)/o/src/db/%,$(lib_o)) $(third_o)
+$(B)/lathe-sim: $(sim_o) $(filter $(B)/o/src/base/% $(B)/o/src/os/% $(B)/o/src/net/% $(B)/o/src/db/% $(B)/o/src/job/shim% $(B)/o/src/job/reason.o,$(lib_o)) $(third_o)
 	@echo "  link  $@"; $(CC) $(ldflags) -rdynamic $(sim_wrap) -o $@ $^ $(libs) -ldl
 
 # Scenarios whose n-th system call or allocation fails (test/inject/README.md), with the fixtures of the units.

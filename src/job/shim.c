@@ -6,7 +6,6 @@
 // writes down what became of the child, then leaves. Owner: its loop. Threads: one.
 #include "job/shim_own.h"
 #include <assert.h>
-#include <event2/util.h>
 #include <signal.h>
 #include <stdlib.h>
 
@@ -278,9 +277,8 @@ static const char *const *child_env(Shim *s) {
 
 static err child_start(Shim *s) {
     static const StreamEvents events = { .data = on_output, .ended = on_output_end };
-    int fds[2] = { -1, -1 };
-    bool real = !os_is_simulated(s->os); // simulated processes have no output
-    if (real) TRY(pipe_make(&s->c, fds));
+    int fds[2];
+    TRY(pipe_make(&s->c, fds));
     ProcessSpec spec = { .argv = s->argv,
                          .env = child_env(s),
                          .cwd = s->cwd.p ? arena_z(s->c.mem, s->cwd) : NULL,
@@ -289,11 +287,9 @@ static err child_start(Shim *s) {
                          .err_fd = fds[1] };
     s->state.started_ms = os_wall_ms(s->os);
     err e = process_start(&s->c, &spec, s->l, on_exit_of_child, s, &s->child);
-    if (real) {
-        evutil_closesocket(fds[1]);
-        if (e) evutil_closesocket(fds[0]);
-        else s->out = stream_adopt(s->l, fds[0], &events, s);
-    }
+    pipe_close(s->os, fds[1]);
+    if (e) pipe_close(s->os, fds[0]);
+    else s->out = stream_adopt(s->l, fds[0], &events, s);
     if (e) return e;
     s->state.pid = process_pid(s->child);
     s->state.ticks = pid_start_ticks(s->os, s->state.pid);

@@ -34,7 +34,7 @@ err file_size(Ctx *c, File *f, int64_t *out);
 // larger) when there is none. What was reserved and not written is skipped without being read,
 // where the file system knows of it; where not, the answer is offset.
 err file_skip_zeros(Ctx *c, File *f, int64_t offset, int64_t *out);
-int file_fd(File *f); // for sendfile and mmap; -1 when simulated
+int file_fd(File *f); // for sendfile, mmap and children; simulated: for process_start only
 // Exclusive, until closed or the process dies; ERR_CONFLICT with R_LOCKED and the holder's pid
 // ("0" when the kernel does not tell). Two opens in one process exclude each other as well.
 err file_lock(Ctx *c, File *f);

@@ -52,6 +52,7 @@ typedef struct OsOps {
     int64_t (*pid_memory_bytes)(Os *, int64_t pid);
     int64_t (*pid_cpu_ms)(Os *, int64_t pid);
     err (*pipe_make)(Ctx *, int out_read_write[2]);
+    void (*pipe_close)(Os *, int fd);
 } OsOps;
 struct Os {
     const OsOps *ops;

@@ -28,6 +28,7 @@ bool pid_ending(Os *os, int64_t pid) { return os->ops->pid_ending(os, pid); }
 int64_t pid_memory_bytes(Os *os, int64_t pid) { return os->ops->pid_memory_bytes(os, pid); }
 int64_t pid_cpu_ms(Os *os, int64_t pid) { return os->ops->pid_cpu_ms(os, pid); }
 err pipe_make(Ctx *c, int out_read_write[2]) { return c->os->ops->pipe_make(c, out_read_write); }
+void pipe_close(Os *os, int fd) { os->ops->pipe_close(os, fd); }
 
 bool pid_signal(Os *os, int64_t pid, int64_t start_ticks, int signal) {
     return os->ops->pid_signal(os, pid, start_ticks, signal);

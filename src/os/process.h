@@ -46,4 +46,5 @@ int64_t pid_memory_bytes(Os *os, int64_t pid);                         // reside
 int64_t pid_cpu_ms(Os *os, int64_t pid);
 str os_program(Ctx *c); // path of this very program, for children of the same binary
 err pipe_make(Ctx *c, int out_read_write[2]); // close-on-exec, read end non-blocking
+void pipe_close(Os *os, int fd);              // an end that no stream has adopted
 #endif

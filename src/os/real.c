@@ -173,4 +173,5 @@ const OsOps os_real_ops = {
     .pid_memory_bytes = real_pid_memory_bytes,
     .pid_cpu_ms = real_pid_cpu_ms,
     .pipe_make = real_pipe_make,
+    .pipe_close = real_pipe_close,
 };

@@ -63,4 +63,5 @@ bool real_pid_signal(Os *os, int64_t pid, int64_t start_ticks, int signal);
 int64_t real_pid_memory_bytes(Os *os, int64_t pid);
 int64_t real_pid_cpu_ms(Os *os, int64_t pid);
 err real_pipe_make(Ctx *c, int out_read_write[2]);
+void real_pipe_close(Os *os, int fd);
 #endif

@@ -171,13 +171,6 @@ static const char *sandbox_name(Os *os) { return (void)os, "simulated"; }
 static void pause_thread(Os *os, int64_t ns) { (void)os, sim_thread_sleep(ns); }
 static bool can_start(Os *os) { return (void)os, sim_thread_here(); }
 
-// Children of the simulated machine write nowhere.
-static err make_pipe(Ctx *c, int out_read_write[2]) {
-    (void)c;
-    out_read_write[0] = out_read_write[1] = -1;
-    return ERR_OK;
-}
-
 const OsOps sim_ops = {
     .wall_ns = wall_ns,
     .mono_ns = mono_ns,
@@ -217,7 +210,8 @@ const OsOps sim_ops = {
     .pid_signal = sim_pid_signal,
     .pid_memory_bytes = sim_pid_memory_bytes,
     .pid_cpu_ms = sim_pid_cpu_ms,
-    .pipe_make = make_pipe,
+    .pipe_make = sim_pipe_make,
+    .pipe_close = sim_pipe_close,
 };
 
 // --- nodes
@@ -328,6 +322,8 @@ Sim *sim_new(uint64_t seed) {
     s->dice = seed;
     s->now_ns = START_NS;
     s->next_pid = 1000;
+    s->next_number = 1000000; // no descriptor of the machine's is ever so high
+    link_init(&s->sinks);
     link_init(&s->loops);
     link_init(&s->things);
     link_init(&s->listeners);

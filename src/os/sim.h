@@ -54,6 +54,11 @@ typedef struct SimProgram {
     void *arg;
 } SimProgram;
 void sim_program(Sim *s, const SimProgram *p);
+// Of a child, by the proc that its start was given: a signal to it alone, whether it has ended, and
+// its node.
+void sim_signal(void *proc, int signal);
+bool sim_ended(const void *proc);
+int sim_proc_node(const void *proc);
 // Runs until nothing is left to do, until_ns of virtual time has come, or done(arg) is true after a
 // step. Returns steps taken.
 uint64_t sim_run(Sim *s, int64_t until_ns, bool (*done)(void *), void *arg);

@@ -18,6 +18,7 @@ typedef struct SimFile {
     unsigned life;
     Inode *inode;
     unsigned flags;
+    int number; // of file_fd; 0: nobody asked
 } SimFile;
 
 static str name_of(SimFile *f) { return str_z(f->head.path); }
@@ -52,6 +53,7 @@ static err answer(Ctx *c, int e, const char *what, str path) {
 static void close_file(File *head) {
     SimFile *f = (SimFile *)head;
     if (f->inode->locker == f) f->inode->locker = NULL;
+    if (f->number) sim_file_sink_close(f->os->sim, f->number);
     if (sim_alive(f->os, f->life)) inode_release(f->at->disk, f->inode);
     link_del(&f->link);
     inode_unref(f->at->disk, f->inode);
@@ -146,7 +148,11 @@ static err size_of(Ctx *c, File *head, int64_t *out) {
 static int64_t next_data(File *head, int64_t offset) {
     return bytes_next(&((SimFile *)head)->inode->now, (size_t)offset);
 }
-static int no_fd(File *head) { return (void)head, -1; }
+static int number_of(File *head) {
+    SimFile *f = (SimFile *)head;
+    if (!f->number) f->number = sim_file_sink(f->os->sim, head);
+    return f->number;
+}
 
 static err lock(Ctx *c, File *head) {
     SimFile *f = (SimFile *)head;
@@ -209,7 +215,7 @@ static const FileOps file_ops = {
     .truncate = truncate_file,
     .size = size_of,
     .next_data = next_data,
-    .fd = no_fd,
+    .fd = number_of,
     .lock = lock,
     .share = share,
     .hold = hold,
@@ -337,6 +343,10 @@ err sim_path_info(Ctx *c, str path, PathInfo *out) {
     Inode *i;
     int e = no_more(c);
     SimDisk *d = disk_of(c, path, &e);
+    if (!e && sim_is_program(sim_os(c->os)->sim, path)) {
+        *out = (PathInfo){ .is_file = true, .mode = 0755 };
+        return ERR_OK;
+    }
     if (!e) e = disk_find(d, path, &i);
     if (e) return os_fail(c, e, "look at", path);
     *out = (PathInfo){ .size = (int64_t)i->now.n,

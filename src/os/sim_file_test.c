@@ -31,7 +31,7 @@ TEST(sim_file_is_a_file) {
     CHECK_OK(c, file_truncate(c, f, 4));
     CHECK_OK(c, file_size(c, f, &size));
     CHECK_INT(size, 4);
-    CHECK_INT(file_fd(f), -1);
+    CHECK(file_fd(f) >= 1000000); // no descriptor of the machine: children take it
     file_close(f);
     CHECK_ERR(file_open(c, S("/d/f"), FILE_WRITE | FILE_CREATE | FILE_EXCLUSIVE, &f), ERR_CONFLICT);
     CHECK_ERR(file_open(c, S("/d/e"), FILE_WRITE, &f), ERR_CONFLICT);

@@ -11,6 +11,7 @@
 #include <semaphore.h>
 
 typedef struct SimNode SimNode;
+typedef struct SimSink SimSink;
 typedef struct SimDisk SimDisk;
 typedef struct SimOs {
     Os head;
@@ -18,8 +19,10 @@ typedef struct SimOs {
     SimNode *node;
     unsigned life;           // how often it has died
     struct SimLoop *signals; // where its program takes them, when it runs on a thread
-    bool dying; // it died within this step: nothing that it does has an effect any more
-    bool gone;  // a child that has ended
+    bool dying;   // it died within this step: nothing that it does has an effect any more
+    bool gone;    // a child that has ended
+    bool stopped; // by SIGSTOP: its threads stand still
+    struct SimProcess *process; // NULL: the node's main program
 } SimOs;
 
 struct SimNode {
@@ -84,6 +87,8 @@ struct Sim {
     size_t blocked; // threads that wait for a lock
     unsigned preempt;
     int64_t next_pid;
+    Link sinks;
+    int next_number; // of a pipe's end or an open file
 };
 
 // sim.c
@@ -143,12 +148,24 @@ err sim_disk_size(Ctx *c, str path, int64_t *out_bytes);
 
 // sim_stream.c
 Stream *sim_stream_connect(Loop *l, const Addr *to);
-Stream *sim_stream_adopt(Loop *l, int fd);
 err sim_listener_open(Ctx *c, const ListenSpec *spec, Listener **out);
 err sim_resolve(Ctx *c, str host, int port, Addr *out, size_t max, size_t *out_n);
 void sim_streams_lost(SimOs *os, bool quiet); // os.life is still that of the streams
 
+// sim_pipe.c. What children write to, by a number that is a descriptor's in all but name.
+Stream *sim_stream_adopt(Loop *l, int number);
+err sim_pipe_make(Ctx *c, int out_read_write[2]);
+void sim_pipe_close(Os *os, int number);
+int sim_file_sink(Sim *s, File *f); // its number
+void sim_file_sink_close(Sim *s, int number);
+SimSink *sim_sink_open(Sim *s, int number); // for one child; NULL: to nowhere
+void sim_sink_close(SimSink *k);
+// False: not all was taken; out_broken: by a pipe that nobody reads.
+bool sim_sink_write(Ctx *c, SimSink *k, str bytes, bool *out_broken);
+
 // sim_process.c
+bool sim_is_program(Sim *s, str path); // programs lie in /sim
+void sim_process_exit(struct SimProcess *p, int code);
 err sim_process_start(Ctx *c, const ProcessSpec *spec, Loop *l, ProcessExited exited, void *arg,
                       Process **out);
 void sim_processes_lost(SimNode *n, bool detached_too);

@@ -28,6 +28,7 @@ typedef struct SimProcess {
     SimLoop *teller; // the parent's loop; NULL: process_wait
     ProcessExited exited;
     void *arg;
+    SimSink *sinks[2]; // its output, its errors
 } SimProcess;
 
 static void free_thing(SimThing *t) {
@@ -52,6 +53,16 @@ static void exit_comes(void *arg) {
     p->teller = NULL;
 }
 
+static void end(SimProcess *p, int code, int signal);
+
+// Those that are not detached have asked to be told of it by SIGKILL (PR_SET_PDEATHSIG).
+static void end_children_of(const SimOs *parent) {
+    for (Link *at = parent->sim->processes.next; at != &parent->sim->processes; at = at->next) {
+        SimProcess *p = link_of(at, SimProcess, link);
+        if (p->parent == parent && !p->detached) end(p, 0, SIGKILL);
+    }
+}
+
 // The child's memory is gone; its parent learns of it in a while.
 static void end(SimProcess *p, int code, int signal) {
     Sim *s = p->os.sim;
@@ -65,12 +76,29 @@ static void end(SimProcess *p, int code, int signal) {
     sim_os_lost(&p->os, false);
     if (p->running && signal && p->program->killed) p->program->killed(p->handle, signal);
     sim_disk_recount(p->os.node->disk);
+    for (int i = 0; i < 2; i++) sim_sink_close(p->sinks[i]);
+    end_children_of(&p->os);
     sim_at(s, s->now_ns + sim_between(s, 1, START_NS_MAX), exit_comes, p);
 }
 
 static void exit_of_program(void *proc, int code) {
     SimProcess *p = proc;
     end(p, code & 0xff, 0);
+}
+
+void sim_process_exit(SimProcess *p, int code) { exit_of_program(p, code); }
+
+bool sim_thread_write(int which, str bytes) {
+    SimOs *os = sim_os(sim_thread_os());
+    Ctx c;
+    bool broken;
+    assert(os->process && which >= 1 && which <= 2);
+    ctx_init(&c, arena_new(), &os->head);
+    bool all = sim_sink_write(&c, os->process->sinks[which - 1], bytes, &broken);
+    arena_free(c.mem);
+    if (broken) end(os->process, 0, SIGPIPE);
+    sim_thread_leave_if_dead();
+    return all;
 }
 
 static void run_program(void *arg) {
@@ -103,13 +131,27 @@ static void tell_signal(void *arg) {
 }
 
 static bool ignored(int signal) {
-    return signal == 0 || signal == SIGCHLD || signal == SIGCONT || signal == SIGSTOP
-           || signal == SIGURG || signal == SIGWINCH;
+    return signal == 0 || signal == SIGCHLD || signal == SIGURG || signal == SIGWINCH;
+}
+
+static void signal_comes(void *arg);
+
+// True: it is done with. Who stands still takes the others later; a program that runs on its loop,
+// without a thread, does not stand still.
+static bool stop_or_go(Delivery *d) {
+    SimProcess *p = d->p;
+    Sim *s = p->os.sim;
+    bool stops = d->signal == SIGSTOP || d->signal == SIGCONT;
+    if (p->ended || d->signal == SIGKILL || (!stops && !p->os.stopped)) return false;
+    if (stops) p->os.stopped = d->signal == SIGSTOP, mem_free(d);
+    else sim_at(s, s->now_ns + LOOK_NS, signal_comes, d);
+    return true;
 }
 
 static void signal_comes(void *arg) {
     Delivery *d = arg;
     SimProcess *p = d->p;
+    if (stop_or_go(d)) return;
     bool asked = d->signal != SIGKILL && (size_t)d->signal < countof(p->loop->signals)
                  && taker(p)->signals[d->signal].fn;
     if (!p->ended && asked) {
@@ -126,6 +168,10 @@ static void queue_signal(SimProcess *p, int signal) {
     *d = (Delivery){ p, signal };
     sim_at(p->os.sim, p->os.sim->now_ns + sim_between(p->os.sim, 1, MS), signal_comes, d);
 }
+
+void sim_signal(void *proc, int signal) { queue_signal(proc, signal); }
+bool sim_ended(const void *proc) { return ((const SimProcess *)proc)->ended; }
+int sim_proc_node(const void *proc) { return ((const SimProcess *)proc)->os.node->id; }
 
 // --- the parent's side
 
@@ -164,6 +210,14 @@ static const SimProgram *find_program(Sim *s, const char *path) {
     return NULL;
 }
 
+bool sim_is_program(Sim *s, str path) {
+    char name[64];
+    if (!str_starts(path, S("/sim/")) || path.n >= sizeof name) return false;
+    memcpy(name, path.p, path.n);
+    name[path.n] = 0;
+    return find_program(s, name);
+}
+
 static char **copy_argv(const char *const *argv) {
     size_t n = 0;
     while (argv[n]) n++;
@@ -186,7 +240,10 @@ err sim_process_start(Ctx *c, const ProcessSpec *spec, Loop *l, ProcessExited ex
     p->parent_life = parent->life;
     p->program = program;
     p->argv = copy_argv(spec->argv);
+    p->os.process = p;
     p->loop = (SimLoop *)sim_loop_new(&p->os.head);
+    p->loop->threaded = false; // a program with threads makes loops of its own
+    p->sinks[0] = sim_sink_open(s, spec->out_fd), p->sinks[1] = sim_sink_open(s, spec->err_fd);
     p->pid = s->next_pid++;
     p->started_ns = s->now_ns;
     p->detached = spec->detached;
@@ -205,8 +262,9 @@ void sim_processes_lost(SimNode *n, bool detached_too) {
     Sim *s = n->os.sim;
     for (Link *at = s->processes.next; at != &s->processes; at = at->next) {
         SimProcess *p = link_of(at, SimProcess, link);
-        if (p->os.node == n && (detached_too || !p->detached || p->os.dying)) end(p, 0, SIGKILL);
+        if (p->os.node == n && (detached_too || p->os.dying)) end(p, 0, SIGKILL);
     }
+    end_children_of(&n->os);
 }
 
 // --- by pid

@@ -14,6 +14,11 @@ bool sim_thread_here(void); // whether the caller is one; any thread
 Os *sim_thread_os(void);    // the caller's; NULL on a thread of the machine; any thread
 // Those that live, for a look at where each stands; the scheduler's thread.
 void sim_threads_each(Sim *s, void (*fn)(pthread_t thread));
+bool sim_thread_in_child(void);           // of process_start; any thread
+_Noreturn void sim_thread_exit(int code); // of the process that the caller belongs to: a child
+// What a child's thread writes to its output (1) or its errors (2); it waits while a pipe is full.
+// False: not all was taken; a pipe that nobody reads ends the process, as SIGPIPE does.
+bool sim_thread_write(int which, str bytes);
 // Chance in a million that another thread comes in between at a lock or a signal; 0 at first.
 void sim_preempt(Sim *s, unsigned chance);
 

@@ -447,14 +447,6 @@ Stream *sim_stream_connect(Loop *l, const Addr *to) {
     return &s->head;
 }
 
-Stream *sim_stream_adopt(Loop *l, int fd) {
-    (void)fd; // children write nowhere: see make_pipe
-    SimStream *s = stream_of(l, NULL, 0, "pipe");
-    s->head.readable = s->head.leaving = true;
-    stream_pend(&s->head);
-    return &s->head;
-}
-
 // A connection whose one end was in a memory that is lost.
 static void vanished(void *arg) {
     SimConn *k = arg;

@@ -12,8 +12,15 @@
 #include <errno.h>
 #include <semaphore.h>
 #include <stdio.h>
+#include <stdlib.h>
 
-enum { STACK_BYTES = 1 << 20, WAKE_NS_MAX = 20000, PREEMPT_NS_MAX = 300000, NO_LIMIT = -1 };
+enum {
+    STACK_BYTES = 1 << 20,
+    WAKE_NS_MAX = 20000,
+    PREEMPT_NS_MAX = 300000,
+    NO_LIMIT = -1,
+    STOPPED_LOOK_NS = 20000000
+};
 
 typedef struct SimThread {
     Link link; // in Sim.threads
@@ -61,6 +68,10 @@ static void comes(void *arg) {
     Sim *s = t->os->sim;
     bool waits = !t->ended && t->ticket == r.ticket && sim_alive(t->os, t->life);
     const SimNode *n = t->os->node;
+    if (waits && t->os->stopped) {
+        sim_at(s, s->now_ns + STOPPED_LOOK_NS, comes, arg);
+        return;
+    }
     if (waits && n->stalled_until_ns > s->now_ns && !n->holds) {
         sim_at(s, n->stalled_until_ns + sim_between(s, 1, WAKE_NS_MAX), comes, arg);
         return;
@@ -137,6 +148,15 @@ void sim_thread_sleep(int64_t ns) {
 void sim_thread_leave_if_dead(void) {
     SimThread *t = here;
     if (t && !sim_alive(t->os, t->life)) park(t);
+}
+
+bool sim_thread_in_child(void) { return here && here->os->process; }
+
+void sim_thread_exit(int code) {
+    assert(here && here->os->process);
+    sim_process_exit(here->os->process, code);
+    park(here); // and never comes back
+    abort();
 }
 
 // Where another thread might get in between on a machine.

@@ -41,6 +41,7 @@ typedef struct Record {
     struct Record *older, *newer; // of the same id
 } Record;
 typedef struct Ledger Ledger;
+extern void (*ledger_watch)(const Record *r); // NULL: nobody looks on
 Ledger *ledger_new(Os *os, int64_t keep);
 void ledger_free(Ledger *l);
 Record *ledger_open(Ledger *l, str id, const char *path);

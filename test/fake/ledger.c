@@ -7,6 +7,9 @@
 
 enum { FOUND_MAX = 1000 };
 
+// A simulation looks on, for an engine's memory dies with it: at each beginning and end.
+void (*ledger_watch)(const Record *r);
+
 struct Ledger {
     Record *records;
     size_t keep, next;
@@ -70,6 +73,7 @@ Record *ledger_open(Ledger *l, str id, const char *path) {
     if (r->older) r->older->newer = r;
     map_set(&l->by_id, str_z(r->id), r);
     l->active++;
+    if (ledger_watch) ledger_watch(r);
     return r;
 }
 
@@ -84,6 +88,7 @@ void ledger_close(Ledger *l, Record *r, Outcome outcome) {
     l->by[outcome].prompt_tokens += r->prompt_tokens;
     l->by[outcome].completion_tokens += r->completion_tokens;
     l->by[outcome].told_tokens += r->told_tokens;
+    if (ledger_watch) ledger_watch(r);
 }
 
 int64_t ledger_completion(const Ledger *l) { return l->completion_tokens; }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // check.c - see sim_run.h: what must hold once faults are over.
 //   - The deployment becomes ready again, by itself, as every server sees it.
+//   - Replicas that are wished run, once each, and no other child of a server is left.
 //   - Every chain of the audit proves itself.
 //   - What was told to clients is true: check_told.c.
 #include "sim_run.h"
@@ -11,8 +12,7 @@ enum { LOOK_MS = 500, SETTLED_MS = 2000, TARGET_MAX = 300 };
 static const int64_t MS = 1000000;
 
 bool look_get(Look *l, const Addr *to, const char *target, yyjson_val **out) {
-    const char *key = to == &l->w->engine ? NULL : l->w->admin;
-    Reply r = ask(l->c, to, HTTP_GET, target, key, (str){ 0 });
+    Reply r = ask(l->c, to, HTTP_GET, target, l->w->admin, (str){ 0 });
     snprintf(l->w->waits, sizeof l->w->waits, "%s of %s: %d %s " STR_FMT, target, to->text,
              r.status, r.why ? r.why : "", STR_ARG(str_sub(r.body, 0, 1200)));
     return r.status == 200 && !json_parse(l->c, r.body, out);
@@ -46,8 +46,23 @@ static void until(Look *l, const Server *s, bool (*holds)(Look *, const Server *
 
 static bool is_ready(Look *l, const Server *s) {
     yyjson_val *d;
+    int64_t ready = 0;
     return look_get(l, &s->at, "/lathe/v1/deployments/chat", &d)
-           && str_is(json_get_str(d, "state"), "ready");
+           && str_is(json_get_str(d, "state"), "ready")
+           && look_get(l, &s->at, "/lathe/v1/deployments/own", &d)
+           && str_is(json_get_str(d, "state"), "ready") && json_get_i64(d, "ready_replicas", &ready)
+           && ready == l->w->replicas;
+}
+
+// Each engine is a replica that is wished, each shim holds one, and nothing else was left.
+static bool is_alone(Look *l, const Server *s) {
+    World *w = l->w;
+    size_t engines = children_alive(w, CHILD_ENGINE, -1), shims = children_alive(w, CHILD_SHIM, -1);
+    size_t readers = children_alive(w, CHILD_READER, -1);
+    (void)s;
+    snprintf(w->waits, sizeof w->waits, "%zu engines, %zu shims and %zu readers for %d replicas",
+             engines, shims, readers, w->replicas);
+    return engines == (size_t)w->replicas && shims == engines && !readers;
 }
 
 // A request at the end of all: when it is in the ledger, so is what came before it.
@@ -90,6 +105,7 @@ void check_end(World *w) {
     Look l = { w, &c };
     for (int i = 0; i < w->servers_n; i++) until(&l, &w->servers[i], is_ready);
     for (int i = 0; i < w->servers_n && !w->failed; i++) last_request(&l, i);
+    until(&l, &w->servers[0], is_alone);
     for (int i = 0; i < w->servers_n; i++) until(&l, &w->servers[i], is_folded);
     for (int i = 0; i < w->servers_n && !w->failed; i++) check_chains(&l, &w->servers[i]);
     if (!w->failed) check_told(&l);

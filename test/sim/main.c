@@ -78,11 +78,11 @@ static int run_one(uint64_t seed, const char *dir, bool verbose, int out) {
 
 // ---- many
 
-typedef struct Run {
+typedef struct Job {
     unsigned long long seed;
     pid_t pid; // 0: none
     int out;
-} Run;
+} Job;
 typedef struct Plan {
     unsigned long long seeds, first, next, passed, failed;
     bool verbose;
@@ -101,11 +101,11 @@ static void stay_on(const cpu_set_t *cpus, int nth) {
     sched_setaffinity(0, sizeof one, &one);
 }
 
-static void start(Plan *p, Run *r, int nth) {
+static void start(Plan *p, Job *r, int nth) {
     int fds[2];
     if (pipe(fds)) exit(2);
     fflush(stdout);
-    *r = (Run){ p->next++, fork(), fds[0] };
+    *r = (Job){ p->next++, fork(), fds[0] };
     if (!r->pid) {
         stay_on(&p->cpus, nth);
         setenv("SSL_CERT_FILE", "/dev/null", 1); // the machine's certificates: nobody asks for them
@@ -118,7 +118,7 @@ static void start(Plan *p, Run *r, int nth) {
     if (r->pid < 0) exit(2);
 }
 
-static void finish(Plan *p, Run *r, int status) {
+static void finish(Plan *p, Job *r, int status) {
     Sum one = { 0 };
     bool told = read(r->out, &one, sizeof one) == sizeof one;
     close(r->out);
@@ -137,7 +137,7 @@ static void finish(Plan *p, Run *r, int status) {
 }
 
 static void run_all(Plan *p) {
-    Run runs[CPU_SETSIZE] = { 0 };
+    Job runs[CPU_SETSIZE] = { 0 };
     int jobs = p->verbose ? 1 : CPU_COUNT(&p->cpus), running = 0, status;
     for (;;) {
         for (int i = 0; i < jobs && p->next < p->first + p->seeds; i++)

@@ -62,15 +62,21 @@ static void run(void *arg) {
     s->ended(s->arg, code);
 }
 
-void program_start(Os *os, const char *file, const char *const *argv,
-                   void (*ended)(void *arg, int code), void *arg) {
-    Started *s = mem_new(sizeof *s);
-    void *at = dlsym(load(file), "main");
+void *program_symbol(void *library, const char *name) {
+    void *at = dlsym(library, name);
     assert(at);
+    return at;
+}
+
+void *program_start(Os *os, const char *file, const char *const *argv,
+                    void (*ended)(void *arg, int code), void *arg) {
+    Started *s = mem_new(sizeof *s);
+    void *library = load(file), *at = program_symbol(library, "main");
     memcpy(&s->main, &at, sizeof at);
     while (argv[s->argc]) s->argc++;
     s->argv = mem_new((size_t)(s->argc + 1) * sizeof *s->argv);
     for (int i = 0; i < s->argc; i++) s->argv[i] = mem_strdup(str_z(argv[i]));
     s->ended = ended, s->arg = arg;
     sim_thread_start(os, argv[0], run, s, NULL);
+    return library;
 }

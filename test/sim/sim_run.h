@@ -3,6 +3,8 @@
 //   main.c     seeds, each in a process of its own; what failed, and how to see it again
 //   world.c    the nodes, the faults, lives and deaths
 //   program.c  a program as a library: each start of it has statics of its own
+//   child.c    what servers start: shims, the reader of GGUF files, engines; their faults
+//   model.c    a model's version, and the deployment that is launched of it
 //   client.c   a blocking client
 //   work.c     clients: what they ask and what they were told; change.c: what they change
 //   check.c    what must hold at the end; check_told.c: request by request, change by change
@@ -15,14 +17,20 @@
 #include "net/client.h"
 #include "os/file.h"
 #include "os/sim.h"
+#include <stdio.h>
 
 // The declarations that the linker's --wrap makes up.
 Os *__wrap_os_real(void);
+size_t __wrap_fwrite(const void *p, size_t size, size_t n, FILE *f);
+int __wrap_fprintf(FILE *f, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+_Noreturn void __wrap__Exit(int code);
 
 // ---- program.c
 // Starts file's main on a thread of os; ended(arg, code) on that thread when it returns.
-void program_start(Os *os, const char *file, const char *const *argv,
-                   void (*ended)(void *arg, int code), void *arg);
+// The library that it is.
+void *program_start(Os *os, const char *file, const char *const *argv,
+                    void (*ended)(void *arg, int code), void *arg);
+void *program_symbol(void *library, const char *name);
 
 // ---- world.c
 enum {
@@ -31,7 +39,9 @@ enum {
     NODE_DATABASE,
     SERVERS_MAX = 3,
     CLIENTS = 6,
-    CALLS_MAX = 40000
+    CALLS_MAX = 40000,
+    RUNS_MAX = 3 * CALLS_MAX,
+    CHILDREN_MAX = 4000
 };
 extern const int server_nodes[SERVERS_MAX];
 typedef struct Server { // a node that runs `lathe serve`
@@ -52,7 +62,7 @@ typedef struct Told {                                     // one inference as it
     int tokens;                                           // pieces of text that were read
     KeyId key;
     int server;
-    bool stream, whole;      // whole: to its end
+    bool stream, own, whole; // own: of the launched deployment; whole: to its end
     bool at_risk, lost;      // see mark() in world.c
     int64_t began_ns, at_ns; // at: when its end came
 } Told;
@@ -61,6 +71,22 @@ typedef struct Change { // of the control plane, as its client saw it
     const char *verb;
     int status; // 0: nobody knows
 } Change;
+typedef struct Run { // of an engine, as it told itself; probes have no id and are left out
+    char id[68];
+    const void *record;
+    int64_t prompt, written; // tokens; 0 while it is under way, or when its process died
+    bool finished;
+} Run;
+typedef enum { CHILD_SHIM, CHILD_ENGINE, CHILD_READER } ChildKind;
+typedef struct Child { // of a server, or of its shim
+    struct World *w;
+    ChildKind kind;
+    int node;
+    void *proc; // of sim.h
+    void (*exit)(void *proc, int code);
+    int64_t began_ns;
+    char socket[120]; // of its engine: a replica's own
+} Child;
 typedef struct World {
     Sim *sim;
     uint64_t seed;
@@ -77,7 +103,10 @@ typedef struct World {
     bool ready, failed;
     Told *told;
     Change *changes;
-    size_t told_n, changes_n;
+    Run *runs;
+    Child **children, *stopped; // stopped: one that may go on later
+    size_t told_n, changes_n, runs_n, children_n;
+    int replicas; // that the launched deployment shall have
     int64_t operations, faults;
     char why[2000];   // of the first failure
     char waits[1600]; // what check_end waits for
@@ -85,6 +114,17 @@ typedef struct World {
 bool world_run(uint64_t seed, const char *dir, World *w); // false: w->why
 void world_keep(World *w, const char *dir);               // node 0's files, for a look at them
 void world_fail(World *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+// ---- child.c
+void children_open(World *w);
+void engine_watch(World *w, void *library); // what it does goes to w->runs
+void children_weather(World *w, int node);
+void children_calm(World *w);
+size_t children_alive(const World *w, ChildKind kind, int node); // node -1: all
+void check_start(World *w, const Child *ch);
+
+// ---- model.c
+bool model_setup(World *w, Ctx *c); // a model's version and the deployment `own` of it
 
 // ---- client.c: what a client of the server needs, on threads of NODE_CLIENT
 typedef struct Reply {
@@ -110,6 +150,7 @@ Ctx *client_ctx(World *w);
 // ---- work.c, change.c
 void work_setup(World *w); // until the server is ready and what clients need is there
 void work_join(World *w);  // until the other servers are ready
+bool work_make(World *w, Ctx *c, const char *target, const char *body, Reply *out);
 typedef struct Client {
     World *w;
     Ctx *c;

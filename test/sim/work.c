@@ -10,7 +10,7 @@ enum { WAIT_MS = 500 };
 
 // ---- setting up
 
-static bool must(World *w, Ctx *c, const char *target, const char *body, Reply *out) {
+bool work_make(World *w, Ctx *c, const char *target, const char *body, Reply *out) {
     Reply r = ask(c, &w->servers[0].at, HTTP_POST, target, w->admin, str_z(body));
     if (out) *out = r;
     if (r.status == 201) return true;
@@ -44,9 +44,10 @@ void work_join(World *w) {
     w->ready = true;
 }
 
-static bool deployment_ready(World *w, Ctx *c) {
-    Reply r =
-        ask(c, &w->servers[0].at, HTTP_GET, "/lathe/v1/deployments/chat", w->admin, (str){ 0 });
+static bool deployment_ready(World *w, Ctx *c, const char *name) {
+    const char *target = arena_printf(c->mem, "/lathe/v1/deployments/%s", name).p;
+    Reply r = ask(c, &w->servers[0].at, HTTP_GET, target, w->admin, (str){ 0 });
+    snprintf(w->waits, sizeof w->waits, "%d " STR_FMT, r.status, STR_ARG(str_sub(r.body, 0, 1500)));
     return r.status == 200 && str_find(r.body, S("\"state\":\"ready\"")) >= 0;
 }
 
@@ -56,6 +57,8 @@ static bool make_rows(World *w, Ctx *c) {
     } rows[] = {
         { "/lathe/v1/prices",
           "{\"name\":\"p\",\"model\":\"chat\",\"input\":\"1\",\"output\":\"2\"}" },
+        { "/lathe/v1/prices",
+          "{\"name\":\"o\",\"model\":\"own\",\"input\":\"1\",\"output\":\"2\"}" },
         { "/lathe/v1/deployments",
           "{\"name\":\"chat\",\"engine\":\"openai\",\"task\":\"chat\",\"slots\":4,\"endpoint\":"
           "{\"url\":\"http://10.0.0.2:9000/v1\",\"upstream_model\":\"fake\"}}" },
@@ -68,11 +71,11 @@ static bool make_rows(World *w, Ctx *c) {
     yyjson_val *root;
     Reply r;
     for (size_t i = 0; i < countof(rows); i++)
-        if (!must(w, c, rows[i].target, rows[i].body, NULL)) return false;
+        if (!work_make(w, c, rows[i].target, rows[i].body, NULL)) return false;
     for (int i = 0; i < KEYS; i++) {
         str body = arena_printf(
             c->mem, "{\"name\":\"k%d\",\"service_account\":\"app\",\"limits\":%s}", i, limits[i]);
-        if (!must(w, c, "/lathe/v1/api_keys", body.p, &r) || json_parse(c, r.body, &root))
+        if (!work_make(w, c, "/lathe/v1/api_keys", body.p, &r) || json_parse(c, r.body, &root))
             return false;
         snprintf(w->keys[i], sizeof w->keys[i], STR_FMT, STR_ARG(json_get_str(root, "key")));
         snprintf(w->key_ids[i], sizeof w->key_ids[i], STR_FMT, STR_ARG(json_get_str(root, "id")));
@@ -84,8 +87,8 @@ void work_setup(World *w) {
     Ctx *c = client_ctx(w);
     until_answers(w, c, &w->servers[0]);
     if (!read_admin(w, c)) world_fail(w, "the administrator's key is not there");
-    if (w->failed || !make_rows(w, c)) return;
-    while (!w->failed && !deployment_ready(w, c)) {
+    if (w->failed || !make_rows(w, c) || !model_setup(w, c)) return;
+    while (!w->failed && !(deployment_ready(w, c, "chat") && deployment_ready(w, c, "own"))) {
         arena_reset(c->mem);
         thread_pause(c->os, WAIT_MS * 1000000);
     }
@@ -107,15 +110,16 @@ int infer(Client *k, int server, const char *key, KeyId limits) {
     World *w = k->w;
     Sim *s = w->sim;
     Told t = { .stream = sim_random(s, 2), .key = limits, .server = server };
+    t.own = sim_random(s, 2);
     Call q = { &w->servers[server].at, HTTP_POST, "/v1/chat/completions", key, .id = t.id,
                .stream = t.stream };
     client_id(k, t.id);
     if (t.stream && !sim_random(s, 5)) q.leave_after = 1 + (int)sim_random(s, 10);
     q.body = arena_printf(k->c->mem,
-                          "{\"model\":\"chat\",\"max_tokens\":%d,\"stream\":%s,\"messages\":[{"
+                          "{\"model\":\"%s\",\"max_tokens\":%d,\"stream\":%s,\"messages\":[{"
                           "\"role\":\"user\",\"content\":\"say %d things\"}]}",
-                          1 + (int)sim_random(s, 16), t.stream ? "true" : "false",
-                          (int)sim_random(s, 1000));
+                          t.own ? "own" : "chat", 1 + (int)sim_random(s, 16),
+                          t.stream ? "true" : "false", (int)sim_random(s, 1000));
     t.began_ns = os_mono_ns(k->c->os);
     Reply r = call(k->c, &q);
     t.status = r.status, t.tokens = r.pieces;

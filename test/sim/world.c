@@ -79,6 +79,8 @@ static void start_serve(World *w, Server *s) {
                            "--serve.drain=5s",
                            "--deployment.probe_every=2s",
                            "--deployment.backoff_max=5s",
+                           "--deployment.hung_after=10s",
+                           "--deployment.llama_server=/sim/llama-server",
                            w->servers_n > 1 ? "--db.url=sqlite:/shared/lathe.db" : NULL,
                            NULL };
     *life = (Life){ w, s };
@@ -97,7 +99,7 @@ static void start_engine(World *w) {
                            "9000",        "--parallel", "4",        "--tokens",
                            "12",          "--token-ms", "20",       "--seed",
                            seed,          "--keep",     "65536",    NULL };
-    program_start(sim_node(w->sim, NODE_ENGINE), program, argv, engine_ended, w);
+    engine_watch(w, program_start(sim_node(w->sim, NODE_ENGINE), program, argv, engine_ended, w));
 }
 
 // ---- faults
@@ -177,8 +179,10 @@ static void server_weather(World *w, Server *server, int64_t until_ns) {
 // A little of everything, a piece of virtual time long.
 static int64_t next_weather(World *w) {
     int64_t until_ns = now_ns(w) + (200 + (int64_t)sim_random(w->sim, 3800)) * 1000000;
-    for (int i = 0; i < w->servers_n; i++)
+    for (int i = 0; i < w->servers_n; i++) {
         (w->stalls ? stall_weather : server_weather)(w, &w->servers[i], until_ns);
+        children_weather(w, w->servers[i].node);
+    }
     return until_ns;
 }
 
@@ -275,6 +279,7 @@ static void work(World *w) {
 static void settle(World *w) {
     int64_t end = now_ns(w) + SETTLE_S * SECOND;
     calm(w);
+    children_calm(w);
     supervise(w);
     w->quiet = true;
     w->clients_left = 1;
@@ -340,6 +345,9 @@ bool world_run(uint64_t seed, const char *dir, World *w) {
     *w = (World){ .seed = seed, .dir = str_z(dir), .sim = sim_new(seed), .rounds = w->rounds };
     w->told = mem_new(CALLS_MAX * sizeof *w->told);
     w->changes = mem_new(CALLS_MAX * sizeof *w->changes);
+    w->runs = mem_new(RUNS_MAX * sizeof *w->runs);
+    w->children = mem_new(CHILDREN_MAX * sizeof *w->children);
+    children_open(w);
     w->servers_n = sim_random(w->sim, 2) ? 1 : 2 + (int)sim_random(w->sim, 2);
     w->stalls = w->servers_n > 1 && !sim_random(w->sim, 3);
     w->staller = 0; // it made the deployment, and leads it
@@ -350,7 +358,7 @@ bool world_run(uint64_t seed, const char *dir, World *w) {
     start_serve(w, &w->servers[0]);
     sim_thread_start(sim_node(w->sim, NODE_CLIENT), "setup", run_setup, w, NULL);
     sim_run(w->sim, now_ns(w) + SETUP_S * SECOND, is_ready, w);
-    if (!w->ready) world_fail(w, "it was not ready after %d s", SETUP_S);
+    if (!w->ready) world_fail(w, "it was not ready after %d s: %s", SETUP_S, w->waits);
     if (!w->failed && w->servers_n > 1) others(w);
     sim_preempt(w->sim, (unsigned)sim_random(w->sim, 3) * 20000);
     if (!w->failed) work(w);

@@ -4,6 +4,8 @@
 // machine gets the node it runs on. Threads: any.
 #include "sim_run.h"
 #include "os/sim_pthread.h"
+#include <stdarg.h>
+#include <stdlib.h>
 
 #define REAL(name, ...)                     \
     int __real_pthread_##name(__VA_ARGS__); \
@@ -54,6 +56,27 @@ REAL(cond_broadcast, pthread_cond_t *cond) {
     if (!sim_thread_here()) return __real_pthread_cond_broadcast(cond);
     sim_cond_wake(cond, true);
     return 0;
+}
+
+// Standard output and errors of a child go to its pipe or file, and it alone exits.
+size_t __wrap_fwrite(const void *p, size_t size, size_t n, FILE *f) {
+    if (!sim_thread_in_child() || (f != stdout && f != stderr)) return fwrite(p, size, n, f);
+    return sim_thread_write(f == stdout ? 1 : 2, str_n(p, size * n)) ? n : 0;
+}
+
+int __wrap_fprintf(FILE *f, const char *fmt, ...) {
+    char text[8192];
+    va_list args;
+    va_start(args, fmt);
+    int n = vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    if (n > 0) __wrap_fwrite(text, 1, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1, f);
+    return n;
+}
+
+void __wrap__Exit(int code) {
+    if (sim_thread_in_child()) sim_thread_exit(code);
+    _Exit(code);
 }
 
 Os *__wrap_os_real(void) { return sim_thread_here() ? sim_thread_os() : os_real(); }
