@@ -40,7 +40,13 @@ const Setting event_settings[] = {
         .en = "How often other nodes' events are looked for; this node's own come at once",
         .zh = "查询其他节点事件的间隔；本节点的事件立即送达" },
     [EVENT_SET_READERS] = { "event.readers", SET_INT, "1000", 1, 1000000, .live = true,
-        .en = "Most readers connected at once", .zh = "同时连接的读取方上限" },
+        .en = "Most readers connected at once to this node", .zh = "同时连接到本节点的读取方上限" },
+    [EVENT_SET_READERS_ORG] = { "event.readers_org", SET_INT, "600", 1, 1000000, .live = true,
+        .en = "Most of them with keys of one organisation, its projects' included",
+        .zh = "其中同一组织（含其项目）的密钥上限" },
+    [EVENT_SET_READERS_PROJECT] = { "event.readers_project", SET_INT, "200", 1, 1000000,
+        .live = true, .en = "Most of them with keys of one project",
+        .zh = "其中同一项目的密钥上限" },
     { 0 }
 };
 

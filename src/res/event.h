@@ -46,6 +46,9 @@ extern const size_t event_migrations_n;
 #define EVENT_REASONS(X) \
     X(EVENT_READERS, "too_many_readers", "{limit} readers of events are connected already", \
       "事件读取连接已达 {limit} 个") \
+    X(EVENT_SHARE, "reader_share_used", "{place} has its {limit} readers of events already; " \
+      "the setting {setting} is the limit", \
+      "{place} 的事件读取连接已达 {limit} 个；上限由设置 {setting} 决定") \
     X(EVENT_STOPPING, "stopping", "the server is stopping: connect again", \
       "服务器正在停止，请重新连接")
 // clang-format on

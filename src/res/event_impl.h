@@ -4,10 +4,18 @@
 // still finds it.
 #ifndef LATHE_RES_EVENT_IMPL_H
 #define LATHE_RES_EVENT_IMPL_H
+#include "base/map.h"
 #include "job/lease.h"
 #include "res/event_relay.h"
 
-enum { EVENT_SET_RETAIN, EVENT_SET_RETAIN_ROWS, EVENT_SET_POLL, EVENT_SET_READERS };
+enum {
+    EVENT_SET_RETAIN,
+    EVENT_SET_RETAIN_ROWS,
+    EVENT_SET_POLL,
+    EVENT_SET_READERS,
+    EVENT_SET_READERS_ORG,
+    EVENT_SET_READERS_PROJECT
+};
 extern const Metric metric_event_numbered, metric_event_delay, metric_event_readers,
     metric_event_ended;
 
@@ -40,12 +48,22 @@ typedef struct LoopReaders { // of one loop
     atomic_size_t n;      // how many; any thread
 } LoopReaders;
 
+typedef struct EventSeats { // event_seat.c
+    pthread_mutex_t lock;
+    size_t n;
+    Map of; // by the id of an organisation or project
+} EventSeats;
+typedef struct EventSeat { // a reader's own place in the shares of these
+    struct Seat *org, *project;
+} EventSeat;
+
 typedef struct Events {
     App *app;
     atomic_int users;
     Pool *relay, *reads; // one thread each: numbering; catching up of readers
     LoopReaders at[APP_LOOPS_MAX];
     atomic_size_t readers_n;
+    EventSeats seats;
     _Atomic int64_t newest; // every loop with readers was told of all up to this; EVENT_UNKNOWN:
                             // the database has been away since the start, and nobody reads
     atomic_bool woken, stopping, draining;
@@ -64,6 +82,12 @@ void events_drop(Events *e);
 void events_wake(Events *e); // look at the outbox now. Any thread
 // Posts batch to every loop that has readers; takes it over. Any thread.
 void events_send(Events *e, Batch *b);
+
+void seats_init(EventSeats *e);
+void seats_done(EventSeats *e);
+// For c->who; ERR_UNAVAILABLE says whose share is used up.
+err seats_take(Ctx *c, EventSeats *e, EventSeat *out);
+void seats_give(EventSeats *e, const EventSeat *s);
 
 // event_stream.c, each on its loop
 void readers_take(LoopReaders *l, const Batch *b);

@@ -41,7 +41,9 @@ Events *events_of(const void *app) {
 }
 
 void events_drop(Events *e) {
-    if (atomic_fetch_sub(&e->users, 1) == 1) mem_free(e);
+    if (atomic_fetch_sub(&e->users, 1) != 1) return;
+    seats_done(&e->seats);
+    mem_free(e);
 }
 
 static Events *hold(Events *e) {
@@ -413,6 +415,7 @@ err event_start(Ctx *c, App *app) {
     Events *e = mem_new(sizeof *e);
     e->app = app;
     atomic_init(&e->users, 1);
+    seats_init(&e->seats);
     atomic_init(&e->newest, page.newest);
     for (size_t i = 0; i < app->loops_n; i++) e->at[i].of = e;
     e->relay = pool_new(app->os, "events", 1, 4);

@@ -30,6 +30,7 @@ typedef struct Reader {
     bool reading, more, behind;
     int64_t behind_ns, rights_ns;
     Ctx *rights; // who reads, looked up anew
+    EventSeat seat;
 } Reader;
 
 // ---- lifetime
@@ -54,6 +55,7 @@ static void reader_leave(Reader *rd) {
     if (rd->next) rd->next->from = rd->from;
     atomic_fetch_sub(&rd->loop->n, 1);
     atomic_fetch_sub(&e->readers_n, 1);
+    seats_give(&e->seats, &rd->seat);
     metric_add(&metric_event_readers, -1);
     rd->x = NULL;
     if (!rd->reading) reader_free(rd);
@@ -280,15 +282,13 @@ static err query_read(Ctx *c, const HttpRequest *r, EventQuery *out) {
     return ERR_OK;
 }
 
-static err refused(Ctx *c, Events *e) {
-    size_t most = (size_t)setting_int(&event_settings[EVENT_SET_READERS]);
+static err seated(Ctx *c, Events *e, EventSeat *out) {
     bool stopping = !e || atomic_load(&e->draining);
     bool unknown = !stopping && atomic_load(&e->newest) == EVENT_UNKNOWN;
-    if (!stopping && !unknown && atomic_load(&e->readers_n) < most) return ERR_OK;
     err x = stopping  ? fail(c, ERR_UNAVAILABLE, R_EVENT_STOPPING)
             : unknown ? fail(c, ERR_UNAVAILABLE, R_DB_AWAY, "why", "not since this server's start")
-                      : fail(c, ERR_UNAVAILABLE, R_EVENT_READERS, "limit", say(c, "%zu", most));
-    c->failure.retry_after_ms = RETRY_MS;
+                      : seats_take(c, &e->seats, out);
+    if (x) c->failure.retry_after_ms = RETRY_MS;
     return x;
 }
 
@@ -301,10 +301,12 @@ static size_t loop_index(const App *app, const Loop *l) {
 
 static const ExchangeEvents reader_events = { .drained = on_drained, .gone = on_gone };
 
-static void reader_start(Events *e, Exchange *x, const EventQuery *q) {
+static void reader_start(Events *e, Exchange *x, const EventQuery *q, EventSeat seat) {
     Reader *rd = mem_new(sizeof *rd);
     LoopReaders *l = &e->at[loop_index(e->app, exchange_loop(x))];
-    *rd = (Reader){ .loop = l, .x = x, .query = *q, .next = l->first, .from = &l->first };
+    *rd = (Reader){
+        .loop = l, .x = x, .query = *q, .seat = seat, .next = l->first, .from = &l->first
+    };
     rd->rights_ns = loop_now_ns(exchange_loop(x));
     if (l->first) l->first->from = &rd->next;
     l->first = rd;
@@ -321,24 +323,26 @@ static void reader_start(Events *e, Exchange *x, const EventQuery *q) {
     catch_up(rd);
 }
 
-static err open_stream(Ctx *c, Events *e, const HttpRequest *r, EventQuery *q) {
+static err open_stream(Ctx *c, Events *e, const HttpRequest *r, EventQuery *q, EventSeat *seat) {
     const App *app = c->app;
     if (app->identify) TRY(app->identify(c, r, true));
     TRY(require(c, "events.read", r->path));
     TRY(query_read(c, r, q));
-    return refused(c, e);
+    return seated(c, e, seat);
 }
 
 void event_stream(Exchange *x) {
     Ctx *c = exchange_ctx(x);
     const HttpRequest *r = exchange_request(x);
     EventQuery q;
+    EventSeat seat;
     Events *e = events_of(c->app);
-    if (open_stream(c, e, r, &q)) {
+    if (open_stream(c, e, r, &q, &seat)) {
         exchange_refuse(x);
         if (e) events_drop(e);
     } else if (r->method == HTTP_HEAD) {
+        seats_give(&e->seats, &seat);
         exchange_reply(x, 200, "text/event-stream", S(""));
         events_drop(e);
-    } else reader_start(e, x, &q); // which keeps e
+    } else reader_start(e, x, &q, seat); // which keeps e
 }

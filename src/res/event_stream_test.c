@@ -193,6 +193,44 @@ EVENT_TEST(stream_refuses, "event.readers=1") {
     reader_close(third);
 }
 
+// A project that opens stream after stream uses up its own share, and keeps nobody else out.
+EVENT_TEST(stream_has_a_share_for_each, "event.readers=9", "event.readers_org=3",
+           "event.readers_project=2") {
+    static const struct {
+        const char *who, *says; // NULL: it is let in
+    } calls[] = {
+        { "alice", NULL },
+        { "cat", NULL },
+        { "alice", "this project has its 2 readers" },
+        { "cat", "event.readers_project" },
+        { "bob", NULL },
+        { "bob", "this organisation has its 3 readers" },
+        { "alice", "event.readers_project" },
+        { "admin", NULL },
+        { "admin", NULL },
+    };
+    EventReader *in[countof(calls)];
+    size_t n = 0;
+    CHECK(node_start(f, 0));
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = n = 0; i < countof(calls); i++) {
+            EventReader *r = reader_open(f, 0, calls[i].who, "/lathe/v1/events", NULL);
+            if (!calls[i].says) {
+                in[n++] = r;
+                CHECK(wait_readers(f, 0, n));
+                continue;
+            }
+            CHECK(wait_ended(r));
+            CHECK_INT(r->status, 503);
+            if (str_find(r->body, str_z(calls[i].says)) < 0)
+                TEST_FAIL_("call %zu says " STR_FMT, i, STR_ARG(r->body));
+            reader_close(r);
+        }
+        while (n) reader_close(in[--n]);
+        CHECK(wait_readers(f, 0, 0));
+    }
+}
+
 EVENT_TEST(stream_ends_with_its_rights, "event.poll=1h") {
     CHECK(node_start(f, 0));
     EventReader *r = reader_open(f, 0, "alice", "/lathe/v1/events", NULL);
