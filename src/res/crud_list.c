@@ -77,9 +77,25 @@ typedef struct Page {
     ListPage list;
 } Page;
 
+// A page that asks for few of many rows looks at SLICE of them after the other until it is full, or
+// until the caller has waited for long enough: then it is short, and its cursor leads on.
 static err page_tx(Ctx *c, Tx *tx, void *arg) {
+    enum { SLICE = 4096, ENOUGH_MS = 10 };
     Page *p = arg;
-    return res_list(c, tx, p->t->r, p->spec, &p->list);
+    size_t size = p->t->r->size, limit = p->spec->limit ? p->spec->limit : LIST_DEFAULT;
+    char *rows = arena_alloc_array(c->mem, limit, size, _Alignof(max_align_t));
+    int64_t until_ns = os_mono_ns(c->os) + ENOUGH_MS * INT64_C(1000000);
+    ListSpec rest = *p->spec;
+    p->list = (ListPage){ .rows = rows };
+    rest.slice = SLICE;
+    do {
+        ListPage part;
+        rest.limit = limit - p->list.n;
+        TRY(res_list(c, tx, p->t->r, &rest, &part));
+        if (part.n) memcpy(rows + p->list.n * size, part.rows, part.n * size);
+        p->list.n += part.n, p->list.cursor = rest.cursor = part.cursor;
+    } while (rest.cursor.n && p->list.n < limit && os_mono_ns(c->os) < until_ns);
+    return ERR_OK;
 }
 
 static err read_page(Ctx *c, Page *p) {
@@ -171,7 +187,7 @@ static void export_done(void *arg) { arena_free(((Export *)arg)->mem); }
 
 static err export_start(Ctx *c, const ResTable *t, const ListSpec *spec, bool csv, HttpReply *out) {
     Arena *mem = arena_new();
-    Export *x = new (mem, Export, 1);
+    Export *x = new(mem, Export, 1);
     *x = (Export){ t, *spec, csv, true, mem };
     x->spec.limit = EXPORT_PAGE;
     x->spec.search = arena_str(mem, spec->search), x->spec.cursor = arena_str(mem, spec->cursor);

@@ -118,9 +118,10 @@ static err filter_values(Query *q, const Filter *f) {
 }
 
 // The index holds what sort_expression says; the plain column beside it leaves out what is unset.
-static err add_filter(Query *q, const Filter *f) {
+// apart: of rows that were found without it.
+static err add_filter(Query *q, const Filter *f, bool apart) {
     bool log = q->t->r->flags & RES_LOG, found = finds(q, f);
-    bool away = !found && q->kind == DB_SQLITE; // +x: SQLite uses no index for it
+    bool away = !found && !apart && q->kind == DB_SQLITE; // +x: SQLite uses no index for it
     if (found && f->op != OP_NE && !log) {
         buf_add(&q->sql, S(" AND ")), sort_expression(q, f->field);
         TRY(filter_values(q, f));
@@ -204,7 +205,7 @@ static err bad_cursor(Ctx *c) { return fail(c, ERR_INVALID, R_CURSOR); }
 
 static err unhex(Ctx *c, str hex, str *out) {
     if (hex.n % 2 || hex.n > 16384) return bad_cursor(c);
-    char *p = new (c->mem, char, hex.n / 2 + 1);
+    char *p = new(c->mem, char, hex.n / 2 + 1);
     for (size_t i = 0; i < hex.n / 2; i++) {
         char two[3] = { hex.p[2 * i], hex.p[2 * i + 1], 0 }, *end;
         p[i] = (char)strtoul(two, &end, 16);
@@ -238,18 +239,52 @@ static err add_cursor(Query *q, str scope) {
     return ERR_OK;
 }
 
-static err write_query(Query *q, const ScopeWhere *scope, size_t limit) {
-    buf_printf(&q->sql, "SELECT %s FROM %s WHERE 1=1", q->t->columns, q->t->r->plural);
-    if (scope->column)
-        buf_printf(&q->sql, " AND \"%s\" = $%zu", scope->column, arg(q, V(scope->value)));
-    for (size_t i = 0; i < q->spec->filters_n; i++) TRY(add_filter(q, &q->spec->filters[i]));
-    TRY(add_search(q));
-    TRY(add_cursor(q, scope->column ? scope->value : S("*")));
+// Whether what matches must be looked for among rows that do not.
+static bool looks(const Query *q) {
+    bool all_found = !q->spec->search.n;
+    for (size_t i = 0; i < q->spec->filters_n; i++) all_found &= finds(q, &q->spec->filters[i]);
+    return !all_found;
+}
+
+static bool sliced(const Query *q) { return q->spec->slice && looks(q); }
+
+static void add_order(Query *q) {
     const char *direction = q->spec->descending ? "DESC" : "ASC";
     buf_add(&q->sql, S(" ORDER BY "));
     if (sort_of(q->spec))
         sort_expression(q, q->spec->sort), buf_printf(&q->sql, " %s, ", direction);
-    buf_printf(&q->sql, "\"id\" %s LIMIT %zu", direction, limit + 1);
+    buf_printf(&q->sql, "\"id\" %s", direction);
+}
+
+// The list's rows in its order, from the cursor on; of a sliced one those that indexes find.
+static err add_way(Query *q, const ScopeWhere *scope) {
+    buf_printf(&q->sql, " FROM %s WHERE 1=1", q->t->r->plural);
+    if (scope->column)
+        buf_printf(&q->sql, " AND \"%s\" = $%zu", scope->column, arg(q, V(scope->value)));
+    for (size_t i = 0; i < q->spec->filters_n; i++) {
+        const Filter *f = &q->spec->filters[i];
+        if (!sliced(q) || finds(q, f)) TRY(add_filter(q, f, false));
+    }
+    if (!sliced(q)) TRY(add_search(q));
+    TRY(add_cursor(q, scope->column ? scope->value : S("*")));
+    add_order(q);
+    return ERR_OK;
+}
+
+// SQLite reads the slice in its order, row by row, and stops at the limit; asked for the order once
+// more it would sort, and so read all.
+static err write_query(Query *q, const ScopeWhere *scope, size_t limit) {
+    buf_printf(&q->sql, "SELECT %s", q->t->columns);
+    if (sliced(q)) buf_add(&q->sql, S(" FROM (SELECT *"));
+    TRY(add_way(q, scope));
+    if (sliced(q)) {
+        buf_printf(&q->sql, " LIMIT %zu) AS slice WHERE 1=1", q->spec->slice);
+        for (size_t i = 0; i < q->spec->filters_n; i++)
+            if (!finds(q, &q->spec->filters[i])) TRY(add_filter(q, &q->spec->filters[i], true));
+        TRY(add_search(q));
+        if (q->kind == DB_POSTGRES) add_order(q);
+    }
+    buf_printf(&q->sql, " LIMIT %zu", limit + 1);
     assert(!q->sql.full);
     return ERR_OK;
 }
@@ -260,7 +295,7 @@ static Sql statement(Query *q) {
 }
 
 err list_statement(Ctx *c, DbKind kind, const Resource *r, const ListSpec *spec, ListSql *out) {
-    Query *q = new (c->mem, Query, 1);
+    Query *q = new(c->mem, Query, 1);
     *q = (Query){ .c = c, .kind = kind, .t = table_of(r), .spec = spec };
     ScopeWhere scope = { 0 };
     if (!spec->all_scopes) TRY(scope_where(c, r, &scope));
@@ -273,7 +308,7 @@ err list_statement(Ctx *c, DbKind kind, const Resource *r, const ListSpec *spec,
 
 static err read_rows(Query *q, Tx *tx, size_t limit, ListPage *out, bool *out_more) {
     size_t size = q->t->r->size, n = 0;
-    Sql *sql = new (q->c->mem, Sql, 1);
+    Sql *sql = new(q->c->mem, Sql, 1);
     *sql = statement(q);
     Rows *rows;
     bool more = true;
@@ -295,23 +330,44 @@ static err read_rows(Query *q, Tx *tx, size_t limit, ListPage *out, bool *out_mo
     return ERR_OK;
 }
 
-err res_list(Ctx *c, Tx *tx, const Resource *r, const ListSpec *spec, ListPage *out) {
-    Query *q = new (c->mem, Query, 1);
-    *q = (Query){ .c = c, .kind = tx_kind(tx), .t = table_of(r), .spec = spec };
+// The slice's last row, when there are more behind it: from there the list goes on, whatever
+// matched.
+static err read_end(Query *q, Tx *tx, const ScopeWhere *scope, ListPage *out) {
+    buf_clear(&q->sql);
+    q->n = 0;
+    buf_printf(&q->sql, "SELECT %s", q->t->columns);
+    TRY(add_way(q, scope));
+    buf_printf(&q->sql, " LIMIT 2 OFFSET %zu", q->spec->slice - 1);
+    assert(!q->sql.full);
+    ListPage last = { 0 };
+    bool more;
+    TRY(read_rows(q, tx, 1, &last, &more));
+    if (more) out->cursor = cursor_make(q, scope->column ? scope->value : S("*"), last.rows);
+    return ERR_OK;
+}
+
+static err read_list(Query *q, Tx *tx, ListPage *out) {
+    size_t limit = q->spec->limit ? q->spec->limit : LIST_DEFAULT;
     ScopeWhere scope = { 0 };
-    if (!spec->all_scopes) TRY(scope_where(c, r, &scope));
-    size_t limit = spec->limit ? spec->limit : LIST_DEFAULT;
-    assert(limit <= LIST_MAX);
-    buf_init(&q->sql, 1 << 16);
     bool more = false;
-    *out = (ListPage){ 0 };
-    err e = write_query(q, &scope, limit);
-    if (!e) e = read_rows(q, tx, limit, out, &more);
-    buf_done(&q->sql);
-    if (e || !more) return e;
-    const char *last = (const char *)out->rows + (out->n - 1) * r->size;
+    assert(limit <= LIST_MAX);
+    if (!q->spec->all_scopes) TRY(scope_where(q->c, q->t->r, &scope));
+    TRY(write_query(q, &scope, limit));
+    TRY(read_rows(q, tx, limit, out, &more));
+    if (!more) return sliced(q) ? read_end(q, tx, &scope, out) : ERR_OK;
+    const char *last = (const char *)out->rows + (out->n - 1) * q->t->r->size;
     out->cursor = cursor_make(q, scope.column ? scope.value : S("*"), last);
     return ERR_OK;
+}
+
+err res_list(Ctx *c, Tx *tx, const Resource *r, const ListSpec *spec, ListPage *out) {
+    Query *q = new(c->mem, Query, 1);
+    *q = (Query){ .c = c, .kind = tx_kind(tx), .t = table_of(r), .spec = spec };
+    buf_init(&q->sql, 1 << 16);
+    *out = (ListPage){ 0 };
+    err e = read_list(q, tx, out);
+    buf_done(&q->sql);
+    return e;
 }
 
 // ---- one list of several databases
@@ -335,11 +391,11 @@ static bool comes_first(Ctx *c, const ListSpec *spec, const void *a, const void 
 
 err res_list_merge(Ctx *c, const Resource *r, const ListSpec *spec, const ListPage *pages, size_t n,
                    ListPage *out) {
-    Query *q = new (c->mem, Query, 1);
+    Query *q = new(c->mem, Query, 1);
     *q = (Query){ .c = c, .t = table_of(r), .spec = spec };
     ScopeWhere scope = { 0 };
     if (!spec->all_scopes) TRY(scope_where(c, r, &scope));
-    size_t limit = spec->limit ? spec->limit : LIST_DEFAULT, *taken = new (c->mem, size_t, n + 1);
+    size_t limit = spec->limit ? spec->limit : LIST_DEFAULT, *taken = new(c->mem, size_t, n + 1);
     char *items = arena_alloc_array(c->mem, limit, r->size, _Alignof(max_align_t));
     bool more = false;
     *out = (ListPage){ .rows = items };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // list_test.c - lists against a plain loop over the same rows: every filter and order, pages of any
-// size that neither skip nor repeat, cursors bound to their list, search.
+// size that neither skip nor repeat, cursors bound to their list, slices,
+// search.
 #include "res/toy_test.h"
 
 enum { TOYS = 40 };
@@ -228,7 +229,7 @@ TOY_TEST(list_cursors_that_were_changed_are_refused) {
         CHECK_ERR(toy_list(f, &toy, &spec, &rows, &n, &other), ERR_INVALID);
     }
     for (size_t i = 0; i < next.n; i++) { // any digit: refused, or a page; never a fault
-        char *p = arena_str(f->c->mem, next).n ? new (f->c->mem, char, next.n + 1) : NULL;
+        char *p = arena_str(f->c->mem, next).n ? new(f->c->mem, char, next.n + 1) : NULL;
         memcpy(p, next.p, next.n), p[i] = p[i] == '9' ? 'a' : '9';
         spec.cursor = str_n(p, next.n);
         err e = toy_list(f, &toy, &spec, &rows, &n, &other);
@@ -264,6 +265,60 @@ static size_t found(ToyFix *f, const char *text) {
     size_t n;
     str next;
     return toy_list(f, &toy, &spec, &rows, &n, &next) ? 9999 : n;
+}
+
+// ---- slices
+// All of a list, page by page: ids one after the other. "": it went wrong.
+static str sequence(ToyFix *f, ListSpec spec, size_t size, size_t slice, size_t *out_pages) {
+    Buf ids;
+    buf_init(&ids, 65536);
+    str next = { 0 };
+    spec.limit = size, spec.slice = slice;
+    *out_pages = 0;
+    do {
+        void *rows;
+        size_t n;
+        spec.cursor = next;
+        if (toy_list(f, &toy, &spec, &rows, &n, &next) || n > size || ++*out_pages > TOYS + 1) {
+            buf_clear(&ids);
+            break;
+        }
+        for (size_t i = 0; i < n; i++) buf_add(&ids, ((Toy *)rows)[i].head.id);
+    } while (next.n);
+    str s = arena_str(f->c->mem, buf_str(&ids));
+    buf_done(&ids);
+    return s;
+}
+
+static bool same_in_slices(ToyFix *f, const ListSpec *spec) {
+    static const size_t sizes[] = { 3, 50 }, slices[] = { 2, 7, 40, 41 };
+    size_t pages, n = countof(slices);
+    str want = sequence(f, *spec, LIST_MAX, 0, &pages);
+    for (size_t i = 0; i < n * countof(sizes); i++) {
+        str got = sequence(f, *spec, sizes[i / n], slices[i % n], &pages);
+        if (!str_eq(got, want)) return false;
+        if (sizes[i / n] == 50 && slices[i % n] == 7 && want.n && pages != 6) return false;
+    }
+    return want.n > 0;
+}
+
+// A page looks at no more rows than its slice has, and the pages together are the list.
+TOY_TEST(list_slices_are_the_list) {
+    static const char *const sorts[] = { NULL, "name", "title", "due", "cost" };
+    CHECK(fill(f));
+    for (size_t i = 0; i < countof(sorts); i++) {
+        ListSpec spec = { .descending = i & 1 };
+        const char *sort = sorts[i];
+        if (sort) spec.sort = field_find(table_of(&toy)->rows, str_z(sort));
+        spec.search = S("x");
+        CHECK(same_in_slices(f, &spec));
+        spec.search = (str){ 0 };
+        CHECK_OK(f->c, list_filter(f->c, &toy, &spec, "count", OP_GE, S("2")));
+        CHECK(same_in_slices(f, &spec));
+        CHECK_OK(f->c, list_filter(f->c, &toy, &spec, "name", OP_NE, S("n05")));
+        spec.search = S("n");
+        CHECK(same_in_slices(f, &spec));
+    }
 }
 
 TOY_TEST(list_search_takes_text_as_it_is) {

@@ -524,7 +524,13 @@ static const struct { const char *key, *name, *in, *schema, *en, *zh; } shared_p
       "{\"type\":\"integer\",\"minimum\":1,\"maximum\":1000,\"default\":50}",
       "Most rows of a page", "每页最多行数" },
     { "cursor", "cursor", "query", "{\"type\":\"string\",\"maxLength\":2000}",
-      "next_cursor of the page before, with the same filters", "上一页的 next_cursor（过滤条件须相同）" },
+      "next_cursor of the page before, with the same filters. A page that is short, or empty, is "
+      "the "
+      "last only when its next_cursor is null: among very many rows a page is not looked for "
+      "longer "
+      "than a moment",
+      "上一页的 next_cursor（过滤条件须相同）。只有 next_cursor 为 null 才是最后一页：数据很多时，一页可能不满，"
+      "甚至为空" },
     { "format", "format", "query",
       "{\"type\":\"string\",\"enum\":[\"json\",\"ndjson\",\"csv\"],\"default\":\"json\"}",
       "json: a page; ndjson and csv: all of it", "json 为一页；ndjson 与 csv 为全部" },

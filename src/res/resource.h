@@ -130,12 +130,12 @@ typedef struct ListSpec {
     const Field *sort;           // NULL: by id, which is by time
     bool descending, all_scopes; // all_scopes: for reconcilers and system admins only
     str search, cursor;          // cursor: from the last list with the same filters
-    size_t limit;                // 0: LIST_DEFAULT
+    size_t limit, slice;         // 0: LIST_DEFAULT; slice: rows looked at, at most; 0: all
 } ListSpec;
 typedef struct ListPage {
     void *rows; // n structs, one after the other
     size_t n;
-    str cursor; // of the next page; absent: there is none
+    str cursor; // of the next page; absent: there is none. A slice's page may be short (AIP-158)
 } ListPage;
 err res_list(Ctx *c, Tx *tx, const Resource *r, const ListSpec *spec, ListPage *out);
 // One page of the same list read in n places: each has what comes first there.
