@@ -7,20 +7,13 @@
 #include "os/thread.h"
 #include "res/retain.h"
 #include "res/table.h"
+#include "res/trim.h"
 #include "res/worker.h"
 
-static err trim_answers_tx(Ctx *c, Tx *tx, void *arg) {
-    static SQL(idempotency_trim, "DELETE FROM idempotency WHERE at_ms < $1");
-    int64_t *at = arg, removed = 0;
-    TRY(db_exec(c, tx, &idempotency_trim, (Val[]){ V(at[0]) }, 1, &removed));
-    at[1] = removed;
-    return ERR_OK;
-}
 static err trim_answers(Ctx *c, int64_t before_ms, int64_t *out_removed) {
-    int64_t at[2] = { before_ms, 0 };
-    TRY(db_tx(c, c->db, trim_answers_tx, at));
-    *out_removed = at[1];
-    return ERR_OK;
+    static const TrimTable answers = { "idempotency", "at_ms", NULL };
+    *out_removed = 0;
+    return trim_rows(c, c->db, &answers, &(TrimBelow){ .before = V(before_ms) }, out_removed);
 }
 static err trim_jobs(Ctx *c, int64_t before_ms, int64_t *out_removed) {
     *out_removed = 0;
@@ -34,20 +27,6 @@ const Retention kit_retentions[] = {
     { 0 }
 };
 // clang-format on
-
-typedef struct Trim {
-    const ResTable *t;
-    int64_t before_ms, removed;
-} Trim;
-
-static err trim_rows_tx(Ctx *c, Tx *tx, void *arg) {
-    Trim *t = arg;
-    Sql *sql = new (c->mem, Sql, 1);
-    *sql = (Sql){ "retain",
-                  arena_printf(c->mem, "DELETE FROM %s WHERE created_at < $1", t->t->r->plural).p,
-                  NULL };
-    return db_exec(c, tx, sql, (Val[]){ V(t->before_ms) }, 1, &t->removed);
-}
 
 static void say_removed(Ctx *c, const char *what, int64_t n) {
     if (n)
@@ -88,24 +67,25 @@ static void note(Ctx *c, const Retention *r, int64_t removed) {
     pthread_mutex_unlock(&ran.lock);
 }
 
+// What was removed is said also of a run that could not be ended: the next one goes on from there.
 static err run_one(Ctx *c, const Retention *r) {
     int64_t keep_ms = setting_int(r->setting), removed = 0;
     int64_t before_ms = os_wall_ms(c->os) - keep_ms;
     if (before_ms < 0)
         before_ms = 0; // longer than there is time: identifiers hold none before 1970
-    if (keep_ms) TRY(r->trim(c, before_ms, &removed));
+    err e = keep_ms ? r->trim(c, before_ms, &removed) : ERR_OK;
     say_removed(c, r->name, removed);
-    note(c, r, removed);
-    return ERR_OK;
+    if (!e) note(c, r, removed);
+    return e;
 }
 
 static err run_table(Ctx *c, const ResTable *of) {
-    Trim t = { of, 0, 0 };
+    const TrimTable t = { of->r->plural, "created_at", NULL };
+    int64_t before_ms = os_wall_ms(c->os) - (int64_t)of->r->retain_days * 86400000, removed = 0;
     if (!of->r->retain_days) return ERR_OK;
-    t.before_ms = os_wall_ms(c->os) - (int64_t)of->r->retain_days * 86400000;
-    TRY(db_tx(c, c->db, trim_rows_tx, &t));
-    say_removed(c, of->r->plural, t.removed);
-    return ERR_OK;
+    err e = trim_rows(c, c->db, &t, &(TrimBelow){ .before = V(before_ms) }, &removed);
+    say_removed(c, of->r->plural, removed);
+    return e;
 }
 
 // One kind that cannot be trimmed, say backups on a disk that is away, does not keep the others.

@@ -8,7 +8,7 @@
 #include "res/kit.h"
 #include "res/retain.h"
 
-enum { COUNT_MAX = 100000 };
+enum { COUNT_MAX = 100000, DAY_MS = 86400000 };
 typedef struct Place { // where a Retention row's data lies
     const char *name, *table, *column;
     int64_t unit_ms;  // of the column
@@ -103,9 +103,10 @@ static const char *bytes_sql(Ctx *c, const Place *p, bool pg) {
                p->table, p->table);
 }
 
-// What trim would remove, by the same bound.
+// What trim would remove, by the same bound. Where days are kept apart they go whole.
 static const char *due_where(Ctx *c, const Place *p, int64_t before_ms) {
     static const uint8_t least[10];
+    if (p->days && db_kind(c->db) == DB_POSTGRES) before_ms = time_day(before_ms) * DAY_MS;
     if (!p->ids) return say(c, "%s < %lld", p->column, (long long)(before_ms / p->unit_ms));
     return say(c, "id < '" STR_FMT "'", STR_ARG(id_format(c->mem, p->ids, before_ms, least)));
 }

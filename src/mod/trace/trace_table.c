@@ -119,6 +119,9 @@ const Migration trace_migrations[] = {
       " EXECUTE ''CREATE TABLE traces_day_'' || d || '' PARTITION OF traces FOR VALUES FROM ('' ||"
       " d * 86400000 || '') TO ('' || (d + 1) * 86400000 || '')''; END LOOP; END';"
       "INSERT INTO traces SELECT * FROM traces_before; DROP TABLE traces_before;" },
+    { 5, // days go whole; what has no day goes by its age
+      "DROP INDEX traces_age; CREATE INDEX traces_age ON traces (created_at);",
+      "CREATE INDEX traces_rest_age ON traces_rest (created_at);" },
 };
 
 // Of a day's database: few indexes, since most records are written and never read. With rowids:

@@ -5,25 +5,24 @@
 #include "base/id.h"
 #include "base/time.h"
 #include "mod/audit/audit.h"
+#include "res/trim.h"
 
 const char *outcome_name(Outcome o) { return outcomes[o]; }
 const char *operation_name(Operation o) { return operations[o]; }
 
 // By identifiers, which hold the time: rows lie in the order of project and identifier, and need no
-// index of their age.
-static err trim_tx(Ctx *c, Tx *tx, void *arg) {
-    static SQL(usage_old, "DELETE FROM usage WHERE project IN (SELECT DISTINCT project FROM "
-                          "usage_day) AND id < $1");
-    static const uint8_t least[10];
-    int64_t *at = arg;
-    str first = id_format(c->mem, usage_resource.prefix, at[0], least);
-    return db_exec(c, tx, &usage_old, (Val[]){ V(first) }, 1, &at[1]);
-}
+// index of their age. The oldest first of each project.
 err usage_trim(Ctx *c, int64_t before_ms, int64_t *out_removed) {
-    int64_t at[2] = { before_ms, 0 };
-    TRY(db_tx(c, c->db, trim_tx, at));
-    *out_removed = at[1];
-    return ERR_OK;
+    static const TrimTable rows = { "usage", "id", "project" };
+    static const uint8_t least[10];
+    str first = id_format(c->mem, usage_resource.prefix, before_ms, least), project = S("");
+    *out_removed = 0;
+    for (;;) {
+        TRY(trim_next(c, c->db, &rows, project, &project));
+        if (!project.p) return ERR_OK;
+        TrimBelow below = { V(first), V(project) };
+        TRY(trim_rows(c, c->db, &rows, &below, out_removed));
+    }
 }
 
 // ---- totals: GET /lathe/v1/usage_totals?by=day,model&from=2026-11-01&to=2026-11-30, of a project;
