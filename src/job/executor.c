@@ -286,7 +286,8 @@ err executor_cancel(Ctx *c, Executor *e, str handle, int64_t grace_ms) {
     Child *ch = child_get(e, handle);
     if (!ch) return unknown(c, handle);
     pthread_mutex_lock(&e->lock);
-    ch->cancel_grace_ms = grace_ms;
+    bool sooner = ch->cancel_grace_ms < 0 || grace_ms < ch->cancel_grace_ms;
+    if (sooner) ch->cancel_grace_ms = grace_ms;
     bool started = ch->started, ended = ch->ended;
     pthread_mutex_unlock(&e->lock);
     if (!ended && started) link_cancel(ch);

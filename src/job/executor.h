@@ -55,7 +55,8 @@ typedef struct ChildLog {
     int64_t from, next;
 } ChildLog;
 err executor_logs(Ctx *c, Executor *e, str handle, int64_t offset, size_t max, ChildLog *out);
-// Asks for SIGTERM to the child's processes, then SIGKILL after grace (0: at once). Ended: nothing.
+// Asks for SIGTERM to the child's processes, then SIGKILL after grace (0: at once). Asked again it
+// may have less time, never more. Ended: nothing.
 err executor_cancel(Ctx *c, Executor *e, str handle, int64_t grace_ms);
 err executor_forget(Ctx *c, Executor *e, str handle); // ended children only: removes its files
 // On the loop; may be lost, so watchers also poll.

@@ -276,6 +276,14 @@ TEST(job_executor_cancel_asks_then_forces) {
     CHECK_OK(c, executor_cancel(c, h.e, deaf, 100));
     CHECK(until(&h, deaf, CHILD_EXITED, &v));
     CHECK_INT(v.exit_signal, SIGKILL);
+    str asked = submit(&h, "asked", "trap '' TERM; echo ready; while :; do sleep 0.01; done",
+                       (ChildSpec){ 0 });
+    CHECK(log_has(&h, asked, "ready"));
+    CHECK_OK(c, executor_cancel(c, h.e, asked, 3600000));
+    CHECK_OK(c, executor_cancel(c, h.e, asked, 100));     // it may become less time,
+    CHECK_OK(c, executor_cancel(c, h.e, asked, 3600000)); // but never more
+    CHECK(until(&h, asked, CHILD_EXITED, &v));
+    CHECK_INT(v.exit_signal, SIGKILL);
     host_close(&h);
 }
 

@@ -41,6 +41,7 @@ typedef struct Shim {
     ShimState state;
     const char *why;    // we end it: what the reason adds
     bool gone, killing; // the child has exited; SIGKILL was sent
+    int64_t kill_ns;    // when it is sent, once there is a why
     int sweeps;
     Timer *grace, *kill, *sweep, *locking;
 } Shim;
@@ -156,12 +157,17 @@ static void on_kill(void *arg) { // again while it is not gone: it may have star
 }
 
 static void terminate(Shim *s, int64_t grace_ms, const char *why) {
+    enum { GRACE_MOST_MS = 86400000 };
+    grace_ms = grace_ms > GRACE_MOST_MS ? GRACE_MOST_MS : grace_ms > 0 ? grace_ms : 0;
+    int64_t kill_ns = os_mono_ns(s->os) + grace_ms * 1000000;
     if (s->gone || s->killing || !s->child) return;
+    if (s->why && s->kill_ns <= kill_ns) return; // asked again it has no more time than before
+    s->kill_ns = kill_ns;
     if (!s->why) {
         s->why = why;
         if (grace_ms > 0) family_signal(&s->c, s->handle, s->state.pid, s->state.ticks, SIGTERM);
     }
-    timer_start(s->kill, grace_ms > 0 ? grace_ms : 0);
+    timer_start(s->kill, grace_ms);
 }
 
 static void on_grace(void *arg) {
