@@ -16,6 +16,7 @@ typedef struct SimFaults { // chances in a million, for each operation of the ki
     unsigned write_error, write_full, sync_error, read_error;
     unsigned connect_refused, stream_cut, stream_slow; // slow: latency times 100
     unsigned crash;                                    // the node dies at this write
+    unsigned start_error;                              // no child can be started
     int64_t latency_us_min, latency_us_max;            // of each stream segment
     int64_t clock_jump_ms_max;                         // wall clock, when a jump is drawn
     unsigned clock_jump;

@@ -232,6 +232,7 @@ err sim_process_start(Ctx *c, const ProcessSpec *spec, Loop *l, ProcessExited ex
     Sim *s = parent->sim;
     const SimProgram *program = find_program(s, spec->argv[0]);
     int e = parent->dying || parent->gone ? EIO : program ? 0 : ENOENT;
+    if (!e && sim_chance(s, parent->node->faults.start_error)) e = EAGAIN;
     if (e) return os_fail(c, e, "start", str_z(spec->argv[0]));
     SimProcess *p = mem_new(sizeof *p);
     p->head.ops = &process_ops;

@@ -64,6 +64,27 @@ void change_deployment(Client *k) {
     if (change(k, &q, "update", &r)) want(k, &q, &r, 200);
 }
 
+// What changes nothing has no audit entry, so these are not counted.
+void change_own(Client *k) {
+    static const char *const actions[] = { "restart", "stop", "start", "start" };
+    char target[TARGET_MAX] = "/lathe/v1/deployments/own";
+    World *w = k->w;
+    HttpMethod method = HTTP_PATCH;
+    str body = { 0 };
+    if (sim_random(w->sim, 2)) {
+        w->replicas = 1 + (int)sim_random(w->sim, REPLICAS_MOST);
+        body = arena_printf(k->c->mem, "{\"replicas\":%d}", w->replicas);
+    } else {
+        size_t len = strlen(target);
+        method = HTTP_POST;
+        snprintf(target + len, sizeof target - len, "/%s",
+                 actions[sim_random(w->sim, countof(actions))]);
+    }
+    Reply r = ask(k->c, &w->servers[k->server].at, method, target, w->admin, body);
+    w->operations++;
+    if (answered(r.status) && r.status != 200) world_fail(w, "%s: %d", target, r.status);
+}
+
 // ---- keys
 
 static bool calm_since(const World *w, int server, int64_t ns) {
@@ -112,8 +133,9 @@ static bool says_why(yyjson_val *row, const char *state, const char *settled, co
 void look_at_waiting(Client *k) {
     World *w = k->w;
     yyjson_val *root;
-    Reply r = ask(k->c, &w->servers[k->server].at, HTTP_GET, "/lathe/v1/deployments/chat", w->admin,
-                  (str){ 0 });
+    const char *target =
+        sim_random(w->sim, 2) ? "/lathe/v1/deployments/own" : "/lathe/v1/deployments/chat";
+    Reply r = ask(k->c, &w->servers[k->server].at, HTTP_GET, target, w->admin, (str){ 0 });
     w->operations++;
     if (r.status != 200 || json_parse(k->c, r.body, &root)) return;
     if (!says_why(root, "state", "ready", "state_reason"))

@@ -54,6 +54,15 @@ static bool is_ready(Look *l, const Server *s) {
            && ready == l->w->replicas;
 }
 
+// What clients wished last nobody knows when nobody answered: it is wished once more.
+static bool is_wished(Look *l, const Server *s) {
+    str body = arena_printf(l->c->mem, "{\"replicas\":%d,\"stopped\":false}", l->w->replicas);
+    Reply r = ask(l->c, &s->at, HTTP_PATCH, "/lathe/v1/deployments/own", l->w->admin, body);
+    snprintf(l->w->waits, sizeof l->w->waits, "wishing: %d " STR_FMT, r.status,
+             STR_ARG(str_sub(r.body, 0, 1000)));
+    return r.status == 200;
+}
+
 // Each engine is a replica that is wished, each shim holds one, and nothing else was left.
 static bool is_alone(Look *l, const Server *s) {
     World *w = l->w;
@@ -89,7 +98,13 @@ static bool is_folded(Look *l, const Server *s) {
     }
     if (!last) return true;
     snprintf(target, sizeof target, "/lathe/v1/usage?request_id=%s", last->id);
-    return look_get(l, &s->at, target, &root) && yyjson_arr_size(json_get(root, "data"));
+    if (!look_get(l, &s->at, target, &root)) return false;
+    yyjson_val *row;
+    size_t i, n;
+    bool good = false; // attempts that failed may be there before the one that answered
+    yyjson_arr_foreach(json_get(root, "data"), i, n, row) good |=
+        str_is(json_get_str(row, "outcome"), "ok");
+    return good;
 }
 
 static void check_chains(Look *l, const Server *s) {
@@ -103,6 +118,7 @@ void check_end(World *w) {
     Ctx c;
     ctx_init(&c, arena_new(), sim_node(w->sim, NODE_CLIENT));
     Look l = { w, &c };
+    until(&l, &w->servers[0], is_wished);
     for (int i = 0; i < w->servers_n; i++) until(&l, &w->servers[i], is_ready);
     for (int i = 0; i < w->servers_n && !w->failed; i++) last_request(&l, i);
     until(&l, &w->servers[0], is_alone);
@@ -110,5 +126,49 @@ void check_end(World *w) {
     for (int i = 0; i < w->servers_n && !w->failed; i++) check_chains(&l, &w->servers[i]);
     if (!w->failed) check_told(&l);
     if (!w->failed) check_changes(&l);
+    if (!w->failed) check_rest(&l);
+    arena_free(c.mem);
+}
+
+void check_again(World *w) {
+    Ctx c;
+    ctx_init(&c, arena_new(), sim_node(w->sim, NODE_CLIENT));
+    Look l = { w, &c };
+    for (int i = 0; i < w->servers_n; i++) until(&l, &w->servers[i], is_ready);
+    until(&l, &w->servers[0], is_alone);
+    arena_free(c.mem);
+}
+
+// ---- without the deployment
+
+static bool is_deleted(Look *l, const Server *s) {
+    Reply r = ask(l->c, &s->at, HTTP_DELETE, "/lathe/v1/deployments/own", l->w->admin, (str){ 0 });
+    snprintf(l->w->waits, sizeof l->w->waits, "deleting: %d " STR_FMT, r.status,
+             STR_ARG(str_sub(r.body, 0, 1000)));
+    return r.status == 404;
+}
+
+// No process, and no file that tells of one.
+static bool is_empty(Look *l, const Server *s) {
+    World *w = l->w;
+    str *names;
+    size_t n = 0, alive = 0;
+    Os *mine = l->c->os;
+    for (ChildKind k = CHILD_SHIM; k <= CHILD_READER; k++) alive += children_alive(w, k, s->node);
+    l->c->os = sim_node(w->sim, s->node);
+    err e = dir_list(l->c, S("/data/run"), &names, &n);
+    l->c->os = mine;
+    snprintf(w->waits, sizeof w->waits, "%zu children and %zu of their files on %s", alive, n,
+             s->at.text);
+    return !e && !alive && !n;
+}
+
+void check_deleted(World *w) {
+    Ctx c;
+    ctx_init(&c, arena_new(), sim_node(w->sim, NODE_CLIENT));
+    Look l = { w, &c };
+    w->replicas = 0;
+    until(&l, &w->servers[0], is_deleted);
+    for (int i = 0; i < w->servers_n; i++) until(&l, &w->servers[i], is_empty);
     arena_free(c.mem);
 }

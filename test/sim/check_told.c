@@ -13,7 +13,7 @@
 #include "base/time.h"
 #include <stdio.h>
 
-enum { DAYS = 4 };
+enum { DAYS = TOLD_DAYS };
 
 // ---- the ledger
 
@@ -59,7 +59,7 @@ static void read_usage(Look *l, yyjson_val *row, void *arg) {
 
 static void check_budget(World *w, const Ledger *all) {
     // State of limits is each server's own (res/limiter.h).
-    int64_t most = 800000 * (int64_t)w->servers_n;
+    int64_t most = BUDGET_NANO * (int64_t)w->servers_n;
     for (int day = 0; day < DAYS; day++)
         if (all->spent[KEY_POOR][day] > most)
             world_fail(w, "a key that may spend %lld has spent %lld in one day", (long long)most,
@@ -104,6 +104,13 @@ static void check_one(World *w, const Told *t, const Billed *b, const Ran *ran) 
                    t->id, (long long)b->prompt, (long long)b->written,
                    (long long)(ran->times ? ran->last->prompt : 0),
                    (long long)(ran->times ? ran->last->written : 0));
+}
+
+int64_t told_spent(Look *l, KeyId key, int day) {
+    Ledger all = { .first_day = time_day(1767225600000) - 1 };
+    map_init(&all.of, l->w->seed);
+    look_each(l, "/lathe/v1/usage", read_usage, &all);
+    return all.spent[key][day];
 }
 
 void check_told(Look *l) {

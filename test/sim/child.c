@@ -114,6 +114,7 @@ static void run_engine(Child *ch, Os *os, const char *const *argv, Mood mood) {
     full[n++] = "--seed", full[n++] = seed;
     full[n++] = "--token-ms", full[n++] = "20";
     bool ends = !w->quiet && !sim_random(w->sim, 4);
+    ch->sick = ch->sick || ends;
     if (ends)
         full[n++] = sim_random(w->sim, 2) ? "--exit-after" : "--hang-after", full[n++] = after;
     full[n] = NULL;
@@ -131,6 +132,7 @@ static void *engine_start(void *arg, Os *os, Loop *l, const char *const *argv,
     (void)l;
     if (!ch) return NULL;
     w->faults += mood != MOOD_GOOD;
+    ch->sick = mood != MOOD_GOOD && mood != MOOD_NOISY;
     check_start(w, ch);
     if (mood == MOOD_REFUSES) sim_thread_start(os, "refusal", run_refusal, ch, NULL);
     else if (mood == MOOD_DIES) sim_signal(proc, SIGSEGV);
@@ -169,6 +171,7 @@ void children_weather(World *w, int node) {
     if (!ch) return;
     int signal = dice ? signals[sim_random(w->sim, countof(signals))] : SIGKILL;
     sim_signal(ch->proc, signal);
+    ch->sick = true;
     if (signal == SIGSTOP && sim_random(w->sim, 2)) w->stopped = ch;
     w->faults++;
 }
@@ -187,6 +190,22 @@ size_t children_alive(const World *w, ChildKind kind, int node) {
         n += ch->kind == kind && (node < 0 || ch->node == node) && !sim_ended(ch->proc);
     }
     return n;
+}
+
+bool children_well(const World *w) {
+    for (size_t i = 0; i < w->children_n; i++)
+        if (w->children[i]->sick && !sim_ended(w->children[i]->proc)) return false;
+    return true;
+}
+
+void children_say(const World *w) {
+    static const char *const kinds[] = { "shim", "engine", "reader" };
+    for (size_t i = 0; i < w->children_n; i++) {
+        const Child *ch = w->children[i];
+        if (!sim_ended(ch->proc))
+            fprintf(stderr, "sim: %s of %s lives on node %d since %lld ms\n", kinds[ch->kind],
+                    ch->socket, ch->node, (long long)(ch->began_ns / 1000000));
+    }
 }
 
 // On one node no two processes are one replica.

@@ -42,6 +42,9 @@ Reply call(Ctx *c, const Call *q) {
     if (bytes) evbuffer_free(bytes);
     if (e) out.why = err_row(e)->slug, out.done = false;
     else out.status = r.status, out.body = r.body;
+    for (size_t i = 0; !e && i < r.headers_n; i++)
+        if (str_ieq(r.headers[i].name, S("x-ratelimit-remaining-money")))
+            out.money = r.headers[i].value;
     return out;
 }
 

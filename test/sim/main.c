@@ -65,7 +65,7 @@ static int run_one(uint64_t seed, const char *dir, bool verbose, int out) {
     if (!verbose && !freopen("/dev/null", "w", stderr)) return 2;
     signal(SIGUSR1, on_look);
     bool good = world_run(seed, dir, &w);
-    if (!good && verbose) sim_threads_each(w.sim, look);
+    if (!good && verbose) sim_threads_each(w.sim, look), children_say(&w);
     if (!good && kept) world_keep(&w, kept);
     Sum sum = sum_of(&w);
     if (write(out, &sum, sizeof sum) != sizeof sum) return 2;

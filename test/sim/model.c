@@ -4,7 +4,7 @@
 #include "os/thread.h"
 #include "sim_run.h"
 
-enum { WAIT_MS = 200, REPLICAS_MOST = 3 };
+enum { WAIT_MS = 200 };
 
 // Format: ggml's docs/gguf.md. One F32 tensor of 32 × 4.
 static void put(Buf *b, uint64_t value, size_t bytes) {

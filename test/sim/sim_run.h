@@ -41,7 +41,10 @@ enum {
     CLIENTS = 6,
     CALLS_MAX = 40000,
     RUNS_MAX = 3 * CALLS_MAX,
-    CHILDREN_MAX = 4000
+    CHILDREN_MAX = 4000,
+    REPLICAS_MOST = 3,
+    TOLD_DAYS = 4,
+    BUDGET_NANO = 800000 // of KEY_POOR, a day
 };
 extern const int server_nodes[SERVERS_MAX];
 typedef struct Server { // a node that runs `lathe serve`
@@ -86,6 +89,7 @@ typedef struct Child { // of a server, or of its shim
     void (*exit)(void *proc, int code);
     int64_t began_ns;
     char socket[120]; // of its engine: a replica's own
+    bool sick;        // something was drawn for it, perhaps for later
 } Child;
 typedef struct World {
     Sim *sim;
@@ -121,6 +125,8 @@ void engine_watch(World *w, void *library); // what it does goes to w->runs
 void children_weather(World *w, int node);
 void children_calm(World *w);
 size_t children_alive(const World *w, ChildKind kind, int node); // node -1: all
+bool children_well(const World *w);                              // none that lives is sick
+void children_say(const World *w); // those that live, to standard error
 void check_start(World *w, const Child *ch);
 
 // ---- model.c
@@ -133,6 +139,7 @@ typedef struct Reply {
     const char *why;
     int pieces; // of text, in a stream
     bool done;  // the stream came to its end
+    str money;  // that is left of a day's, as the answer's head says
 } Reply;
 typedef struct Call {
     const Addr *to;
@@ -164,6 +171,7 @@ int infer(Client *k, int server, const char *key, KeyId limits); // the status
 void change_row(Client *k);
 void change_key(Client *k);
 void change_deployment(Client *k); // its leader has something to write
+void change_own(Client *k);        // its replicas, a restart, a stop
 void look_at_waiting(Client *k);   // whatever waits says why
 
 // ---- lease.c, on a thread of NODE_DATABASE, until the seed's end
@@ -175,10 +183,14 @@ typedef struct Look {
     Ctx *c;
 } Look;
 void check_end(World *w);
+void check_again(World *w);   // it is ready, and has no child too many
+void check_deleted(World *w); // without its deployment no child is left
+void check_rest(Look *l);     // check_rest.c: nothing is held for requests that are over
 bool look_get(Look *l, const Addr *to, const char *target, yyjson_val **out);
 // Each row of a list, page by page.
 void look_each(Look *l, const char *target, void (*fn)(Look *l, yyjson_val *row, void *arg),
                void *arg);
 void check_told(Look *l);
+int64_t told_spent(Look *l, KeyId key, int day); // nano; day: from the first on, at most TOLD_DAYS
 void check_changes(Look *l);
 #endif

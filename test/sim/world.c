@@ -119,6 +119,7 @@ static SimFaults draw_faults(Sim *s) {
     if (kind == 4) f.stream_cut = 3000, f.connect_refused = 20000;
     if (kind == 5) f.stream_slow = 20000;
     if (kind == 6) f.clock_jump = 200, f.clock_jump_ms_max = 3600000;
+    if (!sim_random(s, 6)) f.start_error = 300000;
     return f;
 }
 
@@ -291,6 +292,47 @@ static void settle(World *w) {
     if (!is_done(w)) world_fail(w, "it did not settle in %d s: %s", SETTLE_S, w->waits);
 }
 
+// ---- a server that is away, when nothing else is wrong: its shims keep its engines, and end them
+// when it does not come back.
+
+static void run_phase(World *w, void (*fn)(void *)) {
+    int64_t end = now_ns(w) + SETTLE_S * SECOND;
+    w->clients_left = 1;
+    sim_thread_start(sim_node(w->sim, NODE_CLIENT), "check", fn, w, NULL);
+    sim_run(w->sim, end, is_done, w);
+    if (!is_done(w)) world_fail(w, "it did not settle in %d s: %s", SETTLE_S, w->waits);
+}
+static void run_again(void *arg) {
+    World *w = arg;
+    check_again(w);
+    w->clients_left--;
+}
+static void run_delete(void *arg) {
+    World *w = arg;
+    check_deleted(w);
+    w->clients_left--;
+}
+
+static void away(World *w) {
+    enum { SHORT_S = 45, LONG_S = 80 }; // a shim's grace is 60 s, and its engine's end 10 s
+    Server *s = &w->servers[sim_random(w->sim, (uint64_t)w->servers_n)];
+    bool is_long = sim_random(w->sim, 2);
+    bool well = children_well(w);
+    size_t started = w->children_n;
+    sim_crash(w->sim, s->node, false);
+    int64_t away_s = is_long ? LONG_S : 1 + (int64_t)sim_random(w->sim, SHORT_S);
+    sim_run(w->sim, now_ns(w) + away_s * SECOND, NULL, NULL);
+    if (is_long
+        && children_alive(w, CHILD_SHIM, s->node) + children_alive(w, CHILD_ENGINE, s->node))
+        world_fail(w, "%s was away for %d s and its children live", s->at.text, LONG_S);
+    supervise(w);
+    run_phase(w, run_again);
+    if (well && !is_long && w->servers_n == 1 && w->children_n != started)
+        world_fail(w, "%s was away for %d s and %zu children were started instead of adopted",
+                   s->at.text, (int)away_s, w->children_n - started);
+    if (!w->failed) run_phase(w, run_delete);
+}
+
 static void place(World *w) {
     snprintf(w->engine.text, sizeof w->engine.text, "10.0.0.%d:9000", NODE_ENGINE + 1);
     for (int i = 0; i < w->servers_n; i++) {
@@ -315,6 +357,28 @@ static bool give_key(World *w) {
     return !e;
 }
 
+// Nodes share the folder of objects; here each has what was in it.
+static void give_objects(World *w, const Server *to, const char *dir) {
+    Ctx from, c;
+    str *names, bytes;
+    size_t n = 0;
+    ctx_init(&from, arena_new(), sim_node(w->sim, w->servers[0].node));
+    ctx_init(&c, from.mem, sim_node(w->sim, to->node));
+    err e = dir_make(&c, str_z(dir), 0700);
+    if (!e) e = dir_list(&from, str_z(dir), &names, &n);
+    for (size_t i = 0; i < n && !e; i++) {
+        const char *path = arena_printf(c.mem, "%s/" STR_FMT, dir, STR_ARG(names[i])).p;
+        PathInfo info;
+        e = path_info(&from, str_z(path), &info);
+        if (!e && info.is_dir) give_objects(w, to, path);
+        if (e || info.is_dir) continue;
+        e = file_read_all(&from, str_z(path), (size_t)info.size, &bytes);
+        if (!e) e = file_write_all(&c, str_z(path), bytes, 0);
+    }
+    if (e) world_fail(w, "objects cannot be given to %s", to->at.text);
+    arena_free(c.mem);
+}
+
 static void run_join(void *arg) { work_join(arg); }
 
 static void run_watch(void *arg) { lease_watch(arg); }
@@ -325,6 +389,7 @@ static void others(World *w) {
     sim_thread_start(sim_node(w->sim, NODE_DATABASE), "watch", run_watch, w, NULL);
     sim_run(w->sim, now_ns(w) + SETUP_S * SECOND, is_watched, w);
     if (!give_key(w)) world_fail(w, "the master key cannot be given to the others");
+    for (int i = 1; i < w->servers_n; i++) give_objects(w, &w->servers[i], "/data/blob");
     for (int i = 1; i < w->servers_n; i++) start_serve(w, &w->servers[i]);
     sim_thread_start(sim_node(w->sim, NODE_CLIENT), "join", run_join, w, NULL);
     sim_run(w->sim, now_ns(w) + SETUP_S * SECOND, is_ready, w);
@@ -363,5 +428,6 @@ bool world_run(uint64_t seed, const char *dir, World *w) {
     sim_preempt(w->sim, (unsigned)sim_random(w->sim, 3) * 20000);
     if (!w->failed) work(w);
     if (!w->failed) settle(w);
+    if (!w->failed) away(w);
     return !w->failed;
 }
