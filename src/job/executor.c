@@ -195,7 +195,11 @@ err executor_submit(Ctx *c, Executor *e, const ChildSpec *spec, str *out_handle)
     err failed = made ? record_write(c, ch) : ERR_OK;
     if (!failed && start) failed = shim_launch(c, e, ch, spec);
     if (!failed && start) link_begin(ch);
-    if (failed) { // no shim was started: as if it had not been asked for
+    if (failed && !made) { // one that was found: its link is there, and it may be tried again
+        pthread_mutex_lock(&e->lock);
+        ch->started = ch->started && !start;
+        pthread_mutex_unlock(&e->lock);
+    } else if (failed) { // no shim was started: as if it had not been asked for
         Failure why = c->failure;
         err gone = path_remove(c, shim_file(c, e->run_dir, *out_handle, FILE_RECORD));
         (void)gone;

@@ -400,7 +400,13 @@ TEST(job_executor_death_between_record_and_start) {
     CHECK_ERR(path_info(c, orphan, &info), ERR_NOTFOUND);
     CHECK_OK(c, executor_observe(c, h.e, S("c_00000000000000000000000001"), &v));
     CHECK_INT(v.state, CHILD_STARTING);
-    str handle = submit(&h, "k", "echo once", (ChildSpec){ 0 });
+    const char *argv[] = { "/bin/true", NULL };
+    str handle;
+    executor_program(h.e, "/no/such/shim"); // nothing can be started just now
+    ChildSpec spec = { .key = S("k"), .argv = argv };
+    CHECK_ERR(executor_submit(c, h.e, &spec, &handle), ERR_NOTFOUND);
+    executor_program(h.e, NULL);
+    handle = submit(&h, "k", "echo once", (ChildSpec){ 0 });
     CHECK_STR(handle, "c_00000000000000000000000001");
     CHECK(until(&h, handle, CHILD_EXITED, &v));
     ChildLog l;
