@@ -391,7 +391,7 @@ void *shim_start(void *arg, Os *os, Loop *l, const char *const *argv,
         exit_fn(proc, 2);
         return NULL;
     }
-    if (os == os_real()) loop_on_signal(l, SIGTERM, on_signal, s);
+    loop_on_signal(l, SIGTERM, on_signal, s);
     timer_start(s->locking, 0);
     return s;
 }

@@ -169,7 +169,8 @@ void children_weather(World *w, int node) {
     uint64_t dice = sim_random(w->sim, 10);
     Child *ch = dice < 4 ? pick(w, dice ? CHILD_ENGINE : CHILD_SHIM, node) : NULL;
     if (!ch) return;
-    int signal = dice ? signals[sim_random(w->sim, countof(signals))] : SIGKILL;
+    int signal = signals[sim_random(w->sim, countof(signals))];
+    if (!dice) signal = sim_random(w->sim, 2) ? SIGKILL : SIGTERM; // a shim's
     sim_signal(ch->proc, signal);
     ch->sick = true;
     if (signal == SIGSTOP && sim_random(w->sim, 2)) w->stopped = ch;
