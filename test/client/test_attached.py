@@ -4,6 +4,7 @@
 import http.server
 import json
 import pathlib
+import socket
 import tempfile
 import threading
 import time
@@ -19,7 +20,8 @@ class Scripted:
     """An upstream that answers every request with the same events, or the same body when it has none."""
 
     def __init__(self):
-        outer, self.asked, self.events, self.answer = self, [], [], {}
+        outer, self.asked, self.events, self.answer, self.breaks = self, [], [], {}, None
+        self.left = threading.Semaphore(0)
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -34,9 +36,29 @@ class Scripted:
             def do_GET(self):
                 self.send(b'{"object":"list","data":[]}', "application/json")
 
+            def end_early(self):
+                """The events, and no end: it breaks off itself, or waits until its caller has left."""
+                self.close_connection = True
+                if outer.events:
+                    self.send_response(200)
+                    self.send_header("Content-Type", "text/event-stream")
+                    self.end_headers()
+                    self.wfile.write("".join(f"data: {json.dumps(e)}\n\n" for e in outer.events).encode())
+                if outer.breaks == "off":
+                    return
+                self.connection.settimeout(20)
+                try:
+                    came = self.connection.recv(1)
+                except ConnectionResetError:
+                    came = b""
+                if not came:
+                    outer.left.release()
+
             def do_POST(self):
                 asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 outer.asked.append(asked)
+                if outer.breaks:
+                    return self.end_early()
                 if not asked.get("stream"):
                     return self.send(json.dumps(outer.answer).encode(), "application/json")
                 events = "".join(f"data: {json.dumps(e)}\n\n" for e in outer.events)
@@ -133,6 +155,86 @@ def test_what_engines_go_by_is_reserved(server, upstream, more):
     assert ask(server, key=key, max_tokens=5, **more).status == 429
     assert len(upstream.asked) == asked
     assert ask(server, key=key, max_tokens=5).status == 200
+
+
+LONG = "tell me " * 300
+
+
+def cut(server, upstream, key=None, **more):
+    """A client that takes what comes of the answer and leaves; its body, and the row that this leaves."""
+    body = json.dumps({"model": "out", "messages": [{"role": "user", "content": LONG}], **more}).encode()
+    name = f"cut-{time.monotonic_ns()}"
+    with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as s:
+        s.settimeout(20)
+        s.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Request-Id: {name}\r\nAuthorization: Bearer {key or server.app_key}\r\n"
+                  f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        if upstream.breaks == "off":
+            while s.recv(65536):
+                pass
+        else:
+            wanted, seen = upstream.events[-1]["choices"][0]["delta"]["content"].encode() if upstream.events else b"", b""
+            while wanted and wanted not in seen:
+                seen += s.recv(65536)
+            wait_for("it at the engine", 20, lambda: wanted or [a for a in upstream.asked if a["messages"][0]["content"] == LONG] or None)
+    if upstream.breaks == "waits":
+        assert upstream.left.acquire(timeout=20)
+    wait_for("its row", 20, lambda: (server.folded(), server.rows("SELECT id FROM usage WHERE request_id = ?", name))[1] or None)
+    return len(body), server.rows("SELECT * FROM usage WHERE request_id = ? ORDER BY attempt", name)[-1]
+
+
+@pytest.fixture
+def breaks(upstream):
+    yield upstream
+    upstream.breaks = None
+
+
+@pytest.mark.parametrize("how, outcome", [("waits", "cancelled"), ("off", "error")])
+def test_an_answer_that_is_cut_is_paid_by_an_estimate(server, breaks, how, outcome):
+    """Its usage would have come at its end: what was reserved for the prompt and what came of the answer is paid."""
+    breaks.breaks, breaks.events = how, [chunk(0, "one"), chunk(0, "two"), chunk(0, "x" * 400)]
+    size, row = cut(server, breaks, stream=True, max_tokens=1000)
+    assert (row["outcome"], row["tokens_exact"], row["prompt_tokens"]) == (outcome, 0, size), row
+    assert row["completion_tokens"] == 102 and row["cost"] == 1000 * (size + 102), row  # 406 bytes, four a token
+    _, row = cut(server, breaks, stream=True, max_tokens=50)
+    assert row["completion_tokens"] == 50, row                                          # no more than was allowed
+    breaks.events = [chunk(0, "a"), chunk(0, "b"), chunk(0, "end")]
+    _, row = cut(server, breaks, stream=True)
+    assert row["completion_tokens"] == 3, row
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_before_the_answer_pays_its_prompt(server, breaks, stream):
+    breaks.breaks, breaks.events = "waits", []
+    breaks.asked.clear()
+    size, row = cut(server, breaks, stream=stream, max_tokens=1000)
+    assert (row["outcome"], row["tokens_exact"], row["prompt_tokens"], row["completion_tokens"]) == ("cancelled", 0, size, 0), row
+    assert row["cost"] == 1000 * size, row
+
+
+def test_a_budget_is_not_drained_by_cutting(server, breaks):
+    key = poor(server, "cutter", "0.006")  # a prompt of 2,500 bytes and ten tokens twice
+    breaks.breaks, breaks.events = "waits", [chunk(0, "one"), chunk(0, "end")]
+    for _ in range(2):
+        cut(server, breaks, key=key, stream=True, max_tokens=10)
+    assert ask(server, key=key, stream=True, max_tokens=1000).status == 429
+
+
+def test_an_engine_that_breaks_off_before_its_answer_is_paid_its_time_only(server, breaks):
+    breaks.breaks, breaks.events = "off", []
+    _, row = cut(server, breaks, stream=True, max_tokens=10)
+    assert (row["outcome"], row["prompt_tokens"], row["completion_tokens"], row["cost"]) == ("error", 0, 0, 0), row
+
+
+def test_an_engine_that_never_tells_is_paid_by_an_estimate(server, upstream):
+    upstream.answer = {"id": "x", "object": "chat.completion", "created": 1, "model": "out",
+                       "choices": [{"index": 0, "message": {"role": "assistant", "content": "abcdefgh"}, "finish_reason": "stop"}]}
+    answer = ask(server, max_tokens=10)
+    assert answer.status == 200
+    prompt, written = counted(server, answer)
+    assert prompt > 50 and written == 2
+    upstream.events = [chunk(0, "a"), chunk(0, "b"), chunk(0, "c")]
+    prompt, written = counted(server, ask(server, stream=True, max_tokens=10))
+    assert prompt > 50 and written == 3
 
 
 def test_two_names_of_one_thing_agree(server):

@@ -6,27 +6,10 @@
 
 enum { SPENDING_RETRY_MS = 1000 };
 
-// Engines of our own have the context that we gave them; of an attached one it is somebody's word.
-static bool context_holds(const DeploymentEntry *d) {
-    bool ours = d->engine->launched;
-    for (size_t i = 0; i < d->replicas_n; i++)
-        ours &= !d->replicas[i].engine || d->replicas[i].engine->launched;
-    return ours;
-}
-
-// A token is at least one byte of the body; the output is what the client allows, else what the
-// context leaves.
 static int64_t cost_at(const Flow *f, const DeploymentEntry *d, str model) {
     const Price *price = usage_price(f->snapshot, f->project, model);
-    int64_t prompt = (int64_t)f->in.text.n, most = d->context * f->in.prompts;
-    int64_t output = f->in.output_max == UNSET_INT ? d->context : f->in.output_max;
-    if (context_holds(d)) {
-        if (prompt > most) prompt = most;
-        if (output > d->context) output = d->context;
-    }
-    if (f->operation == OP_EMBEDDING) output = 0;
     int64_t longest_us = setting_int(&gateway_settings[GW_FIRST]) * 1000;
-    return price ? usage_cost(price, prompt, 0, output * f->in.made,
+    return price ? usage_cost(price, flow_prompt_most(f, d), 0, flow_output_most(f, d),
                               price->machine_second_nano ? longest_us : 0)
                  : 0;
 }

@@ -42,7 +42,7 @@ static void open_record(Flow *f) {
     r->replica = arena_str(f->c->mem, ticket_replica(f->ticket)); // outlives its slot
     r->start_ms = os_wall_ms(f->c->os);
     r->prompt_tokens = r->completion_tokens = r->cached_tokens = 0;
-    f->out.left = 0;
+    f->out.left = f->said_bytes = 0;
     f->out.marked = r->completion_tokens = ahead(f); // `open` stands for the first ones
     usage_open(f->app, r);
     r->completion_tokens = 0;
@@ -59,7 +59,7 @@ void attempt_close(Flow *f, Outcome o) {
     r->tbt_mean_us = a->chunks > 1 ? a->tbt_sum_us / (a->chunks - 1) : -1;
     r->tbt_max_us = a->chunks > 1 ? a->tbt_max_us : -1;
     r->tokens_exact = a->usage_seen;
-    if (!a->usage_seen) r->completion_tokens = a->tokens;
+    flow_estimate(f);
     r->cost_nano = f->price ? usage_cost(f->price, r->prompt_tokens, r->cached_tokens,
                                          r->completion_tokens, r->machine_us)
                             : 0;
@@ -365,6 +365,7 @@ Verdict stage_attempt(Flow *f) {
 }
 
 void stage_attempt_cancel(Flow *f) {
+    f->taken = f->call && !call_pending(f->call);
     if (f->call) call_cancel(f->call);
     f->call = NULL;
 }

@@ -158,7 +158,7 @@ static void note_content(Flow *f, str text) {
         if (!a->digest || EVP_DigestInit_ex(a->digest, sha256_md(), NULL) != 1) mem_exhausted(64);
         buf_init(&a->content, 1 << 20);
     }
-    EVP_DigestUpdate(a->digest, text.p, text.n);
+    EVP_DigestUpdate(a->digest, text.p, text.n), f->said_bytes += (int64_t)text.n;
     if (f->record_content) buf_add(&a->content, text);
 }
 

@@ -46,7 +46,7 @@ typedef struct RequestRecord {
     int64_t start_ms, end_ms, stage_us[STAGE__COUNT], ttft_us, tbt_mean_us, tbt_max_us;
     int64_t prompt_tokens, completion_tokens, cached_tokens, reserved_nano, cost_nano, machine_us;
     bool final;        // the request ends with this attempt: it is not tried again
-    bool tokens_exact; // said by the engine; else counted from what was streamed
+    bool tokens_exact; // said by the engine; else estimated: see the gateway's estimate.c
     str currency, price_id;
     bool
         priced; // `rate` is known: the price as it was when it was asked, whatever it is changed to
