@@ -121,6 +121,7 @@ void check_end(World *w) {
     until(&l, &w->servers[0], is_wished);
     for (int i = 0; i < w->servers_n; i++) until(&l, &w->servers[i], is_ready);
     for (int i = 0; i < w->servers_n && !w->failed; i++) last_request(&l, i);
+    until(&l, &w->servers[0], versions_settled);
     until(&l, &w->servers[0], is_alone);
     for (int i = 0; i < w->servers_n; i++) until(&l, &w->servers[i], is_folded);
     for (int i = 0; i < w->servers_n && !w->failed; i++) check_chains(&l, &w->servers[i]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// model.c - see sim_run.h: a small GGUF file on the first server's disk, the version that is made
-// of it (its facts are read by a child), and the deployment `own` that is launched of that.
+// model.c - see sim_run.h: a small GGUF file on each server's disk, versions that are made of it
+// (its facts are read by a child), and the deployment `own` that is launched of the first one.
 #include "os/thread.h"
 #include "sim_run.h"
 
@@ -36,12 +36,12 @@ static void gguf(Buf *b) {
     buf_add_repeat(b, 'w', 32 * 4 * 4);
 }
 
-static err write_file(World *w, Ctx *c) {
+static err write_file(World *w, Ctx *c, int node) {
     Os *mine = c->os;
     Buf b;
     buf_init(&b, 1 << 20);
     gguf(&b);
-    c->os = sim_node(w->sim, w->servers[0].node);
+    c->os = sim_node(w->sim, node);
     err e = dir_make(c, S("/models"), 0755);
     if (!e) e = file_write_all(c, S("/models/m.gguf"), buf_str(&b), 0);
     c->os = mine;
@@ -56,10 +56,11 @@ static bool version_ready(World *w, Ctx *c) {
 }
 
 bool model_setup(World *w, Ctx *c) {
-    if (write_file(w, c)) {
-        world_fail(w, "the model's file cannot be written");
-        return false;
-    }
+    for (int i = 0; i < w->servers_n; i++)
+        if (write_file(w, c, w->servers[i].node)) {
+            world_fail(w, "the model's file cannot be written");
+            return false;
+        }
     if (!work_make(w, c, "/lathe/v1/models", "{\"name\":\"m\"}", NULL)) return false;
     Reply r = ask(c, &w->servers[0].at, HTTP_POST, "/lathe/v1/models/m/import", w->admin,
                   S("{\"path\":\"/models/m.gguf\"}"));
@@ -75,4 +76,38 @@ bool model_setup(World *w, Ctx *c) {
     str body = arena_printf(
         c->mem, "{\"name\":\"own\",\"model\":\"m\",\"replicas\":%d,\"slots\":2}", w->replicas);
     return work_make(w, c, "/lathe/v1/deployments", body.p, NULL);
+}
+
+// ---- one version after the other, while clients work
+
+void import_again(Client *k) {
+    World *w = k->w;
+    Reply r = ask(k->c, &w->servers[k->server].at, HTTP_POST, "/lathe/v1/models/m/import", w->admin,
+                  S("{\"path\":\"/models/m.gguf\"}"));
+    w->operations++;
+    if (r.status && r.status < 500 && r.status != 202)
+        world_fail(w, "import: %d " STR_FMT, r.status, STR_ARG(r.body));
+}
+
+static void look_at_version(Look *l, yyjson_val *row, void *arg) {
+    str state = json_get_str(row, "state"), reason = json_get_str(row, "state_reason");
+    str id = json_get_str(row, "id");
+    bool *settled = arg;
+    if (str_is(state, "ready")) {
+        if (!str_is(json_get_str(json_get(row, "facts"), "architecture"), "llama"))
+            world_fail(l->w, "version " STR_FMT " is ready without its facts", STR_ARG(id));
+    } else if (!str_is(state, "failed")) {
+        *settled = false;
+        snprintf(l->w->waits, sizeof l->w->waits, "version " STR_FMT " is " STR_FMT ": " STR_FMT,
+                 STR_ARG(id), STR_ARG(state), STR_ARG(reason));
+    } else if (!reason.n) {
+        world_fail(l->w, "version " STR_FMT " has failed and says not why", STR_ARG(id));
+    }
+}
+
+bool versions_settled(Look *l, const Server *s) {
+    bool settled = true;
+    (void)s;
+    look_each(l, "/lathe/v1/model_versions", look_at_version, &settled);
+    return settled;
 }

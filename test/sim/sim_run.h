@@ -129,9 +129,6 @@ bool children_well(const World *w);                              // none that li
 void children_say(const World *w); // those that live, to standard error
 void check_start(World *w, const Child *ch);
 
-// ---- model.c
-bool model_setup(World *w, Ctx *c); // a model's version and the deployment `own` of it
-
 // ---- client.c: what a client of the server needs, on threads of NODE_CLIENT
 typedef struct Reply {
     int status; // 0: none, why says so
@@ -193,4 +190,9 @@ void look_each(Look *l, const char *target, void (*fn)(Look *l, yyjson_val *row,
 void check_told(Look *l);
 int64_t told_spent(Look *l, KeyId key, int day); // nano; day: from the first on, at most TOLD_DAYS
 void check_changes(Look *l);
+
+// ---- model.c
+bool model_setup(World *w, Ctx *c); // a model's version and the deployment `own` of it
+void import_again(Client *k);
+bool versions_settled(Look *l, const Server *s); // each is ready, or has failed and says why
 #endif

@@ -139,6 +139,7 @@ static void one(Client *k) {
     else if (dice < 4) look_at_waiting(k);
     else if (dice == 4 || (w->stalls && dice < 14)) change_deployment(k);
     else if (dice == 5 && !sim_random(w->sim, 2)) change_own(k);
+    else if (dice == 5) import_again(k);
     else {
         KeyId key = dice < 8 ? KEY_POOR : dice < 10 ? KEY_SLOW : KEY_APP;
         int status = infer(k, k->server, w->keys[key], key);
