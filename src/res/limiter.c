@@ -231,6 +231,21 @@ bool limiter_again(Limiter *l, str id, const Limits *limits, int64_t reserved_na
     return fits;
 }
 
+bool limiter_more(Limiter *l, str id, const Limits *limits, int64_t more_nano,
+                  int64_t admitted_ms) {
+    assert(more_nano >= 0);
+    uint64_t hash;
+    Shard *sh = shard_lock(l, id, &hash);
+    Subject *s = subject(l, sh, id, hash, time_day(admitted_ms));
+    Money *m = money_find(s, time_day(admitted_ms)); // NULL: nobody asks for that day any more
+    assert(s->in_flight > 0);
+    bool fits = !m || !has(limits->money_per_day)
+                || m->spent + m->reserved + more_nano <= limits->money_per_day;
+    if (fits && m) m->reserved += more_nano;
+    pthread_mutex_unlock(&sh->lock);
+    return fits;
+}
+
 void limiter_spent(Limiter *l, str id, int64_t day, int64_t nano) {
     uint64_t hash;
     Shard *sh = shard_lock(l, id, &hash);

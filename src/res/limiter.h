@@ -38,6 +38,10 @@ void limiter_settle(Limiter *l, str subject, int64_t reserved_nano, int64_t cost
 // reserved for the next. False, and nothing changed: the money of that day does not allow it.
 bool limiter_again(Limiter *l, str subject, const Limits *limits, int64_t reserved_nano,
                    int64_t cost_nano, int64_t admitted_ms);
+// More is reserved for a request under way. False, and nothing changed: the money of that day does
+// not allow it.
+bool limiter_more(Limiter *l, str subject, const Limits *limits, int64_t more_nano,
+                  int64_t admitted_ms);
 void limiter_spent(Limiter *l, str subject, int64_t day,
                    int64_t nano); // recovery: adds what the ledger knows of that day (time_day)
 LimitAnswer limiter_look(Limiter *l, str subject, const Limits *limits, int64_t now_ms,

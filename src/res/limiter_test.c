@@ -53,6 +53,19 @@ TEST(limiter_money_of_a_day_is_never_overspent) {
     limiter_free(l);
 }
 
+TEST(limiter_reserves_more_for_a_request_under_way) {
+    Limiter *l = limiter_new(100);
+    Limits limits = { .money_per_day = 100 }, none = { 0 };
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 60, 1, 1).refused, LIMIT_NONE);
+    CHECK(!limiter_more(l, S("k"), &limits, 41, 1));
+    CHECK(limiter_more(l, S("k"), &limits, 40, 1));
+    CHECK(limiter_more(l, S("k"), &none, 1000, 1));
+    CHECK_INT(limiter_admit(l, S("k"), &limits, 1, 1, 1).refused, LIMIT_MONEY);
+    limiter_settle(l, S("k"), 1100, 30, 1);
+    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 70);
+    limiter_free(l);
+}
+
 // The clock is set back over midnight while requests run, and comes forth again.
 TEST(limiter_clock_that_goes_back_over_midnight) {
     Limiter *l = limiter_new(100);

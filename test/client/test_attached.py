@@ -21,7 +21,7 @@ class Scripted:
 
     def __init__(self):
         outer, self.asked, self.events, self.answer, self.breaks = self, [], [], {}, None
-        self.left = threading.Semaphore(0)
+        self.left, self.stop = threading.Semaphore(0), threading.Event()
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -44,7 +44,12 @@ class Scripted:
                     self.send_header("Content-Type", "text/event-stream")
                     self.end_headers()
                     self.wfile.write("".join(f"data: {json.dumps(e)}\n\n" for e in outer.events).encode())
-                if outer.breaks == "off":
+                while outer.breaks == "drips" and not outer.stop.wait(0.2):
+                    try:
+                        self.wfile.write(f"data: {json.dumps(outer.events[0])}\n\n".encode())
+                    except OSError:
+                        break
+                if outer.breaks != "waits":
                     return
                 self.connection.settimeout(20)
                 try:
@@ -168,9 +173,10 @@ def cut(server, upstream, key=None, **more):
         s.settimeout(20)
         s.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Request-Id: {name}\r\nAuthorization: Bearer {key or server.app_key}\r\n"
                   f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        if upstream.breaks == "off":
-            while s.recv(65536):
-                pass
+        if upstream.breaks != "waits":
+            upstream.seen = b""
+            while came := s.recv(65536):
+                upstream.seen += came
         else:
             wanted, seen = upstream.events[-1]["choices"][0]["delta"]["content"].encode() if upstream.events else b"", b""
             while wanted and wanted not in seen:
@@ -209,6 +215,25 @@ def test_a_client_that_leaves_before_the_answer_pays_its_prompt(server, breaks, 
     size, row = cut(server, breaks, stream=stream, max_tokens=1000)
     assert (row["outcome"], row["tokens_exact"], row["prompt_tokens"], row["completion_tokens"]) == ("cancelled", 0, size, 0), row
     assert row["cost"] == 1000 * size, row
+
+
+def test_machine_time_is_reserved_as_it_goes(tmp_path, breaks):
+    """An answer that drips on and on: what it may cost is not known beforehand, and its budget is not overspent."""
+    s = Server(tmp_path / "data")
+    s.data.mkdir()
+    s.start("--gateway.first_token_timeout", "2s")
+    try:
+        s.use_app()
+        s.make("prices", name="slow", model="slow", machine_second="1")
+        s.deploy("slow", engine="openai", endpoint={"url": breaks.url})
+        breaks.breaks, breaks.events = "drips", [chunk(0, "one")]
+        _, row = cut(s, breaks, key=poor(s, "slow", "4.5"), model="slow", stream=True)
+        assert b"limit_reached" in breaks.seen and b"[DONE]" not in breaks.seen, breaks.seen[-600:]
+        assert (row["outcome"], row["error_class"]) == ("error", "rate_limited"), row
+        assert 2 * 10**9 < row["cost"] <= 45 * 10**8, row
+    finally:
+        breaks.stop.set()
+        s.end()
 
 
 def test_a_budget_is_not_drained_by_cutting(server, breaks):

@@ -98,6 +98,7 @@ struct Flow {
     str upstream_model;
     Call *call;
     Answer out;
+    int64_t first_ms, machine_ms;      // machine time: reserved at admission; then again and again
     int64_t said_bytes;                // of text that came of this attempt
     bool taken;                        // the client left when its engine had the whole request
     char finish[64], response_id[128]; // behind r's: a stream's arena is reset after each event
@@ -127,6 +128,9 @@ Verdict stage_answer(Flow *f);
 // between them
 int64_t flow_prompt_most(const Flow *f, const DeploymentEntry *d); // tokens; estimate.c
 int64_t flow_output_most(const Flow *f, const DeploymentEntry *d);
+int64_t machine_first_ms(void); // machine.c
+void machine_watch(Flow *f);    // the running attempt, until
+void machine_unwatch(Flow *f);
 void flow_estimate(Flow *f);                   // the record's tokens, where the engine did not say
 void attempt_close(Flow *f, Outcome o);        // settles this attempt and gives its slot back
 size_t flow_headers(Flow *f, HttpHeader *out); // x-ratelimit-*, x-lathe-*: at most FLOW_HEADERS

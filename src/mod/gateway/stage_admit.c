@@ -8,9 +8,8 @@ enum { SPENDING_RETRY_MS = 1000 };
 
 static int64_t cost_at(const Flow *f, const DeploymentEntry *d, str model) {
     const Price *price = usage_price(f->snapshot, f->project, model);
-    int64_t longest_us = setting_int(&gateway_settings[GW_FIRST]) * 1000;
     return price ? usage_cost(price, flow_prompt_most(f, d), 0, flow_output_most(f, d),
-                              price->machine_second_nano ? longest_us : 0)
+                              price->machine_second_nano ? f->first_ms * 1000 : 0)
                  : 0;
 }
 
@@ -60,6 +59,7 @@ static err check_known(Flow *f) {
 }
 
 static err admit(Flow *f) {
+    f->first_ms = machine_first_ms();
     int64_t reserve = worst_cost(f);
     TRY(check_known(f));
     f->limits = limiter_admit(access_limiter(), f->key->id, &f->key->limits, reserve, f->start_ms,

@@ -46,6 +46,7 @@ static void open_record(Flow *f) {
     f->out.marked = r->completion_tokens = ahead(f); // `open` stands for the first ones
     usage_open(f->app, r);
     r->completion_tokens = 0;
+    machine_watch(f);
 }
 
 void attempt_close(Flow *f, Outcome o) {
@@ -228,6 +229,7 @@ static bool has_other(const Flow *f) {
 static void on_end(void *arg, CallEnd why) {
     Flow *f = arg;
     f->call = NULL;
+    machine_unwatch(f);
     err e = judge(f, why);
     if (!e) {
         flow_resume(f);
@@ -365,6 +367,7 @@ Verdict stage_attempt(Flow *f) {
 }
 
 void stage_attempt_cancel(Flow *f) {
+    machine_unwatch(f);
     f->taken = f->call && !call_pending(f->call);
     if (f->call) call_cancel(f->call);
     f->call = NULL;

@@ -33,8 +33,8 @@ static const Field usage_rows[] = {
     INT(UsageRow, machine_us, STATUS, 0, INT64_MAX, "Time at the engine, microseconds", "引擎耗时（微秒）"),
     ROW(UsageRow, cost, T_MONEY, STATUS | COLUMN, "Cost", "费用"),
     BOOL(UsageRow, streamed, STATUS, "Streamed", "是否流式"),
-    BOOL(UsageRow, tokens_exact, STATUS, "Counted by the engine; else an estimate: of a prompt that "
-        "it did not tell what was reserved, of the answer what came",
+    BOOL(UsageRow, tokens_exact, STATUS, "Counted by the engine; else an estimate: of a prompt "
+        "that it did not tell what was reserved, of the answer what came",
         "token 数由引擎给出；否则为估计：未给出的输入按预留计，输出按已收到的内容计"),
     { 0 }
 };

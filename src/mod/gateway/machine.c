@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// machine.c - the money of an engine's time while it runs. Nobody knows beforehand how long an
+// answer takes: until its first byte at most gateway.first_token_timeout, so that is reserved at
+// admission. While an attempt lasts, more is reserved before what there is has been used; a budget
+// that has no more ends the request, and is not overspent.
+// Threads: the exchange's loop.
+#include "mod/gateway/flow.h"
+#include "base/time.h"
+
+enum { LEAST_MS = 2000 }; // a loop may be late by a good part of this
+
+int64_t machine_first_ms(void) {
+    int64_t ms = setting_int(&gateway_settings[GW_FIRST]);
+    return ms > LEAST_MS ? ms : LEAST_MS;
+}
+
+static void budget_over(Flow *f) {
+    Ctx *c = f->c;
+    err e = fail(c, ERR_LIMITED, R_LIMITED, "key", say_str(c, f->key->name), "limit",
+                 limit_name(LIMIT_MONEY), "value",
+                 money_format(c->mem, f->key->limits.money_per_day).p, "ms", "0");
+    stage_attempt_cancel(f);
+    (void)e;
+    flow_fail(f);
+}
+
+static void more(void *arg) {
+    Flow *f = arg;
+    int64_t nano = usage_cost(f->price, 0, 0, 0, f->machine_ms * 1000);
+    if (!limiter_more(access_limiter(), f->key->id, &f->key->limits, nano, f->limits.at_ms)) {
+        budget_over(f);
+        return;
+    }
+    f->r.reserved_nano += nano;
+    timer_start(f->timer, f->machine_ms);
+}
+
+// An attempt begins, with machine_first_ms reserved: each half of that, as much more.
+void machine_watch(Flow *f) {
+    machine_unwatch(f);
+    if (!f->price || !f->price->machine_second_nano || f->key->limits.money_per_day <= 0) return;
+    f->machine_ms = f->first_ms / 2;
+    f->timer = timer_new(exchange_loop(f->x), more, f);
+    timer_start(f->timer, f->machine_ms);
+}
+
+void machine_unwatch(Flow *f) {
+    timer_free(f->timer);
+    f->timer = NULL;
+}
