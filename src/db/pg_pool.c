@@ -155,6 +155,7 @@ static err settle_session(Ctx *c, PgDb *db, PgConn *k) {
             "SET lock_timeout = %lld; SET idle_in_transaction_session_timeout = 60000;"
             "SET timezone = 'UTC'; SET bytea_output = 'hex'; SET extra_float_digits = 1;"
             "SET standard_conforming_strings = on; SET client_min_messages = 'error';"
+            "SET jit = off;" // a page's query runs for less than its compiling takes
             "SELECT set_config('client_connection_check_interval', '%d', false)"
             " WHERE current_setting('server_version_num')::int >= 140000;"
             "SELECT set_config('synchronous_commit', 'on', false)"

@@ -77,11 +77,6 @@ typedef struct Page {
     ListPage list;
 } Page;
 
-// What PostgreSQL does not know of a table that grew a minute ago makes it sort all of it for each
-// slice; it still sorts where no index has the order.
-static SQL(in_order, "SELECT set_config('enable_sort', 'off', true),"
-                     " set_config('enable_bitmapscan', 'off', true)");
-
 // A page that asks for few of many rows looks at SLICE of them after the other until it is full, or
 // until the caller has waited for long enough: then it is short, and its cursor leads on.
 static err page_tx(Ctx *c, Tx *tx, void *arg) {
@@ -93,7 +88,6 @@ static err page_tx(Ctx *c, Tx *tx, void *arg) {
     ListSpec rest = *p->spec;
     p->list = (ListPage){ .rows = rows };
     rest.slice = SLICE;
-    if (tx_kind(tx) == DB_POSTGRES) TRY(db_run(c, tx, &in_order));
     do {
         ListPage part;
         rest.limit = limit - p->list.n;
