@@ -602,6 +602,24 @@ TEST(job_executor_shim_obeys_an_executor_of_another_version) {
     close(fd);
 }
 
+// An older executor may say it once a second, each time with the same grace.
+TEST(job_executor_shim_gives_no_more_time_when_asked_again) {
+    Ctx *c = real_ctx();
+    Host h;
+    ChildView v;
+    const char *words = "cancel 100\ncancel 3600000\n";
+    CHECK_OK(c, host_open(&h, c));
+    str deaf = submit(&h, "deaf", "trap '' TERM; echo ready; while :; do sleep 0.01; done",
+                      (ChildSpec){ 0 });
+    CHECK(log_has(&h, deaf, "ready"));
+    int fd = unix_socket(say(c, "%s/run/" STR_FMT ".sock", test_dir(), STR_ARG(deaf)), false);
+    CHECK(fd >= 0 && write(fd, words, strlen(words)) == (ssize_t)strlen(words));
+    CHECK(until(&h, deaf, CHILD_EXITED, &v));
+    CHECK_INT(v.exit_signal, SIGKILL);
+    close(fd);
+    host_close(&h);
+}
+
 TEST(job_executor_understands_a_shim_of_another_version) {
     Ctx *c = real_ctx();
     Host h;

@@ -8,8 +8,8 @@
 #include "os/thread.h"
 #include <stdio.h>
 
-enum { LOOK_MS = 500, SETTLED_MS = 2000, TARGET_MAX = 300 };
-static const int64_t MS = 1000000;
+enum { LOOK_MS = 500, SETTLED_MS = 2000, TARGET_MAX = 300, ALONE_S = 75 };
+static const int64_t MS = 1000000, SECOND = 1000000000;
 
 bool look_get(Look *l, const Addr *to, const char *target, yyjson_val **out) {
     Reply r = ask(l->c, to, HTTP_GET, target, l->w->admin, (str){ 0 });
@@ -74,6 +74,16 @@ static bool is_alone(Look *l, const Server *s) {
     return engines == (size_t)w->replicas && shims == engines && !readers;
 }
 
+// Who lost a deployment to another node ends what it runs of it: requests under way may take drain_ms,
+// a process that hears nothing a little more.
+static void left_within(Look *l) {
+    int64_t began_ns = os_mono_ns(l->c->os);
+    until(l, &l->w->servers[0], is_alone);
+    if (os_mono_ns(l->c->os) - began_ns > ALONE_S * SECOND)
+        world_fail(l->w, "children that nobody wants lived for %lld s",
+                   (long long)((os_mono_ns(l->c->os) - began_ns) / SECOND));
+}
+
 // A request at the end of all: when it is in the ledger, so is what came before it.
 static void last_request(Look *l, int server) {
     World *w = l->w;
@@ -122,7 +132,7 @@ void check_end(World *w) {
     for (int i = 0; i < w->servers_n; i++) until(&l, &w->servers[i], is_ready);
     for (int i = 0; i < w->servers_n && !w->failed; i++) last_request(&l, i);
     until(&l, &w->servers[0], versions_settled);
-    until(&l, &w->servers[0], is_alone);
+    left_within(&l);
     for (int i = 0; i < w->servers_n; i++) until(&l, &w->servers[i], is_folded);
     for (int i = 0; i < w->servers_n && !w->failed; i++) check_chains(&l, &w->servers[i]);
     if (!w->failed) check_told(&l);
@@ -136,7 +146,7 @@ void check_again(World *w) {
     ctx_init(&c, arena_new(), sim_node(w->sim, NODE_CLIENT));
     Look l = { w, &c };
     for (int i = 0; i < w->servers_n; i++) until(&l, &w->servers[i], is_ready);
-    until(&l, &w->servers[0], is_alone);
+    left_within(&l);
     arena_free(c.mem);
 }
 
