@@ -74,8 +74,8 @@ static bool is_alone(Look *l, const Server *s) {
     return engines == (size_t)w->replicas && shims == engines && !readers;
 }
 
-// Who lost a deployment to another node ends what it runs of it: requests under way may take drain_ms,
-// a process that hears nothing a little more.
+// Who lost a deployment to another node ends what it runs of it: requests under way may take
+// drain_ms, a process that hears nothing a little more.
 static void left_within(Look *l) {
     int64_t began_ns = os_mono_ns(l->c->os);
     until(l, &l->w->servers[0], is_alone);
