@@ -221,12 +221,15 @@ static err enter(void *app, Ctx *c, const NetRoute *n, const HttpRequest *r) {
     return require(c, b->permission, r->path);
 }
 
+// Below an optional /p/{project}.
+static str bare_path(str path) {
+    if (!str_starts(path, S("/p/"))) return path;
+    ptrdiff_t slash = str_find_char(str_sub(path, 3, path.n), '/');
+    return slash < 0 ? path : str_sub(path, 3 + (size_t)slash, path.n);
+}
+
 bool path_is_foreign(str path) {
-    if (str_starts(path, S("/p/"))) {
-        ptrdiff_t slash = str_find_char(str_sub(path, 3, path.n), '/');
-        if (slash >= 0) path = str_sub(path, 3 + (size_t)slash, path.n);
-    }
-    return str_starts(path, S("/v1/"));
+    return str_starts(bare_path(path), S("/v1/"));
 }
 
 static void write_params(const Failure *f, Json *j) {
@@ -248,8 +251,20 @@ static const char *openai_type(err e) {
     }
 }
 
+static bool refuses_itself(Ctx *c, str path, Buf *out) {
+    str bare = bare_path(path);
+    for (size_t i = 0; i < built.n; i++) {
+        const Route *r = binding_of(built.at[i])->route;
+        if (!r || !r->refuse || !str_is(bare, r->pattern)) continue;
+        r->refuse(c, out);
+        return true;
+    }
+    return false;
+}
+
 void error_write(Ctx *c, str path, Buf *out) {
     const Failure *f = &c->failure;
+    if (refuses_itself(c, path, out)) return;
     Buf message;
     buf_init(&message, 8192);
     failure_format(f, c->lang, &message);

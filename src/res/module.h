@@ -30,6 +30,7 @@ typedef struct Route {
     const char *permission; // "models.read"; NULL only with PUBLIC or ANYONE
     err (*serve)(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out);
     void (*stream)(Exchange *x);  // with STREAM; identification is the stream's own business
+    void (*refuse)(Ctx *c, Buf *out); // c->failure as its clients expect it; NULL: by the path
     int64_t body_max, timeout_ms; // 0 timeout: 60 s for serve, none for stream
     const Field *query, *input,
         *output; // rows of parameters, body and answer; NULL: none, or not JSON

@@ -27,8 +27,9 @@ typedef struct LaunchSpec {
 // One row per inference engine: how to launch, probe and speak to it, and what it supports.
 // engines[] ends with a zero name.
 typedef struct Engine {
-    const char *name; // "llama.cpp", "openai"
-    bool launched;    // false: attached by URL and secret
+    const char *name;    // "llama.cpp", "openai"
+    const char *dialect; // of conversations (mod/dialect)
+    bool launched;       // false: attached by URL and secret
     err (*argv)(Ctx *c, const LaunchSpec *spec, const char *const **out); // launched only
     const char *health_path;   // 200 is ready, 503 is loading; attached: below the base path
     const char *tokenize_path; // NULL: cannot count

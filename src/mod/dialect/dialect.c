@@ -3,6 +3,7 @@
 // place, and a writer; answers through Reading and Writing. Owner: see dialect.h. Threads: one at a
 // time for each object.
 #include "mod/dialect/dialect_own.h"
+#include "res/module.h"
 #include <assert.h>
 
 enum {
@@ -14,6 +15,12 @@ const Dialect *const dialects[] = {
     &dialect_ollama_chat, &dialect_ollama_generate, NULL
 };
 REASONS_DEFINE(DIALECT_REASONS, dialect_reasons)
+const Module dialect_module = {
+    .name = "dialect",
+    .reasons = dialect_reasons,
+    .en = "The languages in which models are asked, each in each",
+    .zh = "各种模型接口之间的转换",
+};
 
 const Dialect *dialect_find(str name) {
     for (const Dialect *const *d = dialects; *d; d++)

@@ -70,10 +70,11 @@ static void drained(void *arg) { flow_drained(arg); }
 
 static const ExchangeEvents events = { .drained = drained, .gone = gone };
 
-void flow_start(Exchange *x, Operation op) {
+void flow_start(Exchange *x, Operation op, const char *dialect) {
     Ctx *c = exchange_ctx(x);
     Flow *f = new (c->mem, Flow, 1);
     *f = (Flow){ .x = x, .c = c, .app = app_of(c), .operation = op, .stage = gateway_stages };
+    f->spoken = dialect ? dialect_find(str_z(dialect)) : NULL;
     f->start_ms = os_wall_ms(c->os), f->start_ns = exchange_request(x)->start_ns;
     f->snapshot = snapshot_take();
     arena_defer(c->mem, free_flow, f);
@@ -109,8 +110,13 @@ size_t flow_headers(Flow *f, HttpHeader *out) {
 
 void flow_sse_begin(Flow *f) {
     if (f->sse_begun) return;
-    HttpHeader headers[FLOW_HEADERS];
+    HttpHeader headers[FLOW_HEADERS + 1];
     size_t n = flow_headers(f, headers);
     f->sse_begun = true;
+    if (f->spoken && f->spoken->framing == FRAMING_NDJSON) {
+        headers[n++] = (HttpHeader){ S("Content-Type"), S("application/x-ndjson") };
+        exchange_begin(f->x, 200, headers, n, -1);
+        return;
+    }
     exchange_sse_begin(f->x, headers, n, setting_int(&gateway_settings[GW_HEARTBEAT]));
 }

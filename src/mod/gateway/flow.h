@@ -6,14 +6,13 @@
 #ifndef LATHE_MOD_GATEWAY_FLOW_H
 #define LATHE_MOD_GATEWAY_FLOW_H
 #include "mod/access/access.h"
+#include "mod/dialect/dialect.h"
+#include "mod/gateway/answer.h"
 #include "mod/gateway/line.h"
 #include "mod/route/route.h"
 #include "mod/trace/trace.h"
-#include "net/sse.h"
-#include <openssl/evp.h>
 
 typedef enum { VERDICT_NEXT, VERDICT_WAIT, VERDICT_ANSWER, VERDICT_FAIL } Verdict;
-typedef struct Flow Flow;
 typedef struct FlowStage {
     const char *name;
     Verdict (*run)(Flow *f);
@@ -37,42 +36,13 @@ enum { CHOICES_MAX = 128 };
 err body_check(Ctx *c, Operation op, yyjson_val *root, int64_t *out_prompts);
 err body_wrong(Ctx *c, const char *field, const char *want, yyjson_val *got);
 
-typedef struct Fold Fold; // fold_answer.c: a whole answer out of chunks
-Fold *fold_new(Ctx *c);
-bool fold_chunk(Ctx *c, Fold *f, yyjson_val *chunk);            // false: it keeps nothing of c->mem
-void fold_write(const Fold *f, bool chat, str usage, Buf *out); // usage: its object
-
-typedef struct Told { // what an engine said that was used
-    int64_t prompt, completion, cached;
-} Told;
-
-typedef struct Answer { // what comes from the engine
-    Buf whole;          // not streamed: the body
-    Buf held;           // events before the first content, for a client that has seen none
-    Sse sse;
-    int status;
-    str message; // of an error
-    bool finished, usage_seen;
-    bool cut;             // what came is not, or no longer, an answer
-    bool shown;           // something of it went to the client, so no other engine may answer
-    Fold *fold;           // asked for a stream, answered whole
-    bool kept;            // of the event at hand something stays in the arena
-    int64_t tokens;       // so far
-    Told usage;           // of all, as far as it was told
-    Told *of_choice;      // what each choice said last
-    bool by_choice;       // some did
-    int64_t chunks;       // content chunks seen
-    int64_t marked, left; // tokens the journal knows of; of these, what the kernel has taken
-    int64_t first_ns, last_ns, tbt_sum_us, tbt_max_us;
-    EVP_MD_CTX *digest;
-    Buf content; // recorded answer
-} Answer;
-
 struct Flow {
     Exchange *x;
     Ctx *c;
     App *app;
     Operation operation;
+    const Dialect *spoken; // by the client; NULL: an operation that is not translated
+    Talk *talk;            // the request in no dialect; NULL: not needed so far
     const FlowStage *stage;
     const Snapshot *snapshot;
     const KeyEntry *key;
@@ -105,12 +75,12 @@ struct Flow {
     RequestRecord r;                   // grows on the way
 };
 
-void flow_start(Exchange *x, Operation op); // the routes' stream function
-void flow_resume(Flow *f);                  // the waiting stage is over: on with the next
-void flow_fail(Flow *f);                    // the waiting stage failed: c->failure says why
-void flow_again(Flow *f);                   // the attempt failed, another may do: back to `pick`
-bool flow_next(Flow *f);                    // gives its slot back; false: nobody is left to ask
-Verdict flow_denied(Flow *f, err e);        // NEXT for ERR_OK, else FAIL
+void flow_start(Exchange *x, Operation op, const char *dialect); // the routes' stream function
+void flow_resume(Flow *f);           // the waiting stage is over: on with the next
+void flow_fail(Flow *f);             // the waiting stage failed: c->failure says why
+void flow_again(Flow *f);            // the attempt failed, another may do: back to `pick`
+bool flow_next(Flow *f);             // gives its slot back; false: nobody is left to ask
+Verdict flow_denied(Flow *f, err e); // NEXT for ERR_OK, else FAIL
 
 // stages, one file each
 Verdict stage_identify(Flow *f);
@@ -135,8 +105,9 @@ void flow_estimate(Flow *f);                   // the record's tokens, where the
 void attempt_close(Flow *f, Outcome o);        // settles this attempt and gives its slot back
 size_t flow_headers(Flow *f, HttpHeader *out); // x-ratelimit-*, x-lathe-*: at most FLOW_HEADERS
 enum { FLOW_HEADERS = 16 };
-void flow_sse_begin(Flow *f); // once
-err body_for_engine(Flow *f, struct evbuffer *out);
+void flow_sse_begin(Flow *f);   // once
+bool flow_folds(const Flow *f); // an answer in one piece is made of this engine's stream
+err body_for_engine(Flow *f, struct evbuffer *out); // ERR_INVALID: its dialect has no place for it
 // What of one streamed event the client gets: absent: nothing.
 str stream_event(Flow *f, str data);
 err answer_read(Flow *f, yyjson_val *root);        // figures of a whole answer
@@ -145,7 +116,23 @@ str flow_usage(Flow *f);                           // {"prompt_tokens": …}: wh
 void flow_describe(Flow *f);                       // what the record says before the attempt
 void flow_drained(Flow *f);                        // the client took what was held back
 void stream_close(Flow *f);                        // frees what Answer holds
-void gateway_models(Exchange *x);                  // models.c
+
+// translate.c: where client and engine speak different dialects
+const Dialect *engine_dialect(const Engine *e);
+bool flow_translates(const Flow *f, const Engine *e);
+err talk_parse(Flow *f);                           // a body that is not in OpenAI's dialect
+err translate_body(Flow *f, struct evbuffer *out); // ERR_INVALID: the engine's has no place for it
+void translate_open(Flow *f);                      // for an attempt
+void translate_close(Translation *t);
+void translate_event(Flow *f, str event, str data);         // of the engine's stream
+bool translate_lines(Flow *f, str bytes);                   // the same of NDJSON
+err translate_whole(Flow *f, yyjson_val *root);             // of its answer in one piece
+err translate_judge(Flow *f);                               // the engine has said all
+void translate_end(Flow *f);                                // the last events, after the settling
+bool translate_body_out(Flow *f, Buf *out);                 // the answer in one piece
+void gateway_models(Exchange *x);                           // models.c
+void gateway_tags(Exchange *x);                             // the same in Ollama's shape
+void gateway_refuse(Ctx *c, const char *dialect, Buf *out); // c->failure in this dialect
 
 #define GATEWAY_REASONS(X)                                                                  \
     X(MODEL_UNKNOWN, "model_not_found",                                                     \

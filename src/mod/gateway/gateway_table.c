@@ -52,9 +52,14 @@ const Metric gateway_running = { "lathe.gateway.requests.running", "", METRIC_GA
     "Requests at an engine", "引擎处理中的请求数" };
 const Metric *const gateway_metrics[] = { &gateway_waiting, &gateway_running, NULL };
 
-static void chat(Exchange *x) { flow_start(x, OP_CHAT); }
-static void completions(Exchange *x) { flow_start(x, OP_COMPLETION); }
-static void embeddings(Exchange *x) { flow_start(x, OP_EMBEDDING); }
+static void chat(Exchange *x) { flow_start(x, OP_CHAT, "openai.chat"); }
+static void completions(Exchange *x) { flow_start(x, OP_COMPLETION, NULL); }
+static void embeddings(Exchange *x) { flow_start(x, OP_EMBEDDING, NULL); }
+static void messages(Exchange *x) { flow_start(x, OP_CHAT, "anthropic"); }
+static void ollama_chat(Exchange *x) { flow_start(x, OP_CHAT, "ollama.chat"); }
+static void ollama_generate(Exchange *x) { flow_start(x, OP_CHAT, "ollama.generate"); }
+static void refuse_anthropic(Ctx *c, Buf *out) { gateway_refuse(c, "anthropic", out); }
+static void refuse_ollama(Ctx *c, Buf *out) { gateway_refuse(c, "ollama.chat", out); }
 
 enum { STREAMS = ROUTE_STREAM | ROUTE_FOREIGN, BODY_MAX = 1 << 30 };
 const Route gateway_routes[] = {
@@ -71,6 +76,18 @@ const Route gateway_routes[] = {
     { HTTP_POST, "/v1/embeddings", STREAMS, "inference.use", .stream = embeddings,
         .body_max = BODY_MAX, .errors = "413 502 504 507",
       .en = "Embed texts (OpenAI)", .zh = "文本向量（OpenAI）" },
+    { HTTP_POST, "/v1/messages", STREAMS, "inference.use", .stream = messages,
+        .refuse = refuse_anthropic, .body_max = BODY_MAX, .errors = "413 502 504 507",
+      .en = "Answer a conversation (Anthropic)", .zh = "对话（Anthropic）" },
+    { HTTP_POST, "/ollama/api/chat", STREAMS, "inference.use", .stream = ollama_chat,
+        .refuse = refuse_ollama, .body_max = BODY_MAX, .errors = "413 502 504 507",
+      .en = "Answer a conversation (Ollama)", .zh = "对话（Ollama）" },
+    { HTTP_POST, "/ollama/api/generate", STREAMS, "inference.use", .stream = ollama_generate,
+        .refuse = refuse_ollama, .body_max = BODY_MAX, .errors = "413 502 504 507",
+      .en = "Answer a prompt (Ollama)", .zh = "文本生成（Ollama）" },
+    { HTTP_GET, "/ollama/api/tags", STREAMS, "inference.use", .stream = gateway_tags,
+        .refuse = refuse_ollama,
+      .en = "Models that this project's keys may name (Ollama)", .zh = "本项目密钥可用的模型（Ollama）" },
     { 0 }
 };
 // clang-format on

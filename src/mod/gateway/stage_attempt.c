@@ -68,7 +68,7 @@ void attempt_close(Flow *f, Outcome o) {
 }
 
 // ---- reading the answer
-static void mark(Flow *f) {
+void answer_mark(Flow *f) {
     Answer *a = &f->out;
     if (a->tokens <= a->marked) return;
     a->marked = a->tokens > ahead(f) ? a->tokens : ahead(f);
@@ -76,39 +76,59 @@ static void mark(Flow *f) {
 }
 
 // An engine of ours sends what opens an answer together with its first token: held back until then
-// it costs no time, and should the engine die between the two, another may still answer.
+// it costs no time, and should the engine die between the two, another may still answer. So it is
+// where a route has somebody left to ask.
 static bool is_opening(const Flow *f) {
-    return f->engine->launched && !f->in.wants_progress && !f->out.chunks && !f->out.usage_seen
+    bool may_wait = f->engine->launched || f->at + 1 < f->plan_n;
+    return may_wait && !f->in.wants_progress && !f->out.chunks && !f->out.usage_seen
            && !f->r.finish_reason.n;
 }
 
-static void show(Flow *f, str event) {
+static void send_event(Flow *f, str event, str data) {
+    if (f->spoken && f->spoken->framing == FRAMING_NDJSON)
+        exchange_write(f->x, data), exchange_write(f->x, S("\n"));
+    else exchange_sse(f->x, event.n ? arena_z(f->c->mem, event) : NULL, (str){ 0 }, data);
+}
+
+static bool hold(Buf *held, str event, str data) {
+    return buf_add(held, event) && buf_add_char(held, '\0') && buf_add(held, data)
+           && buf_add_char(held, '\0');
+}
+
+void answer_show(Flow *f, str event, str data) {
     Buf *held = &f->out.held;
-    if (is_opening(f) && buf_add(held, event) && buf_add_char(held, '\0')) return;
-    str rest = buf_str(held), one;
+    if (f->engine && is_opening(f) && hold(held, event, data)) return;
+    str rest = buf_str(held), name, one;
     flow_sse_begin(f);
-    while (rest.n && str_cut(&rest, '\0', &one)) exchange_sse(f->x, NULL, (str){ 0 }, one);
+    while (rest.n && str_cut(&rest, '\0', &name) && str_cut(&rest, '\0', &one))
+        send_event(f, name, one);
     buf_clear(held);
-    exchange_sse(f->x, NULL, (str){ 0 }, event);
+    send_event(f, event, data);
     f->out.shown = true;
+}
+
+static void relay(Flow *f, str data) {
+    str shown = stream_event(f, data);
+    answer_mark(f);
+    if (shown.p) answer_show(f, (str){ 0 }, shown);
 }
 
 static void on_event(void *arg, const SseEvent *ev) {
     Flow *f = arg;
     if (f->out.finished) return;
     ArenaMark before = arena_mark(f->c->mem);
-    f->out.kept = false;
-    str shown = stream_event(f, ev->data);
-    mark(f);
     bool first = !f->sse_begun;
-    if (shown.p) show(f, shown);
+    f->out.kept = false;
+    if (f->out.translation) translate_event(f, ev->event, ev->data);
+    else relay(f, ev->data);
     // A long answer must not grow the arena; what the first event sets up and what a fold keeps
     // stays.
-    if (f->out.fold ? !f->out.kept : !first) arena_restore(f->c->mem, before);
+    if (f->out.fold ? !f->out.kept : !first || !f->in.stream) arena_restore(f->c->mem, before);
 }
 
 static bool is_stream(const Flow *f) {
-    return (f->in.stream || f->out.fold) && f->out.status == 200;
+    bool streams = f->in.stream || f->out.fold || (f->out.translation && f->engine->launched);
+    return streams && f->out.status == 200;
 }
 
 static void on_head(void *arg, const CallHead *h) {
@@ -122,7 +142,10 @@ static void on_data(void *arg, struct evbuffer *chunk) {
     if (!exchange_pending(f->x)) f->out.left = f->out.tokens;
     size_t n = evbuffer_get_length(chunk);
     str bytes = str_n(n ? (char *)evbuffer_pullup(chunk, -1) : "", n);
-    if (is_stream(f)) f->out.cut |= !sse_feed(&f->out.sse, bytes, on_event, f);
+    bool lines = f->out.translation && engine_dialect(f->engine)->framing == FRAMING_NDJSON;
+    if (is_stream(f))
+        f->out.cut |=
+            lines ? !translate_lines(f, bytes) : !sse_feed(&f->out.sse, bytes, on_event, f);
     else buf_add(&f->out.whole, bytes);
     evbuffer_drain(chunk, n);
     if (exchange_pending(f->x) > PENDING_HIGH) call_pause(f->call, true);
@@ -172,17 +195,26 @@ static err read_whole(Flow *f) {
     if (json_parse(c, buf_str(&f->out.whole), &root))
         return fail(c, ERR_UPSTREAM, R_ENGINE_FAILED, "model", say_str(c, f->deployment->name),
                     "why", "its answer is not JSON");
-    return answer_read(f, root);
+    return f->out.translation ? translate_whole(f, root) : answer_read(f, root);
+}
+
+static err write_whole(Flow *f) {
+    if (f->out.translation && !f->in.stream) {
+        buf_clear(&f->out.whole);
+        return translate_body_out(f, &f->out.whole) ? ERR_OK : too_large(f);
+    }
+    if (f->out.fold) fold_write(f->out.fold, f->operation == OP_CHAT, flow_usage(f), &f->out.whole);
+    return f->out.whole.full ? too_large(f) : ERR_OK;
 }
 
 static err judge(Flow *f, CallEnd why) {
     bool whole = is_stream(f) && f->out.finished && !f->out.cut; // what comes after is no matter
     if (why != CALL_OK && !whole) return call_failure(f, why);
     if (f->out.status != 200) return engine_refusal(f, f->out.status, buf_str(&f->out.whole));
-    if (!is_stream(f)) return read_whole(f);
-    if (!f->out.finished || f->out.cut) return call_failure(f, CALL_RESET);
-    if (f->out.fold) fold_write(f->out.fold, f->operation == OP_CHAT, flow_usage(f), &f->out.whole);
-    return f->out.whole.full ? too_large(f) : ERR_OK;
+    if (!is_stream(f)) TRY(read_whole(f));
+    else if (f->out.translation && f->out.cut) return translate_judge(f);
+    else if (!f->out.finished || f->out.cut) return call_failure(f, CALL_RESET);
+    return write_whole(f);
 }
 
 // The engine ended its connection, properly or not, before its answer was complete.
@@ -268,12 +300,12 @@ static bool start_over(Flow *f) {
 }
 
 static void answer_open(Flow *f) {
-    bool folds = f->engine->launched && !f->in.stream && f->operation != OP_EMBEDDING;
-    f->out.fold = folds ? fold_new(f->c) : NULL;
+    f->out.fold = flow_folds(f) ? fold_new(f->c) : NULL;
     f->out.of_choice = new (f->c->mem, Told, (size_t)f->in.choices);
     buf_init(&f->out.whole, (size_t)setting_int(&gateway_settings[GW_ANSWER_MAX]));
     buf_init(&f->out.held, HELD_MAX);
     sse_init(&f->out.sse, EVENT_MAX);
+    if (flow_translates(f, f->engine)) translate_open(f);
 }
 
 // A kept connection ended under the request. The engine may have run it all the same, so what
@@ -298,17 +330,21 @@ static str target_of(Flow *f, const Replica *r) {
                                          [OP_COMPLETION] = "/completions",
                                          [OP_EMBEDDING] = "/embeddings" };
     return arena_printf(f->c->mem, STR_FMT "%s", STR_ARG(r->base_path.n ? r->base_path : S("/v1")),
-                        paths[f->operation]);
+                        f->spoken ? engine_dialect(f->engine)->path : paths[f->operation]);
 }
 
 // What truly answers: while a deployment changes, its replicas differ in all of this.
+static void take_engine(Flow *f, const Replica *r) {
+    const DeploymentEntry *d = f->deployment;
+    f->engine = r && r->engine ? r->engine : d->engine;
+    f->upstream_model =
+        r && r->upstream_model.n ? arena_str(f->c->mem, r->upstream_model) : d->upstream_model;
+}
+
 static void take_replica(Flow *f, const Replica *r) {
     const DeploymentEntry *d = f->deployment;
     Arena *mem = f->c->mem;
     bool known = r && r->version.n;
-    f->engine = r && r->engine ? r->engine : d->engine;
-    f->upstream_model =
-        r && r->upstream_model.n ? arena_str(mem, r->upstream_model) : d->upstream_model;
     f->r.deployment = d->id;
     f->r.version = known ? arena_str(mem, r->version) : d->version;
     f->r.model_digest = known ? arena_str(mem, r->model_digest) : d->model_digest;
@@ -317,11 +353,7 @@ static void take_replica(Flow *f, const Replica *r) {
     usage_priced(&f->r, f->price);
 }
 
-static void send_attempt(Flow *f) {
-    const Snapshot *now =
-        snapshot_take(); // the replica was picked from a picture at least this new
-    const Replica *r =
-        replica_of(deployment_by_id(now, f->deployment->id), ticket_replica(f->ticket));
+static void send_attempt(Flow *f, const Replica *r, struct evbuffer *body) {
     take_replica(f, r);
     answer_open(f);
     HttpHeader headers[4] = { { S("Content-Type"), S("application/json") },
@@ -332,9 +364,6 @@ static void send_attempt(Flow *f) {
                                      arena_printf(f->c->mem, "%lld", (long long)f->hops + 1) };
     if (r && r->authorization.n)
         headers[n++] = (HttpHeader){ S("Authorization"), r->authorization };
-    struct evbuffer *body = evbuffer_new();
-    err e = r ? body_for_engine(f, body) : ERR_OK;
-    assert(!e); // what was parsed can be written
     CallSpec spec = { .to = r ? r->addr : (Addr){ "unix:/nowhere" },
                       .method = HTTP_POST,
                       .target = r ? target_of(f, r) : S("/"),
@@ -354,15 +383,32 @@ static void send_attempt(Flow *f) {
     f->sent_ns = now_ns(f);
     f->call = call_start(f->app->clients[app_loop_index(f->app, exchange_loop(f->x))], &spec,
                          &call_events, f);
-    evbuffer_free(body);
-    snapshot_give(now);
 }
 
-Verdict stage_attempt(Flow *f) {
+// The body comes first: what this engine's dialect has no place for is no attempt. The replica was
+// picked from a picture at least as new as now's.
+static Verdict attempt(Flow *f, const Snapshot *now, struct evbuffer *body, bool *out_unsaid) {
+    const Replica *r =
+        replica_of(deployment_by_id(now, f->deployment->id), ticket_replica(f->ticket));
+    take_engine(f, r);
+    *out_unsaid = r && body_for_engine(f, body);
+    if (*out_unsaid) return VERDICT_FAIL;
     if (!f->attempt) flow_describe(f);
     else if (!start_over(f)) return VERDICT_FAIL; // why the last attempt failed
     f->r.stage_us[STAGE_QUEUE] = (now_ns(f) - f->queue_ns) / 1000;
-    send_attempt(f);
+    send_attempt(f, r, body);
+    return VERDICT_WAIT;
+}
+
+Verdict stage_attempt(Flow *f) {
+    const Snapshot *now = snapshot_take();
+    struct evbuffer *body = evbuffer_new();
+    bool unsaid;
+    Verdict v = attempt(f, now, body, &unsaid);
+    evbuffer_free(body);
+    snapshot_give(now);
+    if (!unsaid || !flow_next(f)) return v;
+    flow_again(f);
     return VERDICT_WAIT;
 }
 

@@ -60,6 +60,7 @@ static err parse(Flow *f, str body) {
     in->made = in->choices = in->n = in->prompts = 1;
     TRY(json_parse(c, body, &in->root));
     if (!yyjson_is_obj(in->root)) return body_wrong(c, "body", "an object", in->root);
+    if (f->spoken && !str_is(str_z(f->spoken->name), "openai.chat")) return talk_parse(f);
     yyjson_val *model = json_get(in->root, "model");
     if (!model) return fail(c, ERR_INVALID, R_FIELD_REQUIRED, "field", "model");
     in->model = json_str(model);

@@ -69,6 +69,7 @@ static void late(Flow *f) {
 
 static void say_place(Flow *f, int64_t now_ns) {
     f->said_ns = now_ns;
+    if (f->spoken && f->spoken->framing == FRAMING_NDJSON) return; // it has no comments
     flow_sse_begin(f);
     exchange_sse_comment(f->x, arena_printf(f->c->mem, "queue position %lld",
                                             (long long)ticket_position(f->ticket)));

@@ -103,7 +103,10 @@ Verdict stage_record(Flow *f) {
 
 static void end_stream(Flow *f) {
     flow_sse_begin(f);
-    if (f->failed) {
+    bool translated = f->spoken && !str_is(str_z(f->spoken->name), "openai.chat");
+    if (translated || f->out.translation) {
+        translate_end(f);
+    } else if (f->failed) {
         Buf b;
         buf_init(&b, 16384);
         error_write(f->c, exchange_request(f->x)->path, &b);

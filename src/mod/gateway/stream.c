@@ -26,12 +26,19 @@ static void add_text(struct evbuffer *out, str text) {
     else evbuffer_add_reference(out, text.p, text.n, NULL, NULL);
 }
 
+// Asked for a stream although the client wants one piece.
+bool flow_folds(const Flow *f) {
+    return f->engine->launched && !f->in.stream && f->operation != OP_EMBEDDING
+           && !flow_translates(f, f->engine);
+}
+
 // The engine's own name of the model; usage in every stream; of an engine that we launched the
 // exact count of tokens so far, and a stream even for an answer in one piece (fold_answer.c). All
 // else as the client sent it.
 err body_for_engine(Flow *f, struct evbuffer *out) {
     const Engine *engine = f->engine;
-    bool folds = f->out.fold != NULL, streams = f->in.stream || folds;
+    if (flow_translates(f, engine)) return translate_body(f, out);
+    bool folds = flow_folds(f), streams = f->in.stream || folds;
     Asked a = { .rename = !str_eq(f->upstream_model, f->in.model),
                 .usage = streams && engine->streams_usage && !f->in.wants_usage,
                 .timings = streams && engine->launched && !f->in.wants_timings,
@@ -62,11 +69,15 @@ err body_for_engine(Flow *f, struct evbuffer *out) {
 }
 
 // ---- figures
+static const int64_t TOKENS_MAX = 1LL << 31;
+static int64_t within(int64_t tokens) {
+    return tokens < 0 ? 0 : tokens > TOKENS_MAX ? TOKENS_MAX : tokens;
+}
+
 // A count of tokens, within what can be one: sums of many stay far from the end of 64 bits.
 static bool read_tokens(yyjson_val *obj, const char *name, int64_t *out) {
-    static const int64_t most = 1LL << 31;
     if (!json_get_i64(obj, name, out)) return false;
-    *out = *out < 0 ? 0 : *out > most ? most : *out;
+    *out = within(*out);
     return true;
 }
 
@@ -74,6 +85,12 @@ static void told_add(Told *to, const Told *now, const Told *was) {
     to->prompt += now->prompt - was->prompt;
     to->completion += now->completion - was->completion;
     to->cached += now->cached - was->cached;
+}
+
+void answer_usage(Flow *f, Told now) {
+    f->out.usage_seen = true, f->out.usage = now;
+    f->r.prompt_tokens = now.prompt, f->r.cached_tokens = now.cached;
+    f->r.completion_tokens = now.completion;
 }
 
 // Of a choice: some engines tell it once, at its end, others in every event how far it is, so the
@@ -110,9 +127,7 @@ static void read_usage(Flow *f, yyjson_val *root) {
     read_tokens(json_get(usage, "prompt_tokens_details"), "cached_tokens", &now.cached);
     if (choice && json_get_i64(choice, "index", &index)) told_of_choice(f, index, now);
     else told_apart(a, now);
-    a->usage_seen = true;
-    f->r.prompt_tokens = a->usage.prompt, f->r.cached_tokens = a->usage.cached;
-    f->r.completion_tokens = a->usage.completion;
+    answer_usage(f, a->usage);
 }
 
 str flow_usage(Flow *f) {
@@ -151,7 +166,7 @@ static str without_timings(Ctx *c, str data) {
     return arena_printf(c->mem, STR_FMT "}", STR_ARG(str_sub(data, 0, head)));
 }
 
-static void note_content(Flow *f, str text) {
+void answer_content(Flow *f, str text) {
     Answer *a = &f->out;
     if (!a->digest) {
         a->digest = EVP_MD_CTX_new();
@@ -162,7 +177,7 @@ static void note_content(Flow *f, str text) {
     if (f->record_content) buf_add(&a->content, text);
 }
 
-static void note_token(Flow *f) {
+void answer_token(Flow *f) {
     Answer *a = &f->out;
     int64_t now = os_mono_ns(f->c->os);
     a->chunks++;
@@ -175,6 +190,12 @@ static void note_token(Flow *f) {
     a->last_ns = now;
 }
 
+void answer_finish(Flow *f, str reason) {
+    if (!reason.n || reason.n >= sizeof f->finish) return;
+    memcpy(f->finish, reason.p, reason.n);
+    f->r.finish_reason = str_n(f->finish, reason.n);
+}
+
 // Text of one choice: chat's delta or message (content, reasoning, tool calls), or completion's
 // text.
 static bool read_choice(Flow *f, yyjson_val *choice) {
@@ -184,16 +205,14 @@ static bool read_choice(Flow *f, yyjson_val *choice) {
                     json_get_str(choice, "text") };
     bool any = false;
     for (size_t i = 0; i < countof(texts); i++)
-        if (texts[i].n) note_content(f, texts[i]), any = true;
+        if (texts[i].n) answer_content(f, texts[i]), any = true;
     yyjson_val *tools = json_get(part, "tool_calls");
-    if (yyjson_arr_size(tools)) note_content(f, json_text(f->c->mem, tools)), any = true;
-    str finish = json_get_str(choice, "finish_reason");
-    if (finish.n && finish.n < sizeof f->finish)
-        memcpy(f->finish, finish.p, finish.n), f->r.finish_reason = str_n(f->finish, finish.n);
+    if (yyjson_arr_size(tools)) answer_content(f, json_text(f->c->mem, tools)), any = true;
+    answer_finish(f, json_get_str(choice, "finish_reason"));
     return any;
 }
 
-static void note_id(Flow *f, str id) {
+void answer_id(Flow *f, str id) {
     if (f->r.response_id.p || !id.n || id.n >= sizeof f->response_id) return;
     memcpy(f->response_id, id.p, id.n);
     f->r.response_id = str_n(f->response_id, id.n);
@@ -204,7 +223,7 @@ static bool read_choices(Flow *f, yyjson_val *root) {
     yyjson_val *choice;
     bool any = false;
     yyjson_arr_foreach(json_get(root, "choices"), i, n, choice) any |= read_choice(f, choice);
-    note_id(f, json_get_str(root, "id"));
+    answer_id(f, json_get_str(root, "id"));
     return any;
 }
 
@@ -256,10 +275,10 @@ static bool read_plain(Flow *f, str data) {
     Chunk k;
     if (f->out.fold || !chunk_read(data, &k)) return false;
     if (k.text.n) {
-        note_content(f, k.text), note_token(f);
+        answer_content(f, k.text), answer_token(f);
         f->out.tokens++;
     }
-    note_id(f, k.id);
+    answer_id(f, k.id);
     return true;
 }
 
@@ -282,7 +301,7 @@ str stream_event(Flow *f, str data) {
     read_usage(f, root);
     bool counted = read_timings(f, json_get(root, "timings"));
     if (read_choices(f, root)) {
-        note_token(f);
+        answer_token(f);
         if (!counted) f->out.tokens++;
     }
     if (f->out.fold) {
@@ -298,6 +317,7 @@ str stream_event(Flow *f, str data) {
 void stream_close(Flow *f) {
     buf_done(&f->out.whole), buf_done(&f->out.held), buf_done(&f->out.content);
     sse_done(&f->out.sse);
+    translate_close(f->out.translation);
     EVP_MD_CTX_free(f->out.digest);
     f->out.digest = NULL;
 }

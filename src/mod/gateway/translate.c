@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+// translate.c - between a client and an engine of another dialect: the body written anew, and each
+// event of the answer read and written again, with the same figures noted as where bytes pass as
+// they came (stream.c). A client that wants its answer in one piece gets what was kept of the
+// events, or of the engine's whole one. Owner: an attempt's Translation is freed with its Answer.
+// Threads: the exchange's loop.
+#include "mod/gateway/flow.h"
+#include <assert.h>
+
+enum { LINE_MAX_BYTES = 1 << 20, ERROR_MAX = 4096, TOKENS_MAX = 1 << 30 };
+
+struct Translation {
+    Reading reading;
+    Writing writing;
+    Buf line;   // NDJSON: what has come of one
+    bool whole; // the client wants it in one piece
+    bool full;  // which grew too large
+    bool closed;
+    err how; // what the engine said went wrong
+    char why[ERROR_MAX];
+    size_t why_n;
+};
+
+const Dialect *engine_dialect(const Engine *e) { return dialect_find(str_z(e->dialect)); }
+
+bool flow_translates(const Flow *f, const Engine *e) {
+    return f->spoken && engine_dialect(e) != f->spoken;
+}
+
+// ---- the request
+static err talk_read(Flow *f) {
+    if (f->talk) return ERR_OK;
+    Talk *t = new (f->c->mem, Talk, 1);
+    TRY(dialect_read(f->c, f->spoken, f->in.root, t));
+    f->talk = t;
+    return ERR_OK;
+}
+
+// What the stages need of a body in a dialect that is not OpenAI's.
+err talk_parse(Flow *f) {
+    ParsedBody *in = &f->in;
+    TRY(talk_read(f));
+    const Talk *t = f->talk;
+    in->model = t->model, in->user = t->user, in->stream = t->stream == 1;
+    in->output_max = t->output_max > 0 ? t->output_max : UNSET_INT;
+    if (t->choices > CHOICES_MAX)
+        return fail(f->c, ERR_INVALID, R_FIELD_RANGE, "field", t->said[TALK_CHOICES], "min", "1",
+                    "max", "128", "got", say(f->c, "%lld", (long long)t->choices));
+    in->n = in->choices = in->made = t->choices > 0 ? t->choices : 1;
+    return in->model.n ? ERR_OK : fail(f->c, ERR_INVALID, R_FIELD_REQUIRED, "field", "model");
+}
+
+static bool asks_stream(const Flow *f) { return f->in.stream || f->engine->launched; }
+
+// Under the engine's own name of the model, streamed where the client or the engine needs it,
+// always with usage.
+err translate_body(Flow *f, struct evbuffer *out) {
+    const Dialect *d = engine_dialect(f->engine);
+    TRY(talk_read(f));
+    Talk t = *f->talk;
+    t.model = f->upstream_model;
+    t.stream = asks_stream(f), t.said[TALK_STREAM] = "stream";
+    t.stream_usage = t.stream ? 1 : -1;
+    bool tells = t.stream && d->place[TALK_STREAM_USAGE].kind != PLACE_NONE;
+    t.said[TALK_STREAM_USAGE] = tells ? "stream" : NULL;
+    Buf b;
+    buf_init(&b, f->in.text.n * 12 + 65536);
+    Json j = json_to(&b);
+    Accent accent = { .output_default = f->deployment->context };
+    err e = dialect_write(f->c, d, &accent, &t, &j);
+    if (!e && b.full)
+        e = fail(f->c, ERR_TOOLARGE, R_TOO_LONG, "what", "the request in another dialect", "limit",
+                 say(f->c, "%zu bytes", b.max));
+    if (!e) evbuffer_add(out, b.p, b.n);
+    buf_done(&b);
+    return e;
+}
+
+// ---- the answer
+static str finish_name(Finish n) {
+    static const char *const names[] = { [FINISH_NONE] = "",
+                                         [FINISH_STOP] = "stop",
+                                         [FINISH_LENGTH] = "length",
+                                         [FINISH_WINDOW] = "length",
+                                         [FINISH_CALLS] = "tool_calls",
+                                         [FINISH_FILTER] = "content_filter",
+                                         [FINISH_REFUSAL] = "content_filter",
+                                         [FINISH_PAUSE] = "pause" };
+    return str_z(names[n]);
+}
+
+static int64_t within(int64_t tokens) { return tokens < TOKENS_MAX ? tokens : TOKENS_MAX; }
+
+static void note(Flow *f, const Delta *d) {
+    switch (d->kind) {
+    case DELTA_BEGIN: answer_id(f, d->id); break;
+    case DELTA_TEXT:
+    case DELTA_REASONING:
+    case DELTA_REFUSAL:
+    case DELTA_ARGUMENTS:
+        answer_content(f, d->text), answer_token(f);
+        f->out.tokens++;
+        break;
+    case DELTA_FINISH: answer_finish(f, finish_name(d->finish)); break;
+    case DELTA_USAGE:
+        answer_usage(f, (Told){ within(d->usage.prompt), within(d->usage.completion),
+                                within(d->usage.cached) });
+        break;
+    default: break;
+    }
+}
+
+static void note_error(Flow *f, const Delta *d) {
+    Translation *t = f->out.translation;
+    t->how = d->how, t->why_n = d->text.n < ERROR_MAX ? d->text.n : ERROR_MAX;
+    memcpy(t->why, d->text.p ? d->text.p : "", t->why_n);
+    f->out.cut = true;
+}
+
+// The end waits until the attempt is settled: translate_end.
+static void tell(void *arg, const Delta *d) {
+    Flow *f = arg;
+    Translation *t = f->out.translation;
+    note(f, d);
+    answer_mark(f);
+    if (d->kind == DELTA_ERROR) note_error(f, d);
+    else if (d->kind == DELTA_END) f->out.finished = true;
+    else if (t->whole) t->full |= !writing_keep(&t->writing, d);
+    else writing_delta(&t->writing, d);
+}
+
+static void show(void *arg, str event, str data) { answer_show(arg, event, data); }
+
+static void write_open(Flow *f, Writing *w) {
+    writing_init(w, f->spoken, f->talk);
+    w->id = f->c->request_id, w->model = f->in.model, w->created_s = f->start_ms / 1000;
+    w->event = show, w->arg = f;
+}
+
+void translate_open(Flow *f) {
+    Translation *t = f->out.translation = new (f->c->mem, Translation, 1);
+    reading_init(&t->reading, engine_dialect(f->engine), f->c, tell, f);
+    t->reading.made = f->c->request_id;
+    write_open(f, &t->writing);
+    t->whole = !f->in.stream;
+    buf_init(&t->line, LINE_MAX_BYTES);
+}
+
+void translate_close(Translation *t) {
+    if (!t || t->closed) return;
+    reading_done(&t->reading), writing_done(&t->writing), buf_done(&t->line);
+    t->closed = true;
+}
+
+void translate_event(Flow *f, str event, str data) {
+    Translation *t = f->out.translation;
+    if (!f->out.finished && !f->out.cut && reading_event(&t->reading, event, data))
+        f->out.cut = true;
+}
+
+// False: a line is too long.
+bool translate_lines(Flow *f, str bytes) {
+    Translation *t = f->out.translation;
+    str rest = bytes, line;
+    while (rest.n) {
+        ptrdiff_t end = str_find_char(rest, '\n');
+        line = end < 0 ? rest : str_sub(rest, 0, (size_t)end);
+        if (!buf_add(&t->line, line)) return false;
+        rest = end < 0 ? (str){ 0 } : str_sub(rest, (size_t)end + 1, rest.n);
+        if (end < 0) break;
+        ArenaMark before = arena_mark(f->c->mem);
+        translate_event(f, (str){ 0 }, buf_str(&t->line));
+        if (f->sse_begun) arena_restore(f->c->mem, before);
+        buf_clear(&t->line);
+    }
+    return true;
+}
+
+// The engine's stream is over: whether what it said is an answer.
+err translate_judge(Flow *f) {
+    Translation *t = f->out.translation;
+    Ctx *c = f->c;
+    if (t->how)
+        return fail(c, t->how, R_ENGINE_FAILED, "model", say_str(c, f->deployment->name), "why",
+                    say_str(c, str_n(t->why, t->why_n)));
+    if (!f->out.finished)
+        return fail(c, ERR_UPSTREAM, R_ENGINE_FAILED, "model", say_str(c, f->deployment->name),
+                    "why", "what it sent is not a whole answer");
+    return ERR_OK;
+}
+
+err translate_whole(Flow *f, yyjson_val *root) {
+    TRY(reading_whole(&f->out.translation->reading, root));
+    return translate_judge(f);
+}
+
+// ---- its end, after it was settled
+static Delta failure_delta(Flow *f) {
+    DialectError e = dialect_error_of(f->c);
+    return (Delta){ .kind = DELTA_ERROR, .how = e.how, .text = e.message, .name = e.code };
+}
+
+void translate_end(Flow *f) {
+    static const Delta end = { .kind = DELTA_END };
+    Translation *t = f->out.translation, own = { 0 };
+    Delta failure;
+    if (!t || t->closed) { // it failed before, or between attempts
+        t = &own;
+        write_open(f, &t->writing);
+    }
+    int64_t now = loop_now_ns(exchange_loop(f->x));
+    t->writing.total_ns = now - f->start_ns;
+    t->writing.first_ns = f->out.first_ns ? f->out.first_ns - f->start_ns : 0;
+    if (f->failed) failure = failure_delta(f);
+    f->out.chunks++; // nothing is held back any more
+    writing_delta(&t->writing, f->failed ? &failure : &end);
+    if (t == &own) writing_done(&own.writing);
+}
+
+// False: it is too large.
+bool translate_body_out(Flow *f, Buf *out) {
+    Translation *t = f->out.translation;
+    static const Delta end = { .kind = DELTA_END };
+    t->full |= !writing_keep(&t->writing, &end);
+    t->writing.total_ns = loop_now_ns(exchange_loop(f->x)) - f->start_ns;
+    Json j = json_to(out);
+    if (!t->full) writing_whole(&t->writing, &j);
+    return !t->full && !out->full;
+}
+
+void gateway_refuse(Ctx *c, const char *dialect, Buf *out) {
+    DialectError e = dialect_error_of(c);
+    Json j = json_to(out);
+    dialect_write_error(dialect_find(str_z(dialect)), &e, &j);
+}

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stock `anthropic` and `ollama` clients against the real model, which speaks OpenAI's dialect: answers, streams, what is
+refused, and that each is counted like a request of OpenAI's."""
+
+import anthropic
+import ollama
+import openai
+import pytest
+from harness import SLOWER
+
+FRANCE = [{"role": "user", "content": "Name the capital city of France."}]
+COLD = {"temperature": 0}   # the client has no argument for it any more, the dialect has it
+
+
+@pytest.fixture
+def claude(server):
+    return anthropic.Anthropic(base_url=server.url, api_key=server.app_key, max_retries=0, timeout=60 * SLOWER)
+
+
+@pytest.fixture
+def llama(server):
+    return ollama.Client(host=server.url + "/ollama", headers={"Authorization": "Bearer " + server.app_key}, timeout=60 * SLOWER)
+
+
+def usage_of(server, request_id):
+    server.call("GET", "/lathe/v1/usage_totals")             # waits until everything so far is folded
+    return server.call("GET", f"/lathe/v1/usage?request_id={request_id}").json["data"]
+
+
+def last_usage(server):
+    server.call("GET", "/lathe/v1/usage_totals")
+    return server.call("GET", "/lathe/v1/usage?sort=-id&limit=1").json["data"][0]
+
+
+def test_a_message(claude, server):
+    raw = claude.messages.with_raw_response.create(model="chat", max_tokens=16, extra_body=COLD, messages=FRANCE)
+    answer = raw.parse()
+    assert "Paris" in answer.content[0].text and answer.role == "assistant" and answer.model == "chat"
+    assert answer.stop_reason in ("end_turn", "max_tokens")
+    row, = usage_of(server, raw.headers["x-request-id"])
+    told = answer.usage.input_tokens + answer.usage.cache_read_input_tokens
+    assert (row["prompt_tokens"], row["completion_tokens"]) == (told, answer.usage.output_tokens)
+    assert row["outcome"] == "ok" and row["tokens_exact"] and not row["streamed"] and row["operation"] == "chat"
+
+
+def test_both_dialects_are_given_the_same_answer(claude, llama, server):
+    plain = openai.OpenAI(base_url=server.url + "/v1", api_key=server.app_key, max_retries=0)
+    want = plain.chat.completions.create(model="chat", messages=FRANCE, max_tokens=12, temperature=0, seed=1).choices[0]
+    message = claude.messages.create(model="chat", max_tokens=12, extra_body=COLD, messages=FRANCE)
+    chat = llama.chat(model="chat", messages=FRANCE, options={"num_predict": 12, "temperature": 0, "seed": 1})
+    assert message.content[0].text == chat.message.content == want.message.content
+    assert (want.finish_reason, message.stop_reason, chat.done_reason) in (("stop", "end_turn", "stop"), ("length", "max_tokens", "length"))
+
+
+def test_a_message_streamed(claude, server):
+    with claude.messages.stream(model="chat", max_tokens=16, extra_body=COLD, messages=FRANCE) as stream:
+        request_id = stream.response.headers["x-request-id"]
+        seen = [event.type for event in stream]
+        final, text = stream.get_final_message(), stream.get_final_text()
+    assert "Paris" in text and final.stop_reason in ("end_turn", "max_tokens")
+    assert seen[0] == "message_start" and seen[-1] == "message_stop" and seen.count("text") > 3
+    row, = usage_of(server, request_id)
+    assert row["streamed"] and row["completion_tokens"] == final.usage.output_tokens
+    trace = server.call("GET", f"/lathe/v1/traces?request_id={request_id}").json["data"][0]
+    assert trace["ttft_us"] > 0 and trace["completion_tokens"] == final.usage.output_tokens
+    audit, = server.call("GET", f"/lathe/v1/inference_audits?request_id={request_id}").json["data"]
+    assert len(audit["prompt_digest"]) == 64 and len(audit["answer_digest"]) == 64
+
+
+def test_the_same_answer_has_the_same_digest_in_each_dialect(claude, server):
+    plain = openai.OpenAI(base_url=server.url + "/v1", api_key=server.app_key, max_retries=0)
+    one = plain.chat.completions.with_raw_response.create(model="chat", messages=FRANCE, max_tokens=8, temperature=0)
+    two = claude.messages.with_raw_response.create(model="chat", max_tokens=8, extra_body=COLD, messages=FRANCE)
+    assert one.parse().choices[0].message.content == two.parse().content[0].text
+    digests = set()
+    for raw in (one, two):
+        usage_of(server, raw.headers["x-request-id"])
+        digests.add(server.call("GET", f"/lathe/v1/inference_audits?request_id={raw.headers['x-request-id']}").json["data"][0]["answer_digest"])
+    assert len(digests) == 1
+
+
+def test_a_system_prompt_and_a_stop_sequence(claude):
+    answer = claude.messages.create(model="chat", max_tokens=32, extra_body=COLD, system="You answer with one short sentence.",
+                                    messages=FRANCE, stop_sequences=["Paris"])
+    assert "Paris" not in answer.content[0].text
+
+
+@pytest.mark.parametrize("change, error, says", [
+    ({"model": "nothing"}, anthropic.NotFoundError, "nothing"),
+    ({"max_tokens": "many"}, anthropic.BadRequestError, "max_tokens"),
+    ({"extra_body": {"container": "a"}}, anthropic.BadRequestError, "container"),
+])
+def test_what_is_wrong_is_told_in_its_own_errors(claude, change, error, says):
+    with pytest.raises(error) as told:
+        claude.messages.create(**{"model": "chat", "max_tokens": 4, "messages": FRANCE, **change})
+    body = told.value.body
+    assert body["type"] == "error" and body["error"]["type"] and says in body["error"]["message"]
+    assert body["request_id"].startswith("req_")
+
+
+def test_a_wrong_key_is_told_too(server):
+    stranger = anthropic.Anthropic(base_url=server.url, api_key="lathe_sk_wrong", max_retries=0)
+    with pytest.raises(anthropic.AuthenticationError) as told:
+        stranger.messages.create(model="chat", max_tokens=4, messages=FRANCE)
+    assert told.value.body["type"] == "error" and told.value.body["error"]["type"] == "authentication_error"
+
+
+def test_a_tool_call_both_ways(claude):
+    """The model is too small to choose a tool well: it is made to, and its call is sent back with a result."""
+    tools = [{"name": "weather", "description": "Of a city", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}},
+                                                                             "required": ["city"]}}]
+    asked = [{"role": "user", "content": "What is the weather in Paris?"}]
+    answer = claude.messages.create(model="chat", max_tokens=64, extra_body=COLD, messages=asked, tools=tools, tool_choice={"type": "any"})
+    call, = [b for b in answer.content if b.type == "tool_use"]
+    assert answer.stop_reason == "tool_use" and call.name == "weather" and isinstance(call.input["city"], str)
+    after = claude.messages.create(model="chat", max_tokens=24, extra_body=COLD, tools=tools, messages=asked + [
+        {"role": "assistant", "content": answer.content},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": call.id, "content": "Sunny, 21 degrees"}]}])
+    assert after.usage.output_tokens > 0
+    with claude.messages.stream(model="chat", max_tokens=64, extra_body=COLD, messages=asked, tools=tools, tool_choice={"type": "any"}) as stream:
+        streamed, = [b for b in stream.get_final_message().content if b.type == "tool_use"]
+    assert (streamed.name, streamed.input) == (call.name, call.input)
+
+
+def test_ollama_chat(llama, server):
+    answer = llama.chat(model="chat", messages=FRANCE, options={"num_predict": 16, "temperature": 0})
+    assert "Paris" in answer.message.content and answer.done and answer.prompt_eval_count > 0
+    row = last_usage(server)
+    assert (row["prompt_tokens"], row["completion_tokens"]) == (answer.prompt_eval_count, answer.eval_count)
+
+
+def test_ollama_chat_streamed(llama, server):
+    parts = list(llama.chat(model="chat", messages=FRANCE, stream=True, options={"num_predict": 16, "temperature": 0}))
+    assert "Paris" in "".join(p.message.content for p in parts) and len(parts) > 3
+    assert [p.done for p in parts] == [False] * (len(parts) - 1) + [True]
+    row = last_usage(server)
+    assert row["streamed"] and row["completion_tokens"] == parts[-1].eval_count
+
+
+def test_ollama_generate(llama):
+    answer = llama.generate(model="chat", prompt="Name the capital city of France.", options={"num_predict": 16, "temperature": 0})
+    assert "Paris" in answer.response and answer.done
+    parts = list(llama.generate(model="chat", prompt="Name the capital city of France.", stream=True, options={"num_predict": 16, "temperature": 0}))
+    assert "".join(p.response for p in parts) == answer.response
+
+
+def test_ollama_names_models_and_refuses_what_it_has_not(llama):
+    assert {m.model for m in llama.list().models} >= {"chat", "embed"}
+    with pytest.raises(ollama.ResponseError) as told:
+        llama.chat(model="nothing", messages=FRANCE)
+    assert told.value.status_code == 404 and "nothing" in told.value.error
