@@ -34,7 +34,7 @@ typedef struct App {
     Pool *pool;
     Server *server;
     str data_dir, node; // node: stable name of this process's place, for leases
-    bool draining;
+    atomic_bool draining;
 
     // Filled by access: who is this request, which project, and may they. Blocking and loop twins;
     // see access.h.

@@ -103,7 +103,7 @@ static err ready_read(Ctx *c, Tx *tx, void *arg) {
 
 static err serve_ready(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out) {
     (void)r, (void)body;
-    if (app_of(c)->draining)
+    if (atomic_load(&app_of(c)->draining))
         return fail(c, ERR_UNAVAILABLE, R_SERVER_BUSY, "what", "this server is stopping");
     TRY(db_read(c, c->db, ready_read, NULL));
     write_state("ready", &out->body);

@@ -317,11 +317,10 @@ static void stop_loops(void *arg) {
 }
 
 void serve_drain(Serve *s) {
-    if (s->app.draining) {
+    if (atomic_exchange(&s->app.draining, true)) {
         stop_loops(s);
         return;
     }
-    s->app.draining = true;
     log_at("serve", LOG_INFO, s->c, "draining: no new requests; those under way finish");
     for (const Module *const *m = s->app.modules; *m; m++)
         if ((*m)->drain) (*m)->drain(&s->app);
