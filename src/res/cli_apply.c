@@ -110,10 +110,24 @@ static err read_docs(Reader *r, Buf *out, str *docs, size_t *n) {
     }
 }
 
+// What is JSON is taken as it is: libyaml, which reads YAML 1.1, breaks texts at characters that
+// JSON has no other meaning for (U+0085, U+2028) and refuses others.
+static yyjson_val *as_json(Ctx *c, str text) {
+    yyjson_val *root;
+    Ctx quiet;
+    ctx_init(&quiet, c->mem, c->os);
+    return json_parse(&quiet, text, &root) ? NULL : root;
+}
+
 err cli_yaml(Ctx *c, str text, str **out_docs, size_t *out_n) {
     Reader r = { .c = c };
     Buf b;
     *out_docs = new (c->mem, str, DOCS_MAX + 1);
+    yyjson_val *json = as_json(c, text);
+    if (json) {
+        (*out_docs)[0] = text, *out_n = !yyjson_is_null(json);
+        return ERR_OK;
+    }
     if (!yaml_parser_initialize(&r.parser))
         return fail(c, ERR_INTERNAL, R_INTERNAL, "why", "libyaml does not start");
     yaml_parser_set_input_string(&r.parser, (const unsigned char *)text.p, text.n);

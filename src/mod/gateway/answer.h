@@ -34,6 +34,7 @@ typedef struct Answer {
     int64_t tokens;           // so far
     Told usage;               // of all, as far as it was told
     Told *of_choice;          // what each choice said last
+    Told of_choices;          // their sum
     bool by_choice;           // some did
     int64_t chunks;           // content chunks seen
     int64_t marked, left;     // tokens the journal knows of; of these, what the kernel has taken

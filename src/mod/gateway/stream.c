@@ -99,9 +99,9 @@ static void told_of_choice(Flow *f, int64_t index, Told now) {
     Answer *a = &f->out;
     Told *was = &a->of_choice[index > 0 ? index % f->in.choices : 0];
     if (index % f->in.n) now.prompt = now.cached = 0;
-    told_add(&a->usage, &now, was);
+    told_add(&a->of_choices, &now, was);
     *was = now;
-    a->by_choice = true;
+    a->usage = a->of_choices, a->by_choice = true;
 }
 
 // What stands apart is one choice's of several (llama-server's chat), or, where choices told theirs
