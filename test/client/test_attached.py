@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Engines that are somebody else's: whatever they say and however they count, what is used is counted once and paid from what was reserved."""
 
-import http.server
 import json
 import pathlib
 import socket
@@ -12,78 +11,57 @@ import time
 import pytest
 
 from harness import Server, wait_for
+from upstream import Upstream
 
 ASK = [{"role": "user", "content": "?"}]
 
 
-class Scripted:
-    """An upstream that answers every request with the same events, or the same body when it has none."""
+class Scripted(Upstream):
+    """Answers every request with the same events, or the same body when it is not asked to stream."""
 
     def __init__(self):
-        outer, self.asked, self.events, self.answer, self.breaks = self, [], [], {}, None
+        self.asked, self.events, self.answer, self.breaks = [], [], {}, None
         self.left, self.stop = threading.Semaphore(0), threading.Event()
+        super().__init__()
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+    def end_early(self, call):
+        """The events, and no end: it breaks off itself, or waits until its caller has left."""
+        call.close_connection = True
+        if self.events:
+            call.send_response(200)
+            call.send_header("Content-Type", "text/event-stream")
+            call.end_headers()
+            call.wfile.write("".join(f"data: {json.dumps(e)}\n\n" for e in self.events).encode())
+        while self.breaks == "drips" and not self.stop.wait(0.2):
+            try:
+                call.wfile.write(f"data: {json.dumps(self.events[0])}\n\n".encode())
+            except OSError:
+                break
+        if self.breaks != "waits":
+            return
+        call.connection.settimeout(20)
+        try:
+            came = call.connection.recv(1)
+        except ConnectionResetError:
+            came = b""
+        if not came:
+            self.left.release()
 
-            def send(self, body, kind):
-                self.send_response(200)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def do_GET(self):
-                self.send(b'{"object":"list","data":[]}', "application/json")
-
-            def end_early(self):
-                """The events, and no end: it breaks off itself, or waits until its caller has left."""
-                self.close_connection = True
-                if outer.events:
-                    self.send_response(200)
-                    self.send_header("Content-Type", "text/event-stream")
-                    self.end_headers()
-                    self.wfile.write("".join(f"data: {json.dumps(e)}\n\n" for e in outer.events).encode())
-                while outer.breaks == "drips" and not outer.stop.wait(0.2):
-                    try:
-                        self.wfile.write(f"data: {json.dumps(outer.events[0])}\n\n".encode())
-                    except OSError:
-                        break
-                if outer.breaks != "waits":
-                    return
-                self.connection.settimeout(20)
-                try:
-                    came = self.connection.recv(1)
-                except ConnectionResetError:
-                    came = b""
-                if not came:
-                    outer.left.release()
-
-            def do_POST(self):
-                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                outer.asked.append(asked)
-                if outer.breaks:
-                    return self.end_early()
-                if not asked.get("stream"):
-                    return self.send(json.dumps(outer.answer).encode(), "application/json")
-                events = "".join(f"data: {json.dumps(e)}\n\n" for e in outer.events)
-                return self.send(events.encode() + b"data: [DONE]\n\n", "text/event-stream")
-
-            def log_message(self, *words):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+    def post(self, call):
+        self.asked.append(call.asked)
+        if self.breaks:
+            self.end_early(call)
+        elif call.asked.get("stream"):
+            call.stream(self.events)
+        else:
+            call.say(self.answer)
 
 
 @pytest.fixture(scope="module")
 def upstream():
     u = Scripted()
     yield u
-    u.server.shutdown()
-    u.server.server_close()
+    u.close()
 
 
 @pytest.fixture(scope="module")

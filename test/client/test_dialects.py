@@ -7,6 +7,7 @@ import ollama
 import openai
 import pytest
 from harness import SLOWER
+from upstream import Upstream, chunk, completion
 
 FRANCE = [{"role": "user", "content": "Name the capital city of France."}]
 COLD = {"temperature": 0}   # the client has no argument for it any more, the dialect has it
@@ -105,21 +106,68 @@ def test_a_wrong_key_is_told_too(server):
     assert told.value.body["type"] == "error" and told.value.body["error"]["type"] == "authentication_error"
 
 
-def test_a_tool_call_both_ways(claude):
-    """The model is too small to choose a tool well: it is made to, and its call is sent back with a result."""
-    tools = [{"name": "weather", "description": "Of a city", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}},
-                                                                             "required": ["city"]}}]
-    asked = [{"role": "user", "content": "What is the weather in Paris?"}]
-    answer = claude.messages.create(model="chat", max_tokens=64, extra_body=COLD, messages=asked, tools=tools, tool_choice={"type": "any"})
-    call, = [b for b in answer.content if b.type == "tool_use"]
-    assert answer.stop_reason == "tool_use" and call.name == "weather" and isinstance(call.input["city"], str)
-    after = claude.messages.create(model="chat", max_tokens=24, extra_body=COLD, tools=tools, messages=asked + [
+TOOLS = [{"name": "weather", "description": "Of a city", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}},
+                                                                         "required": ["city"]}}]
+WEATHER = [{"role": "user", "content": "What is the weather in Paris?"}]
+
+
+@pytest.fixture(scope="module")
+def caller(server):
+    """An engine that calls a tool, until it has the result; the model here is too small for that."""
+    asked = []
+
+    def post(call):
+        asked.append(call.asked)
+        if call.asked["messages"][-1]["role"] == "tool":
+            return call.say(completion("Sunny.", prompt=9, tokens=2))
+        function = {"name": "weather", "arguments": '{"city": "Paris"}'}
+        if not call.asked.get("stream"):
+            return call.say(completion({"content": None, "tool_calls": [{"id": "call_1", "type": "function", "function": function}]},
+                                       finish_reason="tool_calls"))
+        parts = [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": ""}},
+                 *({"index": 0, "function": {"arguments": part}} for part in ('{"ci', 'ty": "Pa', 'ris"}'))]
+        return call.stream([*(chunk({"tool_calls": [part]}) for part in parts), chunk({}, "tool_calls"),
+                            {**chunk({}), "choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}}])
+
+    upstream = Upstream(post)
+    server.deploy("caller", engine="openai", task="chat", endpoint={"url": upstream.url})
+    yield asked
+    server.remove("caller")
+    upstream.close()
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_tool_call_and_its_result(claude, caller, streamed):
+    ask = dict(model="caller", max_tokens=64, messages=WEATHER, tools=TOOLS, tool_choice={"type": "any"})
+    if streamed:
+        with claude.messages.stream(**ask) as stream:
+            answer = stream.get_final_message()
+        assert answer.usage.output_tokens == 7
+    else:
+        answer = claude.messages.create(**ask)
+    call, = answer.content
+    assert (call.type, call.id, call.name, call.input, answer.stop_reason) == ("tool_use", "call_1", "weather", {"city": "Paris"}, "tool_use")
+    assert caller[-1]["tool_choice"] == "required"
+    function = caller[-1]["tools"][0]["function"]
+    assert (function["name"], function["description"], function["parameters"]) == ("weather", "Of a city", TOOLS[0]["input_schema"])
+    after = claude.messages.create(model="caller", max_tokens=24, tools=TOOLS, messages=WEATHER + [
         {"role": "assistant", "content": answer.content},
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": call.id, "content": "Sunny, 21 degrees"}]}])
-    assert after.usage.output_tokens > 0
-    with claude.messages.stream(model="chat", max_tokens=64, extra_body=COLD, messages=asked, tools=tools, tool_choice={"type": "any"}) as stream:
-        streamed, = [b for b in stream.get_final_message().content if b.type == "tool_use"]
-    assert (streamed.name, streamed.input) == (call.name, call.input)
+    assert (after.content[0].text, after.stop_reason, after.usage.output_tokens) == ("Sunny.", "end_turn", 2)
+    made, result = caller[-1]["messages"][-2:]
+    assert made["tool_calls"][0]["id"] == result["tool_call_id"] == "call_1" and result["content"] == "Sunny, 21 degrees"
+
+
+def test_ollama_calls_a_tool(llama, caller):
+    tool = {"type": "function", "function": {"name": "weather", "description": "Of a city", "parameters": TOOLS[0]["input_schema"]}}
+    answer = llama.chat(model="caller", messages=WEATHER, tools=[tool])
+    call, = answer.message.tool_calls
+    assert (call.function.name, call.function.arguments) == ("weather", {"city": "Paris"})
+    parts = list(llama.chat(model="caller", messages=WEATHER, tools=[tool], stream=True))
+    call, = [c for p in parts for c in p.message.tool_calls or []]
+    assert (call.function.name, call.function.arguments) == ("weather", {"city": "Paris"})
+    after = llama.chat(model="caller", tools=[tool], messages=WEATHER + [answer.message, {"role": "tool", "tool_name": "weather", "content": "Sunny"}])
+    assert after.message.content == "Sunny."
 
 
 def test_ollama_chat(llama, server):

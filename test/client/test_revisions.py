@@ -3,55 +3,30 @@
 
 import http.server
 import json
-import threading
 
 import pytest
 
 from conftest import wait_for
+from upstream import Upstream, completion
 
 
-class Upstream:
-    """A server in OpenAI's dialect that answers one key only."""
-
-    def __init__(self, key):
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def say(self, status, value):
-                body = json.dumps(value).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def do_GET(self):
-                self.say(200, {"object": "list", "data": []})
-
-            def do_POST(self):
-                self.rfile.read(int(self.headers["Content-Length"]))
-                if self.headers["Authorization"] != f"Bearer {key}":
-                    return self.say(401, {"error": {"message": "no such key"}})
-                self.say(200, {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [
-                    {"index": 0, "message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}],
-                    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}})
-
-            def log_message(self, *words):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+def one_key_only(key):
+    def post(call):
+        if call.headers["Authorization"] != f"Bearer {key}":
+            call.say({"error": {"message": "no such key"}}, 401)
+        else:
+            call.say(completion("yes"))
+    return Upstream(post)
 
 
 @pytest.fixture
 def attached(server):
-    upstream = Upstream("right")
+    upstream = one_key_only("right")
     server.deploy("past", engine="openai", task="chat", endpoint={"url": upstream.url, "api_key": "right"})
     yield upstream
     if server.deployment("past"):
         server.remove("past")
-    upstream.server.shutdown()
+    upstream.close()
 
 
 def revisions(server, subject, **more):

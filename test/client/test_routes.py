@@ -4,7 +4,6 @@
 import collections
 import contextlib
 import http.server
-import json
 import pathlib
 import tempfile
 import threading
@@ -13,45 +12,24 @@ import openai
 import pytest
 
 from conftest import Server, wait_for
+from upstream import Upstream, completion
 
 
-class Upstream:
-    """A server in OpenAI's dialect that says what it is told to."""
+class Named(Upstream):
+    """Says its name, or refuses with the status it was given."""
 
-    def __init__(self, name, status=200):
-        self.status, self.asked, self.open, outer = status, 0, threading.Event(), self
+    def __init__(self, name):
+        self.name, self.status, self.asked, self.open = name, 200, 0, threading.Event()
         self.open.set()
+        super().__init__()
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def say(self, status, value):
-                body = json.dumps(value).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def do_GET(self):
-                self.say(200, {"object": "list", "data": []})
-
-            def do_POST(self):
-                self.rfile.read(int(self.headers["Content-Length"]))
-                outer.asked += 1
-                outer.open.wait(60)
-                if outer.status != 200:
-                    return self.say(outer.status, {"error": {"message": f"{name} says no"}})
-                self.say(200, {"id": "x", "object": "chat.completion", "created": 1, "model": name, "choices": [
-                    {"index": 0, "message": {"role": "assistant", "content": name}, "finish_reason": "stop"}],
-                    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}})
-
-            def log_message(self, *words):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+    def post(self, call):
+        self.asked += 1
+        self.open.wait(60)
+        if self.status != 200:
+            call.say({"error": {"message": f"{self.name} says no"}}, self.status)
+        else:
+            call.say(completion(self.name, self.name))
 
     @contextlib.contextmanager
     def held(self):
@@ -72,9 +50,9 @@ def world():
         s.start()
         after.callback(s.end)
         s.use_app()
-        s.upstreams = {name: Upstream(name) for name in "abc"}
+        s.upstreams = {name: Named(name) for name in "abc"}
         for name, u in s.upstreams.items():
-            after.callback(u.server.shutdown)
+            after.callback(u.close)
             s.deploy(name, engine="openai", task="chat", endpoint={"url": u.url})
         s.deploy("narrow", engine="openai", task="chat", slots=1, endpoint={"url": s.upstreams["c"].url})
         yield s

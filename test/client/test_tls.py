@@ -13,12 +13,12 @@ import socket
 import ssl
 import subprocess
 import tempfile
-import threading
 import time
 
 import openai
 import pytest
 from harness import ROOT, SLOWER, Server, wait_for
+from upstream import Upstream, chunk, completion
 
 CONFIG = """[req]
 distinguished_name = name
@@ -252,67 +252,31 @@ def test_client_certificates(top, ca):
 # ---- calls out
 
 
-class Upstream:
-    """A server that speaks OpenAI's dialect over https."""
+class Sealed(Upstream):
+    """Speaks over https, and gives a model's file out."""
 
     def __init__(self, pair):
-        answer = {"id": "x", "object": "chat.completion", "created": 1, "model": "m",
-                  "choices": [{"index": 0, "message": {"role": "assistant", "content": "sealed"}, "finish_reason": "stop"}],
-                  "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}}
-        upstream = self
-        upstream.connections = 0
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def setup(self):
-                upstream.connections += 1
-                super().setup()
-
-            def send(self, body, kind="application/json"):
-                self.send_response(200)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def do_GET(self):
-                if self.path == "/model.gguf":
-                    self.send(pathlib.Path(os.environ["SMOLLM2"]).read_bytes(), "application/octet-stream")
-                else:
-                    self.send(b'{"object":"list","data":[]}')
-
-            def do_POST(self):
-                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                if not asked.get("stream"):
-                    self.send(json.dumps(answer).encode())
-                    return
-                chunk = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m",
-                         "choices": [{"index": 0, "delta": {"content": "sealed"}, "finish_reason": None}]}
-                last = {**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-                usage = {**chunk, "choices": [], "usage": answer["usage"]}
-                self.send("".join(f"data: {json.dumps(x)}\n\n" for x in (chunk, last, usage)).encode() + b"data: [DONE]\n\n",
-                          "text/event-stream")
-
-            def log_message(self, *words):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*pair)
-        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        super().__init__(tls=context)
 
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+    def get(self, call):
+        if call.path == "/model.gguf":
+            call.send(pathlib.Path(os.environ["SMOLLM2"]).read_bytes(), "application/octet-stream")
+        else:
+            super().get(call)
+
+    def post(self, call):
+        answer = completion("sealed", prompt=3)
+        if call.asked.get("stream"):
+            call.stream([chunk({"content": "sealed"}), chunk({}, "stop"), {**chunk({}), "choices": [], "usage": answer["usage"]}])
+        else:
+            call.say(answer)
 
 
 @contextlib.contextmanager
 def upstream(pair):
-    u = Upstream(pair)
+    u = Sealed(pair)
     try:
         yield u
     finally:
