@@ -312,10 +312,18 @@ static err spare_renumber(Ctx *c, Journal *j) {
     return ERR_OK;
 }
 
+// Should segments be gone, or all of them, with a disk that was replaced: readers keep their
+// positions elsewhere. No journal has had a segment for each millisecond since 1970.
+static void number_ahead(Ctx *c, Journal *j) {
+    int64_t now_ms = os_wall_ms(c->os);
+    if (now_ms > 0 && j->next_number < (uint64_t)now_ms) j->next_number = (uint64_t)now_ms;
+}
+
 err segments_recover(Ctx *c, Journal *j, str parent) {
     j->next_number = 1;
     TRY(segments_find(c, j));
     if (j->next_number == 1) TRY(dir_sync(c, parent)); // our folder may be new
+    number_ahead(c, j);
     if (j->spares_n) TRY(spare_renumber(c, j));
     if (j->old_n) TRY(tail_cut(c, j, j->old[j->old_n - 1]));
     spare_make(j, 0); // on a full disk there is none: counts say so, and it is tried again

@@ -28,8 +28,10 @@ static Place place_of(Journal *j, JournalPos from) {
     p.any = i < n;
     if (p.any) {
         uint64_t number = segment_at(j, i);
-        // Numbers may skip at a restart; only what lay before the oldest is missing.
-        p.gap = i == 0 && from.segment && number != from.segment && !over;
+        // Numbers may skip at a restart, but nobody removes a segment that is still being read, or
+        // what lies behind it.
+        bool begun = from.offset > SEGMENT_HEADER;
+        p.gap = from.segment && number != from.segment && !over && (i == 0 || begun);
         if (number != from.segment || from.offset < SEGMENT_HEADER) p.pos.offset = SEGMENT_HEADER;
         p.pos.segment = number;
         if (i == j->old_n) p.limit = (int64_t)j->at;

@@ -451,3 +451,38 @@ TEST(job_journal_kill_9_loses_nothing_written) {
         CHECK_OK(c, path_remove_tree(c, arena_printf(c->mem, "%s/journal", test_dir())));
     }
 }
+
+// What is there of a journal after segments were lost: a gap where a reader stood in one of them,
+// and new numbers, so that nothing new passes for what was read.
+TEST(job_journal_says_what_was_lost) {
+    Ctx *c = real_ctx();
+    Journal *j;
+    JournalBatch b;
+    JournalPos at[60];
+    CHECK_OK(c, journal_open_sized(c, str_z(test_dir()), 1, 4096, &j));
+    for (uint32_t i = 0; i < 60; i++) CHECK_ERR(put(j, JOURNAL_A, 0, i, 400), ERR_OK);
+    CHECK_OK(c, journal_flush(c, j));
+    JournalPos pos = { 0 };
+    for (int i = 0; i < 60; i++) {
+        CHECK_OK(c, journal_read(c, j, pos, 1, &b));
+        at[i] = b.records[0].pos, pos = b.records[0].next;
+    }
+    journal_close(j);
+    str lost = arena_printf(c->mem, "%s/journal/00000001-%016llx.log", test_dir(),
+                            (unsigned long long)at[30].segment);
+    CHECK_OK(c, path_remove(c, lost));
+    CHECK_OK(c, journal_open_sized(c, str_z(test_dir()), 1, 4096, &j));
+    CHECK_OK(c, journal_read(c, j, at[30], 1, &b));
+    CHECK(b.n == 1 && b.records[0].pos.segment > at[30].segment);
+    CHECK(b.gap == (at[30].offset > at[29].offset)); // at its begin nothing of it was read yet
+    journal_close(j);
+    CHECK_OK(c, path_remove_tree(c, arena_printf(c->mem, "%s/journal", test_dir())));
+    CHECK_OK(c, journal_open_sized(c, str_z(test_dir()), 1, 4096, &j));
+    CHECK_OK(c, journal_read(c, j, at[3], 60, &b));
+    CHECK(b.n == 0);
+    CHECK_ERR(put(j, JOURNAL_A, 0, 70, 400), ERR_OK);
+    CHECK_OK(c, journal_flush(c, j));
+    CHECK_OK(c, journal_read(c, j, at[3], 60, &b));
+    CHECK(b.n == 1 && b.gap && b.records[0].kind == 70);
+    journal_close(j);
+}

@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -294,3 +295,26 @@ def test_a_second_server_on_the_same_folder(fake):
     assert "lathe serve:" in r.stderr and "use" in r.stderr, r.stderr
     assert server.call("GET", "/lathe/v1/deployments").status == 200
     assert (server.data / "url").read_text() == server.url
+
+
+# ---- the journal is gone
+
+
+def test_a_journal_that_was_lost_is_told_and_its_place_taken(fake):
+    """Its disk was replaced, the database was not: what comes next is counted all the same, and the audit knows of the gap."""
+    server = fake()
+    deploy(server)
+    for n in range(3):
+        assert chat(server, "chat", f"before-{n}", max_tokens=2).read().ok
+    server.folded()
+    assert server.stop() == 0, server.said()
+    shutil.rmtree(server.data / "journal")
+    server.start(*server.flags)
+    wait_for("the deployment", 30, lambda: server.deployment("chat")["state"] == "ready" or None)
+    after = chat(server, "chat", "after", max_tokens=2).read()
+    row, = usage_of(server, after.headers["x-request-id"])
+    assert row["completion_tokens"] == 2
+    wait_for("its trace", 10, lambda: server.call("GET", "/lathe/v1/traces?request_id=" + after.headers["x-request-id"]).json["data"] or None)
+    told = server.rows("SELECT * FROM system_audit_entries WHERE kind = 'journal'")
+    assert [t["verb"] for t in told] == ["lose"]
+    assert len(server.rows("SELECT * FROM usage")) == 4

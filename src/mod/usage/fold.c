@@ -124,6 +124,20 @@ static void on_data(void *unused) {
     for (size_t i = 0; i < all.folders_n; i++) worker_nudge(all.folders[i].worker);
 }
 
+// The journal ends before what this folder has read: an older one is in its place, or the clock
+// went back by more than its age. Whatever is there now is read; what was read before is known by
+// its id.
+static err begin_anew(Ctx *c, FoldReader *r) {
+    const JournalBatch lost = { .gap = true };
+    log_at("usage", LOG_ERROR, c, "the journal ends before its reader stood", "reader", r->f->name,
+           "segment", say(c, "%llu", (unsigned long long)r->at.segment));
+    r->at.segment = r->at.offset = 0;
+    r->doubt = true;
+    TRY(r->f->batch(c, &lost, r->at));
+    r->doubt = false;
+    return ERR_OK;
+}
+
 err usage_flush(Ctx *c) {
     TRY(journal_flush(c, app_of(c)->journal));
     for (size_t i = 0; i < all.folders_n; i++) TRY(worker_sync(c, all.folders[i].worker));
@@ -132,6 +146,7 @@ err usage_flush(Ctx *c) {
 
 static err catch_up(Ctx *c, struct Follow *f) {
     TRY(f->reader.f->position(c, &f->reader.at));
+    if (journal_before(all.began, f->reader.at)) TRY(begin_anew(c, &f->reader));
     f->reader.until = all.began;
     for (bool more = true; more;) {
         ArenaMark mark = arena_mark(c->mem);

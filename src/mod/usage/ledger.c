@@ -295,9 +295,16 @@ static err keep_open(Ctx *c, Tx *tx, const Batch *b) {
     return ERR_OK;
 }
 
+// What is missing of the journal may have held usage: who audits the ledger has to know.
+static err tell_gap(Ctx *c, Tx *tx) {
+    str place = app_of(c)->node;
+    AuditEntry entry = { "lose", "journal", place, place, { 0 }, S("{}"), SCOPE_SYSTEM };
+    return app_of(c)->audit ? app_of(c)->audit(c, tx, &entry) : ERR_OK;
+}
+
 static err batch_tx(Ctx *c, Tx *tx, void *arg) {
     Batch *b = arg;
-    err e = ERR_OK;
+    err e = b->b->gap ? tell_gap(c, tx) : ERR_OK;
     map_init(&b->open, 0x6f70656e);
     b->told.n = 0;
     for (size_t i = 0; i < b->b->n && !e; i++) e = fold_one(c, tx, b, &b->b->records[i]);
