@@ -248,6 +248,21 @@ CONF_TEST(conformance_open_routes_show_no_place) {
     CHECK(walked >= 5);
 }
 
+static bool ends(const char *text, const char *end) {
+    size_t n = strlen(text), k = strlen(end);
+    return n >= k && !strcmp(text + n - k, end);
+}
+
+// What a model is asked; translated bodies may hold nothing else.
+static const char *asked_of(const char *pattern) {
+    if (ends(pattern, "/embeddings")) return "\"input\":\"x\"";
+    if (ends(pattern, "/generate") || (ends(pattern, "/completions") && !strstr(pattern, "/chat/")))
+        return "\"prompt\":\"x\"";
+    if (ends(pattern, "/v1/messages"))
+        return "\"max_tokens\":1,\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]";
+    return "\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]";
+}
+
 // A model is named by what the body says: another place's name, and its id, are no model here.
 CONF_TEST(conformance_another_places_model_is_unknown) {
     const char *id = conf_make(f, &f->a, resource_find("deployment"));
@@ -263,10 +278,7 @@ CONF_TEST(conformance_another_places_model_is_unknown) {
         for (size_t k = 0; k < countof(names); k++) {
             const char *path = filled(f, b->net.pattern, f->b.project, names[k]);
             const char *body =
-                say(f->c,
-                    "{\"model\":\"%s\",\"prompt\":\"x\",\"input\":\"x\",\"messages\":[{\"role\":"
-                    "\"user\",\"content\":\"x\"}]}",
-                    names[k]);
+                say(f->c, "{\"model\":\"%s\",%s}", names[k], asked_of(b->net.pattern));
             Question q = { b->net.method, path, f->b.owner, one ? NULL : body, { { NULL } } };
             Told t = conf_ask(f, &q);
             if (t.status != 404)

@@ -60,7 +60,8 @@ typedef struct JournalRecord {
 } JournalRecord;
 // Reads up to max records from pos on (zero: the oldest), into c->mem; fewer when they come to more
 // than 4 MiB. A position that was removed gives what comes after it with gap true. ERR_INTERNAL
-// with R_JOURNAL_BAD when the next record is damaged: journal_skip gives the position to go on from.
+// with R_JOURNAL_BAD when the next record is damaged: journal_skip gives the position to go on
+// from.
 typedef struct JournalBatch {
     JournalRecord *records;
     size_t n;
