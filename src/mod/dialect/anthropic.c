@@ -179,12 +179,23 @@ static err read_blocks(In *in, const At *at, yyjson_val *v, unsigned where, Talk
 static err read_result_content(In *in, const At *at, yyjson_val *v, void *into) {
     TalkPart *p = into;
     TalkMessage inner = { .role = ROLE_TOOL,
-                          .parts = new(in->c->mem, TalkPart, yyjson_arr_size(v) + 1) };
+                          .parts = new (in->c->mem, TalkPart, yyjson_arr_size(v) + 1) };
     TRY(read_blocks(in, at, v, IN_RESULT, &inner));
     p->parts = inner.parts, p->parts_n = inner.parts_n;
     for (size_t i = 0; i < p->parts_n; i++)
         if (p->parts[i].kind == PART_IMAGE) SAID(in, RESULT_IMAGES, at);
     return ERR_OK;
+}
+
+static bool is_result(yyjson_val *block) {
+    return str_is(json_get_str(block, "type"), "tool_result");
+}
+
+// From this one on: those that make one message.
+static size_t blocks_of_message(yyjson_val *block, size_t left) {
+    size_t n = 0;
+    for (; n < left && !is_result(block); block = unsafe_yyjson_get_next(block)) n++;
+    return n;
 }
 
 // A user's blocks: results of tools are messages of their own.
@@ -203,7 +214,7 @@ static err read_user(In *in, const At *at, yyjson_val *content) {
             TRY(read_block(in, &inner, one, b, add_message(in, ROLE_TOOL, &inner, 1)));
             m = NULL;
         } else {
-            if (!m) m = add_message(in, ROLE_USER, at, n - i);
+            if (!m) m = add_message(in, ROLE_USER, at, blocks_of_message(one, n - i));
             TRY(read_block(in, &inner, one, b, m));
         }
     }
@@ -265,7 +276,7 @@ static err read_tools(In *in, const At *at, yyjson_val *v, void *into) {
     yyjson_val *one;
     (void)into;
     if (!yyjson_is_arr(v)) return at_wrong(in, at, "a list of tools", v);
-    t->tools = new(in->c->mem, TalkTool, yyjson_arr_size(v) + 1);
+    t->tools = new (in->c->mem, TalkTool, yyjson_arr_size(v) + 1);
     yyjson_arr_foreach(v, i, n, one) {
         At here = { at, NULL, i }, at_type = { &here, "type", 0 };
         yyjson_val *type = json_get(one, "type");
@@ -326,7 +337,8 @@ static err read_thinking(In *in, const At *at, yyjson_val *v, void *into) {
                                    { "budget_tokens", read_i64, offsetof(Talk, reasoning.tokens) },
                                    { "display" },
                                    { 0 } };
-    return read_members(in, at, v, rows, into);
+    TRY(read_members(in, at, v, rows, into));
+    return json_get(v, "type") ? ERR_OK : at_missing(in, at, "type");
 }
 
 static err read_effort(In *in, const At *at, yyjson_val *v, void *into) {
@@ -632,7 +644,8 @@ static const DialectWays ways = {
 };
 // clang-format off
 const Dialect dialect_anthropic = {
-    .name = "anthropic", .path = "/messages", .framing = FRAMING_SSE_NAMED, .moot = moot,
+    .name = "anthropic", .path = "/messages", .request_id = "request-id",
+        .framing = FRAMING_SSE_NAMED, .moot = moot,
         .ways = &ways,
     .place = {
         SAME(MODEL, "model"), SAME(STREAM, "stream"), ALWAYS(STREAM_USAGE), SAME(OUTPUT_MAX,

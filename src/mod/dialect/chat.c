@@ -175,7 +175,7 @@ static err read_result_id(In *in, const At *at, yyjson_val *v, void *into) {
 
 static err read_result(In *in, const At *at, yyjson_val *v, void *into) {
     TalkMessage *m = into, inner = { .role = ROLE_TOOL };
-    inner.parts = new(in->c->mem, TalkPart, yyjson_arr_size(v) + 1);
+    inner.parts = new (in->c->mem, TalkPart, yyjson_arr_size(v) + 1);
     TRY(read_content(in, at, v, &inner));
     m->parts[0].parts = inner.parts, m->parts[0].parts_n = inner.parts_n;
     return ERR_OK;
@@ -240,7 +240,7 @@ void calls_last(Ctx *c, TalkMessage *m) {
     size_t n = 0, first = 0;
     while (first < m->parts_n && m->parts[first].kind != PART_CALL) first++;
     if (first == m->parts_n) return;
-    TalkPart *sorted = new(c->mem, TalkPart, m->parts_n);
+    TalkPart *sorted = new (c->mem, TalkPart, m->parts_n);
     for (size_t i = 0; i < m->parts_n; i++)
         if (m->parts[i].kind != PART_CALL) sorted[n++] = m->parts[i];
     for (size_t i = 0; i < m->parts_n; i++)
@@ -290,7 +290,7 @@ err read_tools(In *in, const At *at, yyjson_val *v, void *into) {
     yyjson_val *one;
     (void)into;
     if (!yyjson_is_arr(v)) return at_wrong(in, at, "a list of tools", v);
-    t->tools = new(in->c->mem, TalkTool, yyjson_arr_size(v) + 1);
+    t->tools = new (in->c->mem, TalkTool, yyjson_arr_size(v) + 1);
     yyjson_arr_foreach(v, i, n, one) {
         At here = { at, NULL, i };
         TalkTool *tool = &t->tools[t->tools_n++];
@@ -650,6 +650,7 @@ static err chat_write(const To *to) {
     if (t->stop_n) json_key(j, "stop"), write_texts(j, t->stop, t->stop_n);
     if (t->stream == 1 && t->stream_usage == 1)
         json_kv_raw(j, "stream_options", S("{\"include_usage\":true}"));
+    if (t->stream == 1 && to->a->counts) json_kv_bool(j, "timings_per_token", true);
     write_tools(to);
     if (t->serial_tools >= 0) json_kv_bool(j, "parallel_tool_calls", !t->serial_tools);
     write_format(t, j), write_reasoning(to);

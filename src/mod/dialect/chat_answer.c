@@ -20,8 +20,9 @@ static Finish finish_of(str name) {
     return FINISH_STOP;
 }
 
+// One that says nothing is none.
 static void read_usage(Reading *r, yyjson_val *usage) {
-    if (!yyjson_is_obj(usage)) return;
+    if (!yyjson_is_int(json_get(usage, "prompt_tokens"))) return;
     yyjson_val *prompt = json_get(usage, "prompt_tokens_details"),
                *made = json_get(usage, "completion_tokens_details");
     TokenUse u = { .prompt = count_of(usage, "prompt_tokens"),
@@ -32,6 +33,15 @@ static void read_usage(Reading *r, yyjson_val *usage) {
     if (!u.cached) u.cached = count_of(usage, "prompt_cache_hit_tokens"); // DeepSeek
     if (!u.cached) u.cached = count_of(usage, "cached_tokens");           // Kimi
     tell(r, &(Delta){ .kind = DELTA_USAGE, .usage = u });
+}
+
+// llama-server's counts in each event, with timings_per_token.
+static void read_timings(Reading *r, yyjson_val *timings) {
+    if (!yyjson_is_int(json_get(timings, "predicted_n"))) return;
+    TokenUse u = { .cached = count_of(timings, "cache_n"),
+                   .completion = count_of(timings, "predicted_n") };
+    u.prompt = count_of(timings, "prompt_n") + u.cached;
+    tell(r, &(Delta){ .kind = DELTA_USAGE, .usage = u, .so_far = true });
 }
 
 static ChatCall *call_find(ChatReading *s, int64_t choice, bool by_index, int64_t index) {
@@ -148,6 +158,7 @@ err chat_read_event(Reading *r, str event, yyjson_val *data) {
         return ERR_OK;
     }
     begin(r, data);
+    read_timings(r, json_get(data, "timings")); // of the tokens that follow, too
     yyjson_arr_foreach(choices, i, n, choice) read_choice(r, choice, "delta");
     read_usage(r, json_get(data, "usage"));
     if (!json_get(data, "usage"))

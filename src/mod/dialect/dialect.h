@@ -25,6 +25,7 @@ typedef struct Accent {
     int64_t output_default; // for a dialect that must be told a maximum (anthropic); 0: 4096
     ThinkStyle think;
     bool old_max; // openai.chat: max_tokens, not max_completion_tokens
+    bool counts;  // openai.chat: llama-server, which can tell its counts in each event
     bool
         past_reasoning; // openai.chat: reasoning of earlier answers is wanted, as reasoning_content
 } Accent;
@@ -110,6 +111,8 @@ struct Dialect {
     const char
         *name; // "openai.chat", "openai.responses", "anthropic", "ollama.chat", "ollama.generate"
     const char *path; // below a provider's base URL
+    const char
+        *request_id; // header where its clients look for it, beside ours; NULL: there is none
     Framing framing;
     DialectPlace place[TALK__COUNT];
     const char *const

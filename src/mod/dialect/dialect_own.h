@@ -19,8 +19,11 @@ typedef struct In {
     Ctx *c;
     const Dialect *d;
     Talk *t;
-    size_t room;  // of t->messages
-    size_t turns; // messages that are no system's
+    size_t room;             // of t->messages
+    size_t turns;            // messages that are no system's
+    const TalkPart *calling; // the message whose results may follow
+    size_t calling_n;
+    bool answered[DIALECT_CALLS_MAX]; // of its calls
 } In;
 // What a member holds goes to `into`; null is as if it were missing.
 typedef err ReadMember(In *in, const At *at, yyjson_val *v, void *into);

@@ -73,7 +73,7 @@ static void on_event(void *arg, str event, str data) {
 }
 
 static const Talk *asked_of(const Deltas *all, Ctx *c) {
-    Talk *t = new(c->mem, Talk, 1);
+    Talk *t = new (c->mem, Talk, 1);
     t->stream = t->stream_usage = 1, t->choices = 1;
     for (size_t i = 0; i < all->n; i++)
         if (all->all[i].choice >= t->choices) t->choices = all->all[i].choice + 1;
@@ -171,16 +171,21 @@ enum { SLOWER = 20 };
 #endif
 
 // ---- what strangers send: time grows with the size, and no faster
+static void repeat(Buf *b, size_t n, const char *head, const char *each, const char *tail) {
+    buf_init(b, 64 << 20);
+    buf_add(b, str_z(head));
+    for (size_t i = 0; i < n; i++) buf_add(b, i ? S(",") : S("")), buf_add(b, str_z(each));
+    buf_add(b, str_z(tail));
+}
+
 static double read_ns(const Dialect *d, size_t n, const char *head, const char *each,
                       const char *tail) {
     Ctx *c = test_ctx();
     Buf b, out;
     yyjson_val *root;
     Talk t;
-    buf_init(&b, 64 << 20), buf_init(&out, 64 << 20);
-    buf_add(&b, str_z(head));
-    for (size_t i = 0; i < n; i++) buf_add(&b, i ? S(",") : S("")), buf_add(&b, str_z(each));
-    buf_add(&b, str_z(tail));
+    buf_init(&out, 64 << 20);
+    repeat(&b, n, head, each, tail);
     Json j = json_to(&out);
     clock_t start = clock();
     err e = json_parse(c, buf_str(&b), &root);
@@ -207,6 +212,77 @@ TEST(dialect_long_conversations_cost_by_their_length) {
     double chat = read_ns(&dialect_chat, 20000, buf_z(&head), chat_result, "]}");
     buf_done(&head);
     CHECK(ollama < 50000 * SLOWER && chat < 50000 * SLOWER);
+}
+
+// Calls and results without ids, which belong together by their order.
+TEST(dialect_results_are_matched_by_order_at_once) {
+    enum { CALLS = 100, TURNS = 100 };
+    static const char call[] = "{\"function\":{\"name\":\"f\"}}";
+    static const char result[] = "{\"role\":\"tool\",\"tool_name\":\"f\",\"content\":\"1\"}";
+    Buf calls, turn;
+    repeat(&calls, CALLS, "{\"role\":\"assistant\",\"tool_calls\":[", call, "]},");
+    repeat(&turn, CALLS, buf_z(&calls), result, "");
+    double ns = 1e12;
+    for (int i = 0; i < 5; i++)
+        ns = fmin(ns, read_ns(&dialect_ollama_chat, TURNS, "{\"model\":\"m\",\"messages\":[",
+                              buf_z(&turn), "]}")
+                          / (2 * CALLS));
+    buf_done(&calls), buf_done(&turn);
+    if (ns > 3000 * SLOWER) TEST_FAIL_("%.0f ns a call or result", ns);
+}
+
+static size_t read_bytes(const Dialect *d, const char *head, const char *each, const char *tail) {
+    enum { TIMES = 1000 };
+    Ctx *c = test_ctx();
+    Buf b;
+    yyjson_val *root;
+    Talk t;
+    repeat(&b, TIMES, head, each, tail);
+    err e = json_parse(c, buf_str(&b), &root);
+    size_t before = arena_used(c->mem);
+    if (!e) e = dialect_read(c, d, root, &t);
+    buf_done(&b);
+    return e ? SIZE_MAX : (arena_used(c->mem) - before) / TIMES;
+}
+
+TEST(dialect_long_conversations_take_memory_by_their_length) {
+    static const char result_and_text[] = "{\"type\":\"tool_result\",\"tool_use_id\":\"a\"},"
+                                          "{\"type\":\"text\",\"text\":\"x\"}";
+    CHECK(read_bytes(&dialect_anthropic,
+                     "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[",
+                     result_and_text, "]}]}")
+          < 1000);
+    CHECK(read_bytes(&dialect_anthropic, "{\"model\":\"m\",\"messages\":[",
+                     "{\"role\":\"user\",\"content\":\"\"}", "]}")
+          < 500);
+    CHECK(read_bytes(&dialect_ollama_chat, "{\"model\":\"m\",\"messages\":[", "{\"role\":\"user\"}",
+                     "]}")
+          < 300);
+}
+
+static void no_error(void *arg, str event, str data) {
+    (void)event, *(bool *)arg |= str_find(str_sub(data, 0, 200), S("\"error\"")) >= 0;
+}
+
+TEST(dialect_streams_may_be_longer_than_what_is_kept) {
+    enum { BYTES = 80 << 20, EACH = 1 << 20 };
+    for (const Dialect *const *d = dialects; *d; d++) {
+        if (*d == &dialect_responses) continue; // tells at its end all that was said
+        Ctx *c = test_ctx();
+        Talk asked = { .stream = 1, .choices = 1 };
+        Writing w;
+        bool failed = false;
+        char *text = arena_alloc_raw(c->mem, EACH);
+        memset(text, 'x', EACH);
+        writing_init(&w, *d, &asked);
+        w.id = S("id_1"), w.model = S("mine"), w.event = no_error, w.arg = &failed;
+        for (size_t i = 0; i < BYTES; i += EACH)
+            writing_delta(&w, &(Delta){ .kind = i / EACH % 2 ? DELTA_TEXT : DELTA_REASONING,
+                                        .text = str_n(text, EACH) });
+        CHECK(!failed);
+        CHECK_INT(w.kept->size_bytes, 0);
+        writing_done(&w);
+    }
 }
 
 // ---- rows

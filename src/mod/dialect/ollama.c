@@ -40,6 +40,7 @@ static err read_thinking(In *in, const At *at, yyjson_val *v, void *into) {
     str text;
     TRY(read_text(in, at, v, &text));
     if (!text.n) return ERR_OK;
+    if (m->role != ROLE_ASSISTANT) return at_unknown(in, at);
     SAID(in, PAST_REASONING, at);
     memmove(m->parts + 1, m->parts, m->parts_n++ * sizeof *m->parts);
     m->parts[0] = (TalkPart){ .kind = PART_REASONING, .text = text };
@@ -81,6 +82,7 @@ static err read_calls(In *in, const At *at, yyjson_val *v, void *into) {
     yyjson_val *one;
     if (!yyjson_is_arr(v) || yyjson_arr_size(v) > DIALECT_CALLS_MAX)
         return at_wrong(in, at, "a list of at most 128 calls", v);
+    if (m->role != ROLE_ASSISTANT && yyjson_arr_size(v)) return at_unknown(in, at);
     yyjson_arr_foreach(v, i, n, one) {
         At here = { at, NULL, i };
         TalkPart *p = add_part(m, PART_CALL);
@@ -92,26 +94,20 @@ static err read_calls(In *in, const At *at, yyjson_val *v, void *into) {
     return ERR_OK;
 }
 
-// Results follow the message of their calls.
+// Results follow the message of their calls, each to the first that has none.
 static err match_result(In *in, const At *at, TalkPart *result) {
-    const TalkMessage *first = in->t->messages, *m = &first[in->t->messages_n - 1];
-    bool answered[DIALECT_CALLS_MAX] = { 0 };
-    size_t calls = 0;
-    if (result->id.n) return ERR_OK;
-    const TalkMessage *last = m;
-    while (m > first && last - m <= DIALECT_CALLS_MAX && m->role == ROLE_TOOL) m--;
-    for (const TalkMessage *r = m + 1; m->role == ROLE_ASSISTANT && r < last; r++)
-        for (size_t k = 0, i = 0; k < m->parts_n && i < countof(answered); k++)
-            if (m->parts[k].kind == PART_CALL)
-                answered[i++] |= str_eq(m->parts[k].id, r->parts[0].id);
-    for (size_t k = 0; m->role == ROLE_ASSISTANT && k < m->parts_n; k++) {
-        const TalkPart *p = &m->parts[k];
-        if (p->kind != PART_CALL || answered[calls++]) continue;
-        if (result->name.n && !str_eq(p->name, result->name)) continue;
-        result->id = p->id;
+    size_t call = 0;
+    for (size_t k = 0; k < in->calling_n; k++) {
+        const TalkPart *p = &in->calling[k];
+        if (p->kind != PART_CALL) continue;
+        bool *answered = &in->answered[call++];
+        bool is = result->id.n ? str_eq(p->id, result->id)
+                               : !*answered && (!result->name.n || str_eq(p->name, result->name));
+        if (!is) continue;
+        *answered = true, result->id = p->id;
         return ERR_OK;
     }
-    return at_missing(in, at, "tool_call_id");
+    return result->id.n ? ERR_OK : at_missing(in, at, "tool_call_id");
 }
 
 static err read_result(In *in, const At *at, yyjson_val *v) {
@@ -139,6 +135,11 @@ static void thought_first(TalkMessage *m) {
     }
 }
 
+static void expect_results(In *in, const TalkMessage *m) {
+    in->calling = m->parts, in->calling_n = m->parts_n;
+    memset(in->answered, 0, sizeof in->answered);
+}
+
 static err read_message(In *in, const At *at, yyjson_val *v) {
     static const char *const names[] = { "system", "user", "assistant" };
     static const Member rows[] = { { "role" },
@@ -151,13 +152,15 @@ static err read_message(In *in, const At *at, yyjson_val *v) {
     At at_role = { at, "role", 0 };
     if (!yyjson_is_obj(v)) return at_wrong(in, at, "an object", v);
     if (str_is(role, "tool")) return read_result(in, at, v);
-    size_t parts =
-        3 + yyjson_arr_size(json_get(v, "images")) + yyjson_arr_size(json_get(v, "tool_calls"));
+    size_t parts = !!json_get(v, "content") + !!json_get(v, "thinking")
+                   + yyjson_arr_size(json_get(v, "images"))
+                   + yyjson_arr_size(json_get(v, "tool_calls"));
     for (size_t i = 0; i < countof(names); i++) {
         if (!str_is(role, names[i])) continue;
         TalkMessage *m = add_message(in, (TalkRole)i, at, parts);
         TRY(read_members(in, at, v, rows, m));
         thought_first(m);
+        expect_results(in, m);
         return ERR_OK;
     }
     return at_enum(in, &at_role, "system, user, assistant, tool", role);
@@ -179,7 +182,7 @@ static err read_messages(In *in, const At *at, yyjson_val *v, void *into) {
 static err read_most(In *in, const At *at, yyjson_val *v, void *into) {
     int64_t n;
     TRY(read_i64(in, at, v, &n));
-    if (n < 0) return ERR_OK; // as many as there is room for
+    if (n <= 0) return ERR_OK; // as many as there is room for
     *(int64_t *)into = n;
     SAID(in, OUTPUT_MAX, at);
     return ERR_OK;
@@ -411,7 +414,7 @@ static const char *const moot[] = { "keep_alive", "truncate", "shift", NULL };
     .read_event = ollama_read_event, .read_whole = ollama_read_whole,             \
     .write_delta = ollama_write_delta, .write_whole = ollama_write_whole,         \
     .reading_size = sizeof(OllamaReading), .writing_size = sizeof(OllamaWriting), \
-    .write_error = ollama_write_error, .read_error = ollama_read_error, .folds = true
+    .write_error = ollama_write_error, .read_error = ollama_read_error
 static const DialectWays chat_ways = { .read_request = chat_read,
                                        .write_request = chat_write,
                                        ANSWERS };

@@ -160,6 +160,7 @@ static void write_failure(Writing *w, str text) {
     s->failed = true;
 }
 
+// Of a stream calls alone are kept, until they are whole: it may be as long as it likes.
 void ollama_write_delta(Writing *w, const Delta *d) {
     OllamaWriting *s = w->state;
     if (d->choice || s->failed) return;
@@ -171,6 +172,10 @@ void ollama_write_delta(Writing *w, const Delta *d) {
     case DELTA_TEXT:
     case DELTA_REASONING:
     case DELTA_REFUSAL: write_calls(w), write_text(w, d); break;
+    case DELTA_CALL:
+    case DELTA_ARGUMENTS:
+    case DELTA_FINISH:
+    case DELTA_USAGE: kept_add(w->kept, d); break;
     case DELTA_ERROR: write_failure(w, d->text); break;
     case DELTA_END: write_end(w); break;
     default: break;

@@ -104,7 +104,7 @@ err read_stop(In *in, const At *at, yyjson_val *v, void *into) {
     (void)into;
     bool list = yyjson_is_arr(v);
     if (!list && !yyjson_is_str(v)) return at_wrong(in, at, "text or a list of texts", v);
-    t->stop = new(in->c->mem, str, list ? yyjson_arr_size(v) + 1 : 1);
+    t->stop = new (in->c->mem, str, list ? yyjson_arr_size(v) + 1 : 1);
     if (!list) t->stop[t->stop_n++] = json_str(v);
     yyjson_arr_foreach(v, i, n, one) {
         At here = { at, NULL, i };
@@ -237,14 +237,14 @@ TalkMessage *add_message(In *in, TalkRole role, const At *at, size_t parts_max) 
     Talk *t = in->t;
     if (t->messages_n == in->room) {
         size_t room = in->room ? 2 * in->room : 8;
-        TalkMessage *more = new(in->c->mem, TalkMessage, room);
+        TalkMessage *more = new (in->c->mem, TalkMessage, room);
         if (t->messages_n) memcpy(more, t->messages, t->messages_n * sizeof *more);
         t->messages = more, in->room = room;
     }
     if (role != ROLE_SYSTEM && ++in->turns == 2) SAID(in, TURNS, at);
     TalkMessage *m = &t->messages[t->messages_n++];
     *m = (TalkMessage){ .role = role,
-                        .parts = new(in->c->mem, TalkPart, parts_max ? parts_max : 1) };
+                        .parts = parts_max ? new (in->c->mem, TalkPart, parts_max) : NULL };
     return m;
 }
 
@@ -362,7 +362,7 @@ void write_texts(Json *j, const str *texts, size_t n) {
 }
 
 str parts_text(Ctx *c, const TalkPart *parts, size_t n) {
-    str *texts = new(c->mem, str, n + 1);
+    str *texts = new (c->mem, str, n + 1);
     size_t texts_n = 0;
     for (size_t i = 0; i < n; i++)
         if (parts[i].kind == PART_TEXT) texts[texts_n++] = parts[i].text;

@@ -178,6 +178,9 @@ static const struct {
       "{\"model\":\"m\",\"stream\":true,\"format\":\"json\",\"think\":false,\"messages\":[{"
       "\"role\":"
       "\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":\"p\"}]}" },
+    // No limit is none.
+    { OCHAT, CHAT, "{\"model\":\"m\",\"options\":{\"num_predict\":0}," USER_HI "}",
+      "{\"model\":\"m\",\"stream\":true," USER_HI "}" },
     // To call no tool where that cannot be said: none is told.
     { CHAT, OCHAT,
       "{\"model\":\"m\",\"stop\":[\"x\"],\"tool_choice\":\"none\",\"tools\":[{\"type\":"
@@ -294,6 +297,14 @@ static const struct {
     { OCHAT, CHAT,
       "{\"model\":\"m\",\"messages\":[{\"role\":\"tool\",\"tool_name\":\"f\",\"content\":\"1\"}]}",
       "field_required", "messages[0].tool_call_id" },
+    { ANTH, CHAT, "{\"model\":\"m\",\"thinking\":{\"budget_tokens\":2000}," USER_HI "}",
+      "field_required", "thinking.type" },
+    { OCHAT, CHAT,
+      "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"tool_calls\":[{\"function\":{\"name\":"
+      "\"f\"}}]}]}",
+      "unknown_member", "messages[0].tool_calls" },
+    { OCHAT, CHAT, "{\"model\":\"m\",\"messages\":[{\"role\":\"system\",\"thinking\":\"hm\"}]}",
+      "unknown_member", "messages[0].thinking" },
     { OGEN, CHAT, "{\"model\":\"m\",\"prompt\":\"p\",\"raw\":true}", "unknown_member", "raw" },
     { OGEN, CHAT, "{\"model\":\"m\"}", "field_required", "prompt" },
 };
@@ -555,11 +566,13 @@ static const struct {
             "\"name\":"
             "\"f\",\"arguments\":\"{\\\"x\\\"\"}}]}}")
           CHUNK("{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":"
-                "\":1}\"}}]}}") CHUNK(
-              "{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}") "|{\"choices\":[],\"usage\":"
-                                                                       "{\"prompt_tokens\":4,"
-                                                                       "\"completion_tokens\":5}}"
-                                                                       "\n|[DONE]\n",
+                "\":1}\"}}]}}")
+              CHUNK("{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}") "|{\"choices\":[],"
+                                                                             "\"usage\":"
+                                                                             "{\"prompt_tokens\":4,"
+                                                                             "\"completion_"
+                                                                             "tokens\":5}}"
+                                                                             "\n|[DONE]\n",
       "|{\"model\":\"mine\",\"created_at\":\"2023-11-14T22:13:20Z\",\"message\":{\"role\":"
       "\"assistant\","
       "\"content\":\"\",\"tool_calls\":[{\"id\":\"a\",\"function\":{\"name\":\"f\",\"arguments\":"

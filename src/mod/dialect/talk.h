@@ -104,7 +104,7 @@ typedef enum {
     DELTA_CALL,      // call, id, name: a tool call begins
     DELTA_ARGUMENTS, // call, text: JSON, or a part of it
     DELTA_FINISH,    // finish, stop: of this choice
-    DELTA_USAGE,     // usage: sums so far; the last one counts
+    DELTA_USAGE,     // usage: sums so far; the last one counts. so_far: more is to come
     DELTA_ERROR,     // how, text: why, name: the upstream's own code. Nothing comes after it
     DELTA_END,       // the answer is whole
 } DeltaKind;
@@ -131,6 +131,7 @@ typedef struct Delta {
     str text, id, name;
     str stop;             // FINISH_STOP: the stop sequence, where it is known
     yyjson_val *logprobs; // a list in OpenAI's form, or NULL
+    bool so_far;          // USAGE: its server counts as it goes
     TokenUse usage;
 } Delta;
 #endif
