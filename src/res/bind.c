@@ -228,9 +228,7 @@ static str bare_path(str path) {
     return slash < 0 ? path : str_sub(path, 3 + (size_t)slash, path.n);
 }
 
-bool path_is_foreign(str path) {
-    return str_starts(bare_path(path), S("/v1/"));
-}
+bool path_is_foreign(str path) { return str_starts(bare_path(path), S("/v1/")); }
 
 static void write_params(const Failure *f, Json *j) {
     json_key(j, "params"), json_obj(j);
@@ -251,15 +249,31 @@ static const char *openai_type(err e) {
     }
 }
 
+// How many whole segments two paths have alike at their beginning; what stands before the first
+// slash is one.
+static size_t segments_alike(str a, str b) {
+    str x, y;
+    size_t n = 0;
+    while (str_cut(&a, '/', &x) && str_cut(&b, '/', &y) && str_eq(x, y)) n++;
+    return n;
+}
+
+// As the clients of its route expect it; what has no route is told as the routes nearest to it
+// would, if they agree: /ollama/api/show is refused in Ollama's words.
 static bool refuses_itself(Ctx *c, str path, Buf *out) {
     str bare = bare_path(path);
+    const Route *best = NULL;
+    size_t nearest = 1;
+    bool agree = true;
     for (size_t i = 0; i < built.n; i++) {
         const Route *r = binding_of(built.at[i])->route;
-        if (!r || !r->refuse || !str_is(bare, r->pattern)) continue;
-        r->refuse(c, out);
-        return true;
+        size_t n = r ? segments_alike(str_z(r->pattern), bare) : 0;
+        if (n > nearest) best = r, nearest = n, agree = true;
+        else if (best && n == nearest) agree &= r->refuse == best->refuse;
     }
-    return false;
+    if (!best || !agree || !best->refuse) return false;
+    best->refuse(c, out);
+    return true;
 }
 
 void error_write(Ctx *c, str path, Buf *out) {
