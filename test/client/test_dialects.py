@@ -2,11 +2,13 @@
 """The stock `anthropic` and `ollama` clients against the real model, which speaks OpenAI's dialect: answers, streams, what is
 refused, and that each is counted like a request of OpenAI's."""
 
+import hashlib
+
 import anthropic
 import ollama
 import openai
 import pytest
-from harness import SLOWER
+from harness import SLOWER, wait_for
 from upstream import Upstream, chunk, completion
 
 FRANCE = [{"role": "user", "content": "Name the capital city of France."}]
@@ -136,6 +138,21 @@ def caller(server):
     upstream.close()
 
 
+def digest_of(server, request_id):
+    usage_of(server, request_id)
+    audit, = server.call("GET", f"/lathe/v1/inference_audits?request_id={request_id}").json["data"]
+    return audit["answer_digest"]
+
+
+def test_what_was_called_is_recorded_too(claude, server, caller):
+    ask = dict(model="caller", max_tokens=64, messages=WEATHER, tools=TOOLS)
+    whole = claude.messages.with_raw_response.create(**ask)
+    with claude.messages.stream(**ask) as stream:
+        stream.get_final_message()
+    want = hashlib.sha256(b'weather{"city": "Paris"}').hexdigest()
+    assert [digest_of(server, r.headers["x-request-id"]) for r in (whole, stream.response)] == [want, want]
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_tool_call_and_its_result(claude, caller, streamed):
     ask = dict(model="caller", max_tokens=64, messages=WEATHER, tools=TOOLS, tool_choice={"type": "any"})
@@ -197,3 +214,33 @@ def test_ollama_names_models_and_refuses_what_it_has_not(llama):
     with pytest.raises(ollama.ResponseError) as told:
         llama.chat(model="nothing", messages=FRANCE)
     assert told.value.status_code == 404 and "nothing" in told.value.error
+
+
+def test_a_client_that_leaves_pays_what_was_made(claude, server):
+    """The engine tells its counts as it goes: the prompt is paid as it is, not as it might have been."""
+    story = [{"role": "user", "content": "Tell me a very long story about a king, his three daughters and a dragon. " * 4}]
+    plain = openai.OpenAI(base_url=server.url + "/v1", api_key=server.app_key, max_retries=0)
+    prompt = plain.chat.completions.create(model="chat", messages=story, max_tokens=1).usage.prompt_tokens
+    with claude.messages.create(model="chat", max_tokens=700, extra_body=COLD, messages=story, stream=True) as stream:
+        request_id = stream.response.headers["x-request-id"]
+        for event in stream:
+            if event.type == "content_block_delta":
+                break
+    row, = wait_for("its row", 20, lambda: usage_of(server, request_id) or None)
+    assert (row["outcome"], row["tokens_exact"], row["prompt_tokens"]) == ("cancelled", False, prompt), row
+    assert 1 <= row["completion_tokens"] < 700
+
+
+def test_a_request_has_the_id_that_its_clients_look_for(claude, server):
+    answer = claude.messages.create(model="chat", max_tokens=2, messages=FRANCE)
+    assert answer._request_id and usage_of(server, answer._request_id)
+    with claude.messages.stream(model="chat", max_tokens=2, messages=FRANCE) as stream:
+        assert stream.request_id == stream.response.headers["x-request-id"]
+    with pytest.raises(anthropic.NotFoundError) as told:
+        claude.messages.create(model="nothing", max_tokens=4, messages=FRANCE)
+    assert told.value.request_id == told.value.body["request_id"]
+
+
+def test_what_is_still_tried_out(claude):
+    answer = claude.beta.messages.create(model="chat", max_tokens=4, messages=FRANCE, betas=["interleaved-thinking-2025-05-14"])
+    assert answer.content[0].text

@@ -105,16 +105,20 @@ size_t flow_headers(Flow *f, HttpHeader *out) {
     }
     if (f->queue_position) add(out, &n, f->c, "x-lathe-queue-position", f->queue_position);
     if (f->attempt > 1) add(out, &n, f->c, "x-lathe-attempts", f->attempt);
+    const char *id = f->spoken ? f->spoken->request_id : NULL;
+    if (id) out[n++] = (HttpHeader){ str_z(id), f->c->request_id };
     return n;
 }
 
 void flow_sse_begin(Flow *f) {
     if (f->sse_begun) return;
-    HttpHeader headers[FLOW_HEADERS + 1];
+    HttpHeader headers[FLOW_HEADERS + 3];
     size_t n = flow_headers(f, headers);
     f->sse_begun = true;
     if (f->spoken && f->spoken->framing == FRAMING_NDJSON) {
         headers[n++] = (HttpHeader){ S("Content-Type"), S("application/x-ndjson") };
+        headers[n++] = (HttpHeader){ S("Cache-Control"), S("no-cache") };
+        headers[n++] = (HttpHeader){ S("X-Accel-Buffering"), S("no") }; // as for events
         exchange_begin(f->x, 200, headers, n, -1);
         return;
     }

@@ -65,7 +65,7 @@ struct Flow {
     int64_t sent_ns;                                          // this attempt's request
     int attempt, deaths;  // deaths: engines that ended their connection instead of this answer
     const Engine *engine; // of the replica that answers, as is the next
-    str upstream_model;
+    str upstream_model, upstream_host; // host: absent for one of our own
     Call *call;
     Answer out;
     int64_t first_ms, machine_ms;      // machine time: reserved at admission; then again and again
@@ -127,7 +127,8 @@ void translate_close(Translation *t);
 void translate_event(Flow *f, str event, str data);         // of the engine's stream
 bool translate_lines(Flow *f, str bytes);                   // the same of NDJSON
 err translate_whole(Flow *f, yyjson_val *root);             // of its answer in one piece
-err translate_judge(Flow *f);                               // the engine has said all
+void translate_over(Flow *f);                               // the engine's stream ended
+err translate_judge(Flow *f);                               // what it said
 void translate_end(Flow *f);                                // the last events, after the settling
 bool translate_body_out(Flow *f, Buf *out);                 // the answer in one piece
 void gateway_models(Exchange *x);                           // models.c

@@ -80,8 +80,8 @@ void answer_mark(Flow *f) {
 // where a route has somebody left to ask.
 static bool is_opening(const Flow *f) {
     bool may_wait = f->engine->launched || f->at + 1 < f->plan_n;
-    return may_wait && !f->in.wants_progress && !f->out.chunks && !f->out.usage_seen
-           && !f->r.finish_reason.n;
+    return may_wait && !f->out.shown && !f->in.wants_progress && !f->out.chunks
+           && !f->out.usage_seen && !f->r.finish_reason.n;
 }
 
 static void send_event(Flow *f, str event, str data) {
@@ -91,8 +91,11 @@ static void send_event(Flow *f, str event, str data) {
 }
 
 static bool hold(Buf *held, str event, str data) {
-    return buf_add(held, event) && buf_add_char(held, '\0') && buf_add(held, data)
-           && buf_add_char(held, '\0');
+    size_t before = held->n;
+    bool fits = buf_add(held, event) && buf_add_char(held, '\0') && buf_add(held, data)
+                && buf_add_char(held, '\0');
+    if (!fits) held->n = before;
+    return fits;
 }
 
 void answer_show(Flow *f, str event, str data) {
@@ -117,13 +120,11 @@ static void on_event(void *arg, const SseEvent *ev) {
     Flow *f = arg;
     if (f->out.finished) return;
     ArenaMark before = arena_mark(f->c->mem);
-    bool first = !f->sse_begun;
     f->out.kept = false;
     if (f->out.translation) translate_event(f, ev->event, ev->data);
     else relay(f, ev->data);
-    // A long answer must not grow the arena; what the first event sets up and what a fold keeps
-    // stays.
-    if (f->out.fold ? !f->out.kept : !first || !f->in.stream) arena_restore(f->c->mem, before);
+    // However many events an engine sends, the arena does not grow by them.
+    if (!f->out.kept) arena_restore(f->c->mem, before);
 }
 
 static bool is_stream(const Flow *f) {
@@ -208,6 +209,7 @@ static err write_whole(Flow *f) {
 }
 
 static err judge(Flow *f, CallEnd why) {
+    if (f->out.translation && is_stream(f) && why == CALL_OK) translate_over(f);
     bool whole = is_stream(f) && f->out.finished && !f->out.cut; // what comes after is no matter
     if (why != CALL_OK && !whole) return call_failure(f, why);
     if (f->out.status != 200) return engine_refusal(f, f->out.status, buf_str(&f->out.whole));
@@ -337,6 +339,7 @@ static str target_of(Flow *f, const Replica *r) {
 static void take_engine(Flow *f, const Replica *r) {
     const DeploymentEntry *d = f->deployment;
     f->engine = r && r->engine ? r->engine : d->engine;
+    f->upstream_host = r ? arena_str(f->c->mem, r->host) : (str){ 0 };
     f->upstream_model =
         r && r->upstream_model.n ? arena_str(f->c->mem, r->upstream_model) : d->upstream_model;
 }

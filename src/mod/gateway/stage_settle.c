@@ -113,13 +113,15 @@ static void end_stream(Flow *f) {
         exchange_sse(f->x, NULL, (str){ 0 }, buf_str(&b));
         buf_done(&b);
     } else {
-        exchange_sse(f->x, NULL, (str){ 0 }, S("[DONE]"));
+        f->out.chunks++; // nothing is held back any more
+        answer_show(f, (str){ 0 }, S("[DONE]"));
     }
     exchange_end(f->x);
 }
 
 // A refusal that also says how the key's limits stand.
 static void refuse_with(Flow *f, HttpHeader *headers, size_t n) {
+    int http = err_row(f->c->failure.code)->http;
     int64_t ms = f->c->failure.retry_after_ms;
     Buf b;
     buf_init(&b, 16384);
@@ -129,7 +131,8 @@ static void refuse_with(Flow *f, HttpHeader *headers, size_t n) {
         headers[n++] =
             (HttpHeader){ S("Retry-After"),
                           arena_printf(f->c->mem, "%lld", (long long)((ms + 999) / 1000)) };
-    exchange_begin(f->x, err_row(f->c->failure.code)->http, headers, n, (int64_t)b.n);
+    if (http == 401) headers[n++] = (HttpHeader){ S("WWW-Authenticate"), S("Bearer") };
+    exchange_begin(f->x, http, headers, n, (int64_t)b.n);
     exchange_write(f->x, buf_str(&b));
     buf_done(&b);
     exchange_end(f->x);
@@ -141,7 +144,7 @@ Verdict stage_answer(Flow *f) {
         end_stream(f);
         return VERDICT_WAIT;
     }
-    HttpHeader headers[FLOW_HEADERS + 2];
+    HttpHeader headers[FLOW_HEADERS + 3];
     size_t n = flow_headers(f, headers);
     if (f->failed && !n) {
         exchange_refuse(f->x);

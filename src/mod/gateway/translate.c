@@ -12,13 +12,13 @@ enum { LINE_MAX_BYTES = 1 << 20, ERROR_MAX = 4096, TOKENS_MAX = 1 << 30 };
 struct Translation {
     Reading reading;
     Writing writing;
-    Buf line;   // NDJSON: what has come of one
-    bool whole; // the client wants it in one piece
-    bool full;  // which grew too large
+    Buf line;    // NDJSON: what has come of one
+    bool whole;  // the client wants it in one piece
+    bool full;   // which grew too large
+    bool counts; // the engine tells its tokens as it makes them
     bool closed;
     err how; // what the engine said went wrong
-    char why[ERROR_MAX];
-    size_t why_n;
+    Buf why;
 };
 
 const Dialect *engine_dialect(const Engine *e) { return dialect_find(str_z(e->dialect)); }
@@ -36,6 +36,13 @@ static err talk_read(Flow *f) {
     return ERR_OK;
 }
 
+// One that a server cut to 32 bits would be another limit, or none.
+static err check_most(Flow *f, TalkField field, int64_t n, int64_t most) {
+    if (n <= most) return ERR_OK;
+    return fail(f->c, ERR_INVALID, R_FIELD_RANGE, "field", f->talk->said[field], "min", "1", "max",
+                say(f->c, "%lld", (long long)most), "got", say(f->c, "%lld", (long long)n));
+}
+
 // What the stages need of a body in a dialect that is not OpenAI's.
 err talk_parse(Flow *f) {
     ParsedBody *in = &f->in;
@@ -43,14 +50,19 @@ err talk_parse(Flow *f) {
     const Talk *t = f->talk;
     in->model = t->model, in->user = t->user, in->stream = t->stream == 1;
     in->output_max = t->output_max > 0 ? t->output_max : UNSET_INT;
-    if (t->choices > CHOICES_MAX)
-        return fail(f->c, ERR_INVALID, R_FIELD_RANGE, "field", t->said[TALK_CHOICES], "min", "1",
-                    "max", "128", "got", say(f->c, "%lld", (long long)t->choices));
+    TRY(check_most(f, TALK_OUTPUT_MAX, t->output_max, INT32_MAX));
+    TRY(check_most(f, TALK_CHOICES, t->choices, CHOICES_MAX));
     in->n = in->choices = in->made = t->choices > 0 ? t->choices : 1;
     return in->model.n ? ERR_OK : fail(f->c, ERR_INVALID, R_FIELD_REQUIRED, "field", "model");
 }
 
 static bool asks_stream(const Flow *f) { return f->in.stream || f->engine->launched; }
+
+// OpenAI's own servers refuse max_tokens for some models. Others may not know the name that came
+// after it, and what is not heard limits nothing.
+static bool is_openais(str host) {
+    return str_ends(host, S("api.openai.com")) || str_ends(host, S(".openai.azure.com"));
+}
 
 // Under the engine's own name of the model, streamed where the client or the engine needs it,
 // always with usage.
@@ -60,13 +72,15 @@ err translate_body(Flow *f, struct evbuffer *out) {
     Talk t = *f->talk;
     t.model = f->upstream_model;
     t.stream = asks_stream(f), t.said[TALK_STREAM] = "stream";
-    t.stream_usage = t.stream ? 1 : -1;
-    bool tells = t.stream && d->place[TALK_STREAM_USAGE].kind != PLACE_NONE;
-    t.said[TALK_STREAM_USAGE] = tells ? "stream" : NULL;
+    bool tells =
+        t.stream && f->engine->streams_usage && d->place[TALK_STREAM_USAGE].kind != PLACE_NONE;
+    t.stream_usage = tells ? 1 : -1, t.said[TALK_STREAM_USAGE] = tells ? "stream" : NULL;
     Buf b;
     buf_init(&b, f->in.text.n * 12 + 65536);
     Json j = json_to(&b);
-    Accent accent = { .output_default = f->deployment->context };
+    Accent accent = { .output_default = f->deployment->context,
+                      .old_max = !is_openais(f->upstream_host),
+                      .counts = f->engine->launched };
     err e = dialect_write(f->c, d, &accent, &t, &j);
     if (!e && b.full)
         e = fail(f->c, ERR_TOOLARGE, R_TOO_LONG, "what", "the request in another dialect", "limit",
@@ -91,29 +105,42 @@ static str finish_name(Finish n) {
 
 static int64_t within(int64_t tokens) { return tokens < TOKENS_MAX ? tokens : TOKENS_MAX; }
 
+// Of a stream it came now; when the pieces of a whole answer were made nobody knows.
+static void note_piece(Flow *f, str text) {
+    answer_content(f, text);
+    if (!asks_stream(f)) return;
+    answer_token(f);
+    if (!f->out.translation->counts) f->out.tokens++;
+}
+
+static void note_usage(Flow *f, const Delta *d) {
+    Told told = { within(d->usage.prompt), within(d->usage.completion), within(d->usage.cached) };
+    if (!d->so_far) {
+        answer_usage(f, told);
+        return;
+    }
+    f->out.translation->counts = true, f->out.tokens = told.completion;
+    f->r.prompt_tokens = told.prompt, f->r.cached_tokens = told.cached;
+}
+
 static void note(Flow *f, const Delta *d) {
     switch (d->kind) {
     case DELTA_BEGIN: answer_id(f, d->id); break;
+    case DELTA_CALL: note_piece(f, d->name); break;
     case DELTA_TEXT:
     case DELTA_REASONING:
     case DELTA_REFUSAL:
-    case DELTA_ARGUMENTS:
-        answer_content(f, d->text), answer_token(f);
-        f->out.tokens++;
-        break;
+    case DELTA_ARGUMENTS: note_piece(f, d->text); break;
     case DELTA_FINISH: answer_finish(f, finish_name(d->finish)); break;
-    case DELTA_USAGE:
-        answer_usage(f, (Told){ within(d->usage.prompt), within(d->usage.completion),
-                                within(d->usage.cached) });
-        break;
+    case DELTA_USAGE: note_usage(f, d); break;
     default: break;
     }
 }
 
 static void note_error(Flow *f, const Delta *d) {
     Translation *t = f->out.translation;
-    t->how = d->how, t->why_n = d->text.n < ERROR_MAX ? d->text.n : ERROR_MAX;
-    memcpy(t->why, d->text.p ? d->text.p : "", t->why_n);
+    t->how = d->how;
+    buf_add(&t->why, str_sub(d->text, 0, ERROR_MAX));
     f->out.cut = true;
 }
 
@@ -121,6 +148,7 @@ static void note_error(Flow *f, const Delta *d) {
 static void tell(void *arg, const Delta *d) {
     Flow *f = arg;
     Translation *t = f->out.translation;
+    if (d->so_far && f->out.usage_seen) return; // there is more to go by
     note(f, d);
     answer_mark(f);
     if (d->kind == DELTA_ERROR) note_error(f, d);
@@ -143,12 +171,13 @@ void translate_open(Flow *f) {
     t->reading.made = f->c->request_id;
     write_open(f, &t->writing);
     t->whole = !f->in.stream;
-    buf_init(&t->line, LINE_MAX_BYTES);
+    buf_init(&t->line, LINE_MAX_BYTES), buf_init(&t->why, ERROR_MAX);
 }
 
 void translate_close(Translation *t) {
     if (!t || t->closed) return;
-    reading_done(&t->reading), writing_done(&t->writing), buf_done(&t->line);
+    reading_done(&t->reading), writing_done(&t->writing);
+    buf_done(&t->line), buf_done(&t->why);
     t->closed = true;
 }
 
@@ -170,19 +199,24 @@ bool translate_lines(Flow *f, str bytes) {
         if (end < 0) break;
         ArenaMark before = arena_mark(f->c->mem);
         translate_event(f, (str){ 0 }, buf_str(&t->line));
-        if (f->sse_begun) arena_restore(f->c->mem, before);
+        arena_restore(f->c->mem, before);
         buf_clear(&t->line);
     }
     return true;
 }
 
-// The engine's stream is over: whether what it said is an answer.
+// The engine's stream is over: where it has said that it finished, the end's own mark is no matter.
+void translate_over(Flow *f) {
+    Translation *t = f->out.translation;
+    if (!f->out.cut && t->reading.finished) reading_close(&t->reading);
+}
+
+// Whether what it said is an answer. An error within it is what it would have been as an answer of
+// its own: that our key is wrong, say, is not the client's matter.
 err translate_judge(Flow *f) {
     Translation *t = f->out.translation;
     Ctx *c = f->c;
-    if (t->how)
-        return fail(c, t->how, R_ENGINE_FAILED, "model", say_str(c, f->deployment->name), "why",
-                    say_str(c, str_n(t->why, t->why_n)));
+    if (t->how) return engine_refusal(f, err_row(t->how)->http, buf_str(&t->why));
     if (!f->out.finished)
         return fail(c, ERR_UPSTREAM, R_ENGINE_FAILED, "model", say_str(c, f->deployment->name),
                     "why", "what it sent is not a whole answer");
@@ -200,6 +234,11 @@ static Delta failure_delta(Flow *f) {
     return (Delta){ .kind = DELTA_ERROR, .how = e.how, .text = e.message, .name = e.code };
 }
 
+static void time_it(Flow *f, Writing *w) {
+    w->total_ns = loop_now_ns(exchange_loop(f->x)) - f->start_ns;
+    w->first_ns = f->out.first_ns ? f->out.first_ns - f->start_ns : 0;
+}
+
 void translate_end(Flow *f) {
     static const Delta end = { .kind = DELTA_END };
     Translation *t = f->out.translation, own = { 0 };
@@ -208,9 +247,7 @@ void translate_end(Flow *f) {
         t = &own;
         write_open(f, &t->writing);
     }
-    int64_t now = loop_now_ns(exchange_loop(f->x));
-    t->writing.total_ns = now - f->start_ns;
-    t->writing.first_ns = f->out.first_ns ? f->out.first_ns - f->start_ns : 0;
+    time_it(f, &t->writing);
     if (f->failed) failure = failure_delta(f);
     f->out.chunks++; // nothing is held back any more
     writing_delta(&t->writing, f->failed ? &failure : &end);
@@ -222,7 +259,7 @@ bool translate_body_out(Flow *f, Buf *out) {
     Translation *t = f->out.translation;
     static const Delta end = { .kind = DELTA_END };
     t->full |= !writing_keep(&t->writing, &end);
-    t->writing.total_ns = loop_now_ns(exchange_loop(f->x)) - f->start_ns;
+    time_it(f, &t->writing);
     Json j = json_to(out);
     if (!t->full) writing_whole(&t->writing, &j);
     return !t->full && !out->full;
