@@ -470,6 +470,7 @@ err journal_open_sized(Ctx *c, str dir, uint32_t node, size_t segment_bytes, Jou
     locks_init(j);
     err e = dir_make(c, str_z(j->dir), 0700);
     if (!e) e = segments_recover(c, j, dir);
+    if (!e) e = life_open(c, j);
     j->threaded = thread_can_start(j->os);
     if (!e && j->threaded) e = thread_open(c, "journal", work_thread, j, &j->thread);
     if (e) {
@@ -495,12 +496,12 @@ static void thread_end(Journal *j) {
 
 // So that the next open need not look for its end. When this fails, it is as after a death.
 static void current_close(Journal *j) {
-    if (!j->current.file || j->at == SEGMENT_HEADER || j->batch_at < j->batch.n || j->replace)
-        return;
+    if (j->batch_at < j->batch.n || j->replace) return;
     Ctx c;
+    err e = ERR_OK;
     ctx_init(&c, arena_new(), j->os);
-    err e = segment_close(&c, j->current.file, j->at);
-    (void)e;
+    if (j->current.file && j->at > SEGMENT_HEADER) e = segment_close(&c, j->current.file, j->at);
+    if (!e && j->synced == j->appended) life_close(&c, j);
     arena_free(c.mem);
 }
 

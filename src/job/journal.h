@@ -72,6 +72,10 @@ JournalPos journal_skip(Journal *j, JournalPos bad);            // the start of 
 static inline bool journal_before(JournalPos a, JournalPos b) { // of one node
     return a.segment < b.segment || (a.segment == b.segment && a.offset < b.offset);
 }
+// An earlier life was open when its machine ended: the last of what it wrote to class A, up to
+// 50 ms, may be missing. So until it was written down somewhere: journal_gap_told.
+bool journal_gap(const Journal *j);
+err journal_gap_told(Ctx *c, Journal *j);
 JournalPos journal_end(Journal *j); // after the last record that is written
 // Wakes the folder after a write, on the writing thread; may be lost, so it polls too. Set it
 // before the first append.

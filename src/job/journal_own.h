@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // journal_own.h - what the files of the journal share; nobody else includes it.
 // segment.c bytes; journal_file.c segments as files, recovery, trim; journal.c appending, writing,
-// syncing; journal_read.c reading.
+// syncing; journal_read.c reading; journal_life.c power cuts.
 // Locks, taken in this order: prepare, io, sync, lock. Only `lock` is taken by an append.
 #ifndef LATHE_JOB_JOURNAL_OWN_H
 #define LATHE_JOB_JOURNAL_OWN_H
@@ -72,6 +72,7 @@ struct Journal {
     Journal **posted;           // simulated: what work_posted is to find; NULL: none is under way
     JournalCounts counts;
     atomic_bool has_queue; // lets a turn without records cost one load
+    atomic_bool gap;       // see journal_gap
 
     Loop *loops[LOOPS_MAX];
     size_t loops_n;
@@ -93,4 +94,7 @@ str segment_path(Ctx *c, const Journal *j, uint64_t number);
 size_t segment_room(const Journal *j, size_t at); // bytes that records may still take there
 int64_t journal_room(const Journal *j);           // lock held: guaranteed and not promised yet
 void old_add(Journal *j, uint64_t number);        // lock held
+// journal_life.c
+err life_open(Ctx *c, Journal *j); // once its folder is there
+void life_close(Ctx *c, Journal *j);  // all is synced
 #endif

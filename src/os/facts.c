@@ -138,8 +138,16 @@ static void cpu_names(OsFacts *f) {
     }
 }
 
+static void boot_id(OsFacts *f) {
+    char text[64];
+    ssize_t n = real_read_small("/proc/sys/kernel/random/boot_id", text, sizeof text);
+    if (n <= 0) return;
+    snprintf(f->boot, sizeof f->boot, STR_FMT, STR_ARG(str_trim(str_n(text, (size_t)n))));
+}
+
 void real_facts(Os *os, OsFacts *out) {
     (void)os;
+    boot_id(out);
     cpu_set_t set;
     out->cpus = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
                                                             : (int)sysconf(_SC_NPROCESSORS_ONLN);

@@ -33,6 +33,7 @@ typedef struct OsFacts {
     int cpus;                                     // usable by this process
     int64_t open_files_max;
     char cpu_model[64], cpu_flags[512]; // flags: those that inference cares for, space separated
+    char boot[40]; // differs after each start of the machine (not of a container)
 } OsFacts;
 void os_facts(Os *os, OsFacts *out);
 

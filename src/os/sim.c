@@ -148,13 +148,14 @@ static const char *const *environment(Os *os) {
 }
 
 static void facts(Os *os, OsFacts *out) {
-    (void)os;
     *out = (OsFacts){ .memory_bytes = (int64_t)16 << 30,
                       .memory_available_bytes = (int64_t)12 << 30,
                       .cpus = 4,
                       .open_files_max = 65536,
                       .cpu_model = "simulated",
                       .cpu_flags = "avx2 fma" };
+    int64_t cut_ns = sim_os(os)->node->power_cut_ns;
+    snprintf(out->boot, sizeof out->boot, "boot-%lld", (long long)cut_ns);
 }
 
 static void usage(Os *os, OsUsage *out) {

@@ -30,13 +30,12 @@ static err folder_mark(Ctx *c, str *out) {
 }
 
 static err names_make(Ctx *c) {
-    str mark, boot, at = os_path_absolute(c, app_of(c)->data_dir);
-    Failure before = c->failure;
+    str mark, at = os_path_absolute(c, app_of(c)->data_dir);
+    OsFacts facts;
+    os_facts(c->os, &facts);
     TRY(folder_mark(c, &mark));
-    if (file_read_all(c, S("/proc/sys/kernel/random/boot_id"), 100, &boot))
-        boot = S(""), c->failure = before;
-    snprintf(claim.holder, sizeof claim.holder, STR_FMT "/%016llx/" STR_FMT, STR_ARG(mark),
-             (unsigned long long)str_hash(at), STR_ARG(str_trim(boot)));
+    snprintf(claim.holder, sizeof claim.holder, STR_FMT "/%016llx/%s", STR_ARG(mark),
+             (unsigned long long)str_hash(at), facts.boot);
     snprintf(claim.object, sizeof claim.object, "node/" STR_FMT, STR_ARG(app_of(c)->node));
     return ERR_OK;
 }

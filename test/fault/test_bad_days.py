@@ -318,3 +318,27 @@ def test_a_journal_that_was_lost_is_told_and_its_place_taken(fake):
     told = server.rows("SELECT * FROM system_audit_entries WHERE kind = 'journal'")
     assert [t["verb"] for t in told] == ["lose"]
     assert len(server.rows("SELECT * FROM usage")) == 4
+
+
+def test_a_power_cut_is_told_once(fake):
+    """Another boot than the one that the journal was open on: up to 50 ms of usage may be missing, and the audit says so."""
+    def told():
+        return [t["change"] for t in server.rows("SELECT change FROM system_audit_entries WHERE kind = 'journal'")]
+
+    def life():
+        return list((server.data / "journal").glob("*.life"))
+
+    server = fake()
+    server.kill()
+    server.start(*server.flags)
+    assert told() == []                              # a process that dies takes nothing with it
+    server.kill()
+    life()[0].write_text("another boot\n")
+    for _ in range(2):
+        server.start(*server.flags)
+        assert len(told()) == 1 and "power cut" in told()[0]
+        server.kill()
+    server.start(*server.flags)
+    assert server.stop() == 0 and life() == []
+    server.start(*server.flags)
+    assert len(told()) == 1

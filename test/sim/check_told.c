@@ -7,7 +7,7 @@
 //     a request that was refused.
 //   - No key has spent more on a day than it may.
 //   - A change that was answered has its one audit entry; one that was refused has none.
-// What a power cut may have taken is left out.
+// What a power cut may have taken is left out; where it took an answer, the audit has a gap.
 #include "sim_run.h"
 #include "base/map.h"
 #include "base/time.h"
@@ -106,6 +106,18 @@ static void check_one(World *w, const Told *t, const Billed *b, const Ran *ran) 
                    (long long)(ran->times ? ran->last->written : 0));
 }
 
+static void find_gap(Look *l, yyjson_val *row, void *arg) {
+    (void)l;
+    *(bool *)arg |= str_is(json_get_str(row, "kind"), "journal");
+}
+
+static void check_gap(Look *l, const char *missing) {
+    bool told = false;
+    look_each(l, "/lathe/v1/system_audit_entries", find_gap, &told);
+    if (!told && !l->w->failed)
+        world_fail(l->w, "the power took the answer of %s, and the audit does not say so", missing);
+}
+
 int64_t told_spent(Look *l, KeyId key, int day) {
     Ledger all = { .first_day = time_day(1767225600000) - 1 };
     map_init(&all.of, l->w->seed);
@@ -117,6 +129,7 @@ void check_told(Look *l) {
     World *w = l->w;
     Ledger all = { .first_day = time_day(1767225600000) - 1 };
     Map runs;
+    const char *missing = NULL;
     map_init(&all.of, w->seed), map_init(&runs, w->seed);
     look_each(l, "/lathe/v1/usage", read_usage, &all);
     check_budget(w, &all);
@@ -128,7 +141,9 @@ void check_told(Look *l) {
         const Billed *b = map_get(&all.of, str_z(t->id));
         const Ran *ran = map_get(&runs, str_z(t->id));
         if (!t->lost) check_one(w, t, b ? b : &none, ran ? ran : &never);
+        if (t->cut && t->whole && (!b || !b->good)) missing = t->id;
     }
+    if (missing) check_gap(l, missing);
 }
 
 // ---- changes

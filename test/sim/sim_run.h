@@ -66,7 +66,7 @@ typedef struct Told {                                     // one inference as it
     KeyId key;
     int server;
     bool stream, own, whole; // own: of the launched deployment; whole: to its end
-    bool at_risk, lost;      // see mark() in world.c
+    bool at_risk, lost, cut; // see mark() in world.c; cut: lost by the power
     int64_t began_ns, at_ns; // at: when its end came
 } Told;
 typedef struct Change { // of the control plane, as its client saw it

@@ -213,7 +213,8 @@ static void mark(World *w, Server *s) {
         Told *t = &w->told[i];
         if (&w->servers[t->server] != s) continue;
         t->at_risk |= t->at_ns >= end_ns - LOST_NS;
-        t->lost |= power && t->at_risk;
+        t->cut |= power && t->at_risk;
+        t->lost |= t->cut;
         t->lost |= t->at_ns <= s->refused_ns && t->at_ns >= s->looked_ns - SECOND;
     }
     s->cut_ns = cut_ns;

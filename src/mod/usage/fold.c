@@ -165,6 +165,7 @@ err fold_catch_up(Ctx *c) {
     if (usage_spending_known()) return ERR_OK;
     for (size_t i = 0; i < all.folders_n; i++) TRY(catch_up(c, &all.folders[i]));
     TRY(ledger_settle_orphans(c));
+    TRY(ledger_tell_power_cut(c));
     TRY(ledger_recover_spending(c));
     atomic_store(&all.caught_up, true);
     return ERR_OK;

@@ -67,7 +67,10 @@ static SQL(usage_day_add,
 static const Metric repeated = { "lathe.usage.repeated", "{attempt}", METRIC_COUNTER, { 0 }, NULL,
     "Attempts that came to the ledger a second time and were passed over: a fault of Lathe's",
     "重复到达账本而被忽略的调用：属于 Lathe 的缺陷" };
-const Metric *const usage_metrics[] = { &repeated, NULL };
+static const Metric gaps = { "lathe.usage.gaps", "{gap}", METRIC_COUNTER, { 0 }, NULL,
+    "Power cuts and lost segments of the journal, after which usage may be missing: see the audit",
+    "断电或日志段丢失的次数：其后可能缺少用量记录，详见审计" };
+const Metric *const usage_metrics[] = { &repeated, &gaps, NULL };
 // clang-format on
 
 static err add_row(Insert *to, const RequestRecord *r) {
@@ -296,15 +299,29 @@ static err keep_open(Ctx *c, Tx *tx, const Batch *b) {
 }
 
 // What is missing of the journal may have held usage: who audits the ledger has to know.
-static err tell_gap(Ctx *c, Tx *tx) {
+static err tell_gap(Ctx *c, Tx *tx, str why) {
     str place = app_of(c)->node;
-    AuditEntry entry = { "lose", "journal", place, place, { 0 }, S("{}"), SCOPE_SYSTEM };
+    AuditEntry entry = { "lose", "journal", place, place, { 0 }, why, SCOPE_SYSTEM };
     return app_of(c)->audit ? app_of(c)->audit(c, tx, &entry) : ERR_OK;
+}
+
+static err power_cut_tx(Ctx *c, Tx *tx, void *unused) {
+    (void)unused;
+    return tell_gap(c, tx, S("{\"missing\":[null,\"up to 50 ms before a power cut\"]}"));
+}
+err ledger_tell_power_cut(Ctx *c) {
+    Journal *j = app_of(c)->journal;
+    if (!journal_gap(j)) return ERR_OK;
+    log_at("usage", LOG_WARN, c,
+           "the machine ended under the server: up to 50 ms of usage may be missing");
+    TRY(db_tx(c, c->db, power_cut_tx, NULL));
+    metric_add(&gaps, 1);
+    return journal_gap_told(c, j);
 }
 
 static err batch_tx(Ctx *c, Tx *tx, void *arg) {
     Batch *b = arg;
-    err e = b->b->gap ? tell_gap(c, tx) : ERR_OK;
+    err e = b->b->gap ? tell_gap(c, tx, S("{\"missing\":[null,\"segments\"]}")) : ERR_OK;
     map_init(&b->open, 0x6f70656e);
     b->told.n = 0;
     for (size_t i = 0; i < b->b->n && !e; i++) e = fold_one(c, tx, b, &b->b->records[i]);
@@ -318,7 +335,9 @@ static err batch_tx(Ctx *c, Tx *tx, void *arg) {
 
 static err ledger_batch(Ctx *c, const JournalBatch *batch, JournalPos next) {
     Batch b = { .b = batch, .next = next };
-    return add_tx(c, batch_tx, &b, &b.told);
+    TRY(add_tx(c, batch_tx, &b, &b.told));
+    if (batch->gap) metric_add(&gaps, 1);
+    return ERR_OK;
 }
 
 err usage_position(Ctx *c, Tx *tx, const Sql *get, JournalPos *at) {
@@ -396,9 +415,10 @@ static err settle_orphans(Ctx *c, Tx *tx, void *arg) {
     return add_all(c, tx, told);
 }
 
-// What each key spent today, for its limit; told once it was read to the end.
+// What each key, project and organisation spent today, for its limit; told once it was read to the
+// end.
 typedef struct Spent {
-    str key;
+    str by;
     int64_t nano;
     struct Spent *next;
 } Spent;
@@ -408,7 +428,8 @@ typedef struct Spending {
 } Spending;
 
 static err read_spending(Ctx *c, Tx *tx, void *arg) {
-    static SQL(spent_today, "SELECT key_id, cost FROM usage_day WHERE day = $1");
+    static SQL(spent_today, "SELECT key_id, project, org, cost FROM usage_day "
+                           "WHERE day = $1");
     Rows *rows;
     bool more;
     Spending *all = arg;
@@ -417,9 +438,11 @@ static err read_spending(Ctx *c, Tx *tx, void *arg) {
     for (;;) {
         TRY(rows_next(c, rows, &more));
         if (!more) return ERR_OK;
-        Spent *s = new (c->mem, Spent, 1);
-        *s = (Spent){ col_str(rows, 0), col_int(rows, 1), all->first };
-        all->first = s;
+        for (int i = 0; i < 3; i++) {
+            Spent *s = new (c->mem, Spent, 1);
+            *s = (Spent){ col_str(rows, i), col_int(rows, 3), all->first };
+            all->first = s;
+        }
     }
 }
 
@@ -435,7 +458,7 @@ err ledger_recover_spending(Ctx *c) {
     Spending all = { .day = time_day(os_wall_ms(c->os)) };
     TRY(db_read(c, c->db, read_spending, &all));
     for (const Spent *s = all.first; s; s = s->next)
-        limiter_spent(access_limiter(), s->key, all.day, s->nano);
+        limiter_spent(access_limiter(), s->by, all.day, s->nano);
     return ERR_OK;
 }
 

@@ -56,6 +56,7 @@ extern const UsageView usage_audit_view; // an audit record for each inference
 // At a start, when the journal is read to its end: settles what a crash left open, and tells the
 // limits what each key has spent today.
 err ledger_settle_orphans(Ctx *c);
+err ledger_tell_power_cut(Ctx *c); // to the audit, once a cut
 err ledger_recover_spending(Ctx *c);
 void ledger_close(void); // forgets the views: the next init registers them again
 err usage_trim(Ctx *c, int64_t before_ms, int64_t *out_removed);
