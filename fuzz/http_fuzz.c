@@ -4,9 +4,11 @@
 // heads written from hostile text read back as one head.
 // The first byte chooses the side, the second the cuts. Threads: one.
 // Covers: src/net/parse.c src/net/target.c src/net/router.c src/net/range.c src/net/head.c
+// Covers: src/net/proxies.c
 #include "fuzz.h"
 #include "net/head.h"
 #include "net/parse.h"
+#include "net/proxies.h"
 #include "net/range.h"
 #include "net/router.h"
 
@@ -55,6 +57,15 @@ static void note_headers(Buf *out, const HttpHeader *headers, size_t n) {
                    STR_ARG(headers[i].value));
 }
 
+// Whatever was forwarded, the client is an address, or who asked.
+static void check_client(Arena *a, HttpRequest *r) {
+    static Proxies all;
+    uint8_t at[16];
+    if (!all.n) assert(proxies_parse(S("0.0.0.0/0, 2000::/3, ::1"), &all));
+    r->peer = S("10.0.0.1:9");
+    assert(addr_ip(proxies_client(&all, a, r), at, NULL));
+}
+
 // A head is complete: what it says goes into the transcript. False: it is refused.
 static bool note_head(Parser *p, Arena *a, const Router *router, Buf *out) {
     static HttpRequest request;
@@ -72,6 +83,7 @@ static bool note_head(Parser *p, Arena *a, const Router *router, Buf *out) {
                (long long)request.length);
     note_headers(out, request.headers, request.headers_n);
     check_target(a, router, &request);
+    check_client(a, &request);
     return true;
 }
 

@@ -3,6 +3,7 @@
 // route, checks what can be checked before the body.
 // Owner and threads: see conn.h.
 #include "net/conn.h"
+#include "net/proxies.h"
 #include "net/reason.h"
 #include <assert.h>
 
@@ -22,6 +23,7 @@ static const char *read_head(Exchange *x) {
     HttpRequest *r = &x->req;
     const char *why = parser_request(&k->parser, x->mem, r);
     if (why) return why;
+    if (x->config->proxies) r->peer = proxies_client(x->config->proxies, x->mem, r);
     str id = http_header(r, "X-Request-Id");
     if (request_id_good(id)) r->request_id = x->ctx.request_id = id;
     if (str_starts(http_header(r, "Accept-Language"), S("zh"))) x->ctx.lang = "zh";

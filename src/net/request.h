@@ -40,7 +40,7 @@ typedef struct HttpRequest {
     size_t params_n;             // decoded, so one segment may hold '/', but never a dot segment
     int64_t length;              // Content-Length; -1 when chunked or absent
     bool chunked, expects_continue, keep_alive;
-    str peer;         // address of the client
+    str peer;         // address of the client, as trusted proxies forwarded it
     bool tls;         // it came over TLS
     str tls_subject;  // of the client's verified certificate (net/tls.h); absent: none
     str tls_fingerprint;

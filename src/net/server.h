@@ -41,6 +41,8 @@ typedef struct ServerConfig {
     int64_t memory_max_bytes;
     // A few more are answered 503 and closed, those behind them closed at once; 0: 10000.
     size_t connections_max;
+    // Whose X-Forwarded-For says who the client is; outlives the server; NULL: nobody's.
+    const struct Proxies *proxies;
     size_t greetings_max; // TLS handshakes under way on a loop; over it the oldest ends; 0: 256
     // Fills a failed blocking reply, or a refusal of net's own (404, 405, 400, 413, 431, 408, 503),
     // in the dialect of the path; c->failure says what. After it net adds Allow and Retry-After.

@@ -135,6 +135,30 @@ bool addr_is_private(const Addr *a) {
     return true;
 }
 
+// A colon more than a port's: an IPv6 address without brackets.
+static bool bare_six(str text) {
+    ptrdiff_t colon = str_find_char(text, ':');
+    bool more = colon >= 0 && str_find_char(str_sub(text, (size_t)colon + 1, text.n), ':') >= 0;
+    return more && text.p[0] != '[';
+}
+
+bool addr_ip(str text, uint8_t at[16], Addr *out) {
+    static const uint8_t mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
+    char with_port[INET6_ADDRSTRLEN + 16];
+    struct sockaddr_storage s;
+    if (!text.n || text.n > INET6_ADDRSTRLEN + 8 || memchr(text.p, 0, text.n)) return false;
+    if (str_starts(text, S("unix:"))) return false;
+    bool bare = bare_six(text), port = !bare && text.p[text.n - 1] != ']';
+    port = port && str_find_char(text, ':') >= 0;
+    snprintf(with_port, sizeof with_port, "%s" STR_FMT "%s%s", bare ? "[" : "", STR_ARG(text),
+             bare ? "]" : "", port ? "" : ":0");
+    if (!parse(str_z(with_port), &s)) return false;
+    if (s.ss_family == AF_INET6) memcpy(at, &((struct sockaddr_in6 *)&s)->sin6_addr, 16);
+    else memcpy(at, mapped, 12), memcpy(at + 12, &((struct sockaddr_in *)&s)->sin_addr, 4);
+    if (out) addr_from_sockaddr(&s, out);
+    return true;
+}
+
 err addr_resolve(Ctx *c, str host, int port, Addr *out, size_t max, size_t *out_n) {
     assert(port >= 0 && port <= 65535 && max > 0);
     if (!host.n || host.n > 253 || memchr(host.p, 0, host.n))

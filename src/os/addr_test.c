@@ -60,6 +60,28 @@ TEST(os_addr_refuses) {
     CHECK_ERR(addr_parse(c, S("unix:a\0b"), &a), ERR_INVALID);
 }
 
+TEST(os_addr_ip_with_a_port_or_without) {
+    static const char *const rows[][2] = {
+        { "10.0.0.1", "10.0.0.1:0" },      { "10.0.0.1:80", "10.0.0.1:80" },
+        { "::1", "[::1]:0" },              { "[::1]", "[::1]:0" },
+        { "[::1]:80", "[::1]:80" },        { "::ffff:10.0.0.1", "10.0.0.1:0" },
+        { "2001:DB8::1", "[2001:db8::1]:0" },
+    };
+    static const char *const none[] = { "",        "unknown",  "unix:/a", "10.0.0.1:",     "10.0.0",
+                                        "[::1",    "::1]",     ":80",     "_hidden",       "[::1]:",
+                                        "1.2.3.4 ", "1:2:3:4:5:6:7:8:9", "10.0.0.1:80:90" };
+    uint8_t at[16], four[16] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1 };
+    Addr a;
+    for (size_t i = 0; i < countof(rows); i++) {
+        CHECK(addr_ip(str_z(rows[i][0]), at, &a));
+        CHECK_STR(str_z(a.text), rows[i][1]);
+    }
+    CHECK(addr_ip(S("10.0.0.1"), at, NULL) && !memcmp(at, four, sizeof at));
+    for (size_t i = 0; i < countof(none); i++)
+        if (addr_ip(str_z(none[i]), at, &a)) test_failed(__FILE__, __LINE__, "took %s", none[i]);
+    CHECK(!addr_ip(S("1.2.3.4\0x"), at, &a));
+}
+
 TEST(os_addr_private) {
     static const char *const inside[] = {
         "127.0.0.1:1",

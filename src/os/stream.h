@@ -14,6 +14,9 @@ typedef struct Addr {
     char text[120];
 } Addr;
 err addr_parse(Ctx *c, str text, Addr *out); // ERR_INVALID with R_ADDRESS
+// A numeric address alone, or with a port: "10.0.0.1", "::1", "[::1]", "10.0.0.1:80", "[::1]:80".
+// at: IPv4 as ::ffff:a.b.c.d. out (may be NULL): in the one spelling, port 0 where none is said.
+bool addr_ip(str text, uint8_t at[16], Addr *out);
 // Blocking DNS: on a worker only. At most max answers, in the resolver's order.
 err addr_resolve(Ctx *c, str host, int port, Addr *out, size_t max, size_t *out_n);
 // Loopback, link-local, RFC 1918, RFC 4193, unix, and whatever else is not the public internet

@@ -2,6 +2,7 @@
 // kit.c - the heart's own rows: settings of the server, health, metrics, OpenAPI, the schema that
 // the console draws from.
 #include "base/log.h"
+#include "net/proxies.h"
 #include "net/reason.h"
 #include "os/accept.h"
 #include "res/kit.h"
@@ -23,6 +24,11 @@ const Setting kit_settings[KIT_SETTINGS + 1] = {
             .zh = "不加密的监听地址（HOST:PORT）；none 为仅用 tls.listen 或套接字" },
     [KIT_SOCKET] = { "serve.socket", SET_TEXT, "", 0, 100,
         .en = "A unix socket to listen on as well; empty: none", .zh = "另外监听的 Unix 套接字；空为不监听" },
+    [KIT_PROXIES] = { "serve.trusted_proxies", SET_TEXT, "", 0, 2000,
+        .accepts = proxies_form, .form = "addresses and networks such as 10.0.0.0/8,::1,unix",
+        .en = "Proxies before this server, whose X-Forwarded-For says who a client is: addresses, "
+            "networks, or unix for the socket; empty: none",
+        .zh = "可信的前置代理（地址、网段，或以 unix 表示套接字），以其 X-Forwarded-For 识别客户端；空为无" },
     [KIT_LOOPS] = { "serve.loops", SET_INT, "0", 0, APP_LOOPS_MAX,
         .en = "Event-loop threads; 0: one for each processor, at most 4",
             .zh = "事件循环线程数；0 为每核一个，至多 4 个" },

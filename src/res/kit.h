@@ -10,6 +10,7 @@ enum {
     KIT_DATA,
     KIT_LISTEN,
     KIT_SOCKET,
+    KIT_PROXIES,
     KIT_LOOPS,
     KIT_WORKERS,
     KIT_JOB_WORKERS,

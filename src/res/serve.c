@@ -3,6 +3,7 @@
 // steps; what a failed or ended start has opened is closed in reverse. The main thread runs
 // loops[0]: signals, the executor's events, its share of connections.
 #include "base/log.h"
+#include "net/proxies.h"
 #include "os/accept.h"
 #include "os/process.h"
 #include "os/terminal.h"
@@ -25,6 +26,7 @@ struct Serve {
     App app;
     Ctx *c;
     File *lock;
+    Proxies proxies;
     Thread threads[APP_LOOPS_MAX];
     size_t threads_n, modules_up; // modules whose start has run
     Addr addr;
@@ -264,6 +266,7 @@ static err open_server(Serve *s) {
         .spool_dir = in_data(s, "spool"),
         .app = a,
         .db = a->db,
+        .proxies = &s->proxies,
         .memory_max_bytes = kit_int(KIT_MEMORY),
         .connections_max = (size_t)kit_int(KIT_CONNECTIONS),
         .head_timeout_ms = kit_int(KIT_HEAD_TIMEOUT),
@@ -271,6 +274,8 @@ static err open_server(Serve *s) {
         .body_timeout_ms = kit_int(KIT_BODY_TIMEOUT),
         .write_timeout_ms = kit_int(KIT_WRITE_TIMEOUT),
     };
+    bool good = proxies_parse(kit_text(KIT_PROXIES), &s->proxies);
+    assert(good); // the setting's row has checked it
     TRY(dir_make(c, config.spool_dir, 0700));
     bindings_hooks(&config);
     TRY(bindings_build(c, a->modules, &config.routes, &config.routes_n));
