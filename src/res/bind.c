@@ -98,6 +98,17 @@ err query_check(Ctx *c, const Field *rows, const HttpRequest *r) {
     return ERR_OK;
 }
 
+err query_read(Ctx *c, const Field *rows, void *base, const HttpRequest *r) {
+    str rest = r->query, name, value;
+    fields_default(c->mem, rows, base);
+    while (http_query_next(c->mem, &rest, &name, &value)) {
+        const Field *f = field_find(rows, name);
+        if (!f) return query_unknown(c, rows, name);
+        TRY(field_from_text(c, f, base, value));
+    }
+    return ERR_OK;
+}
+
 static err serve_route(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body,
                        HttpReply *out) {
     const Route *route = binding_of(n)->route;

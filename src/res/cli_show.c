@@ -93,17 +93,45 @@ static void print_table(Cli *cli, yyjson_val *rows, const char *const *columns) 
     yyjson_arr_foreach(rows, i, max, row) print_line(cli, row, names, n, widths);
 }
 
+static bool is_table(yyjson_val *v) { return yyjson_is_obj(yyjson_arr_get_first(v)); }
+
+static bool said_by_any(yyjson_val *rows, const char *name) {
+    size_t i, max;
+    yyjson_val *row;
+    yyjson_arr_foreach(rows, i, max, row) {
+        yyjson_val *v = json_get(row, name);
+        if (v && !yyjson_is_null(v) && !yyjson_is_ctn(v)) return true;
+    }
+    return false;
+}
+
+// A list of objects within an object: below it, with the columns that say something.
+static void print_inner(Cli *cli, const char *name, yyjson_val *rows) {
+    const char *columns[COLUMNS_MAX + 1];
+    size_t i, max, n = 0;
+    yyjson_val *key, *v;
+    yyjson_obj_foreach(yyjson_arr_get_first(rows), i, max, key, v) {
+        const char *column = yyjson_get_str(key);
+        if (n < COLUMNS_MAX && said_by_any(rows, column)) columns[n++] = column;
+    }
+    columns[n] = NULL;
+    printf("\n%s\n", name);
+    print_table(cli, rows, columns);
+}
+
 static void print_one(Cli *cli, yyjson_val *object) {
     size_t i, max, widest = 0;
     yyjson_val *key, *v;
-    yyjson_obj_foreach(object, i, max, key, v) if (yyjson_get_len(key) > widest) widest =
-        yyjson_get_len(key);
+    yyjson_obj_foreach(object, i, max, key, v) if (yyjson_get_len(key) > widest && !is_table(v))
+        widest = yyjson_get_len(key);
     yyjson_obj_foreach(object, i, max, key, v) {
-        if (yyjson_is_null(v)) continue;
+        if (yyjson_is_null(v) || is_table(v)) continue;
         str text = yyjson_is_str(v) ? json_str(v) : json_text(cli->c->mem, v);
         text = cli_visible(cli->c, text, (int)widest + 2);
         printf("%-*s  " STR_FMT "\n", (int)widest, yyjson_get_str(key), STR_ARG(text));
     }
+    yyjson_obj_foreach(object, i, max, key, v) if (is_table(v))
+        print_inner(cli, yyjson_get_str(key), v);
 }
 
 static void print_names(yyjson_val *rows, yyjson_val *one) {

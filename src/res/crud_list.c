@@ -80,7 +80,7 @@ typedef struct Page {
 // A page that asks for few of many rows looks at SLICE of them after the other until it is full, or
 // until the caller has waited for long enough: then it is short, and its cursor leads on.
 static err page_tx(Ctx *c, Tx *tx, void *arg) {
-    enum { SLICE = 2048, ENOUGH_MS = 10 };
+    enum { SLICE = 2048, ENOUGH_MS = 6 };
     Page *p = arg;
     size_t size = p->t->r->size, limit = p->spec->limit ? p->spec->limit : LIST_DEFAULT;
     char *rows = arena_alloc_array(c->mem, limit, size, _Alignof(max_align_t));

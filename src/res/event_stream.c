@@ -265,12 +265,8 @@ static void on_gone(void *arg) { reader_leave(arg); }
 
 // ---- the route
 
-static err query_read(Ctx *c, const HttpRequest *r, EventQuery *out) {
-    fields_default(c->mem, event_query_rows, out);
-    TRY(query_check(c, event_query_rows, r));
-    str rest = r->query, name, value;
-    while (http_query_next(c->mem, &rest, &name, &value))
-        TRY(field_from_text(c, field_find(event_query_rows, name), out, value));
+static err wanted_read(Ctx *c, const HttpRequest *r, EventQuery *out) {
+    TRY(query_read(c, event_query_rows, out, r));
     // A reader that comes back sends the address it began with, so what it saw last counts more.
     str last = http_header(r, "last-event-id");
     int64_t n;
@@ -327,7 +323,7 @@ static err open_stream(Ctx *c, Events *e, const HttpRequest *r, EventQuery *q, E
     const App *app = c->app;
     if (app->identify) TRY(app->identify(c, r, true));
     TRY(require(c, "events.read", r->path));
-    TRY(query_read(c, r, q));
+    TRY(wanted_read(c, r, q));
     return seated(c, e, seat);
 }
 

@@ -47,6 +47,8 @@ err require(Ctx *c, const char *permission, str target);
 void error_write(Ctx *c, str path, Buf *out); // c->failure as this path's dialect says it
 str request_project(
     const HttpRequest *r); // /p/{project}, Lathe-Project or OpenAI-Project; absent: not said
+// The query into a struct by its rows, which the kit has checked: what is absent has its fallback.
+err query_read(Ctx *c, const Field *rows, void *base, const HttpRequest *r);
 str route_param(const HttpRequest *r, const char *pattern,
                 const char *name); // what {name} matched; knows the /p/{project} form
 

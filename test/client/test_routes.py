@@ -3,10 +3,10 @@
 
 import collections
 import contextlib
-import http.server
 import pathlib
 import tempfile
 import threading
+import urllib.parse
 
 import openai
 import pytest
@@ -184,3 +184,68 @@ def test_a_full_target_spills_over(server):
         assert who(server, "front") == "b"
         assert server.upstreams["c"].asked == 1
     first.join()
+
+
+# ---- what would happen, and why
+
+
+def explain(server, model, **query):
+    a = server.call("GET", f"/lathe/v1/model_plans/{model}?" + urllib.parse.urlencode(query))
+    assert a.status == 200, a.body
+    return a.json
+
+
+def test_it_says_who_would_answer(server):
+    route(server, "front", "b", "a")
+    e = explain(server, "front", prompt_tokens=100)
+    assert (e["outcome"], e["deployment"], e["route"], e["strategy"]) == ("answered", "b", "front", "ordered")
+    assert [(t["deployment"], t["can"], t["share"], t["running"]) for t in e["targets"]] == [("b", "now", 1, 0), ("a", "now", 0, 0)]
+    e = explain(server, "a")
+    assert (e["outcome"], e["route"], [t["deployment"] for t in e["targets"]]) == ("answered", None, ["a"])
+    e = explain(server, "nothing")
+    assert (e["outcome"], e["status"], e["code"], e["targets"]) == ("refused", 404, "model_not_found", []) and "narrow" in e["why"]
+    e = explain(server, "front", operation="embedding")
+    assert (e["outcome"], e["status"]) == ("refused", 400) and [t["can"] for t in e["targets"]] == ["no", "no"]
+    a = server.call("GET", "/lathe/v1/model_plans/front?operation=chatt")
+    assert a.status == 400 and "operation" in a.json["error"]["message"]
+
+
+def test_it_says_who_waits_and_for_whom(server):
+    with server.upstreams["c"].held():
+        first = threading.Thread(target=ask, args=(server, "narrow"))
+        first.start()
+        wait_for("the first request", 20, lambda: server.upstreams["c"].asked or None)
+        e = explain(server, "narrow")
+        assert (e["outcome"], e["deployment"]) == ("waits", "narrow") and "1 requests are under way" in e["why"]
+        assert (e["targets"][0]["running"], e["targets"][0]["free"], e["targets"][0]["can"]) == (1, 0, "after a wait")
+        assert e["targets"][0]["wait_ms"] >= 1000
+    first.join()
+    assert explain(server, "narrow")["outcome"] == "answered"
+
+
+def test_it_draws_as_a_request_drew(server):
+    route(server, "shared", {"deployment": "a", "weight": 1}, {"deployment": "b", "weight": 1}, strategy="weighted")
+    answers = [ask(server, "shared") for _ in range(20)]
+    said = [a.json["choices"][0]["message"]["content"] for a in answers]
+    assert [explain(server, "shared", request_id=a.headers["x-request-id"])["deployment"] for a in answers] == said
+    assert len(set(said)) == 2 and explain(server, "shared")["targets"][0]["share"] == 0.5
+
+
+def test_it_knows_a_keys_limits_and_what_is_to_be_paid(server):
+    account = server.make("service_accounts", name="limited", roles=["application"])
+    made = server.make("api_keys", name="limited", service_account=account["id"], limits={"requests_per_minute": 1, "money_per_day": "0.01"})
+    price = server.make("prices", name="b", model="b", input="10", output="20")
+    route(server, "front", "b")
+    e = explain(server, "front", api_key="limited", prompt_tokens=100, max_tokens=50)
+    assert (e["outcome"], e["targets"][0]["cost_most"], e["targets"][0]["currency"]) == ("answered", "0.002", "USD")
+    e = explain(server, "front", api_key="limited", prompt_tokens=1000, max_tokens=50)
+    assert (e["outcome"], e["status"], e["code"]) == ("refused", 429, "limit_reached"), e
+    assert [(limit["limit"], limit["refuses"]) for limit in e["limits"]] == [("requests_per_minute", False), ("money_per_day", True)]
+    assert ask(server, "front", key=made["key"], max_tokens=5).status == 200
+    e = explain(server, "front", api_key=made["id"])
+    assert [limit["remaining"] for limit in e["limits"]][0] == "0" and e["retry_after_ms"] > 0 and e["outcome"] == "refused"
+    assert explain(server, "front")["outcome"] == "answered"
+    said = server.cli("route", "explain", "front", "--api_key", "limited")
+    assert "limit_reached" in said.stdout and "requests_per_minute" in said.stdout
+    assert server.call("DELETE", f"/lathe/v1/prices/{price['id']}").status == 204
+    assert server.call("GET", "/lathe/v1/model_plans/front?api_key=nobody").status == 404

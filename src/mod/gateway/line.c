@@ -299,6 +299,31 @@ LineAnswer line_join(const DeploymentEntry *d, const LineCall *call, Ticket **ou
     return answer;
 }
 
+static void count_slots(Line *l, const DeploymentEntry *d, LineFigures *out) {
+    for (size_t i = 0; i < d->replicas_n; i++) {
+        const Replica *r = &d->replicas[i];
+        Slot *s = r->ready && !r->draining ? slot_of(l, r->id) : NULL;
+        if (!s) continue;
+        out->ready++, out->failed += s->shunned_ns != 0;
+        if (!s->shunned_ns && s->in_flight < d->slots) out->free += d->slots - s->in_flight;
+    }
+    out->running = l->running, out->waiting = l->waiting;
+}
+
+LineAnswer line_ask(const DeploymentEntry *d, int64_t now_ns, LineFigures *out) {
+    *out = (LineFigures){ 0 };
+    Line *l = line_take(d->id);
+    if (!l) return LINE_NONE;
+    pthread_mutex_lock(&l->lock);
+    forgive(l, now_ns);
+    count_slots(l, d, out);
+    pthread_mutex_unlock(&l->lock);
+    line_give(l);
+    if (!could_serve(d)) return LINE_NONE;
+    if (out->free && !out->waiting) return LINE_GO;
+    return out->waiting >= d->queue_max ? LINE_FULL : LINE_WAIT;
+}
+
 static void release(Ticket *t, int64_t service_ms) {
     Line *l = t->line;
     pthread_mutex_lock(&l->lock);

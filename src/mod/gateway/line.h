@@ -36,6 +36,11 @@ str ticket_replica(const Ticket *t);      // id; of a holder
 int64_t ticket_position(const Ticket *t); // 1: next. An estimate while others come and go
 int64_t line_retry_after_ms(
     const DeploymentEntry *d);    // from what a request takes on average and how many wait
+typedef struct LineFigures { // failed: of the ready replicas, those that get nothing for a second
+    int64_t ready, failed, free, running, waiting;
+} LineFigures;
+// What line_join would answer now, and from what. Any thread.
+LineAnswer line_ask(const DeploymentEntry *d, int64_t now_ns, LineFigures *out);
 void lines_refresh(void *unused); // replicas changed: on snapshot swaps
 typedef struct LineView {
     str deployment;

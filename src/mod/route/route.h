@@ -15,6 +15,7 @@ typedef enum {
     STRATEGY_WEIGHTED, // by chance, after their weights; the others likewise
     STRATEGY__COUNT
 } Strategy;
+extern const char *const strategy_names[]; // ends with NULL
 typedef struct RouteTarget {
     str deployment; // id
     int64_t weight; // 0: only when no other answers

@@ -19,7 +19,6 @@ typedef struct RouteRow {
     bool published;
 } RouteRow;
 extern const Resource route_resource;
-extern const char *const strategy_names[];
 
 err route_check(Ctx *c, Tx *tx, const void *old, void *now);
 err route_init(Ctx *c);
