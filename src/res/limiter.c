@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // limiter.c - see limiter.h. Subjects live in 64 shards, each a small hash table under its own
-// lock. GCRA keeps one number a subject: the theoretical arrival time (TAT) of the next conforming
+// lock. GCRA keeps one number a window: the theoretical arrival time (TAT) of the next conforming
 // request; a limit of n a minute has an emission interval of 60 s / n and lets a burst of n through
 // at once. Money of a day = spent + reserved; a reservation is taken back on the day it was made.
 // Two days are kept: a clock that goes back over midnight, and forth again, finds each as it was.
@@ -21,8 +21,9 @@ typedef struct Money {
 } Money;
 typedef struct Subject {
     struct Subject *next, *newer, *older; // bucket chain; order of use in the shard
-    int64_t tat_ns, in_flight;
-    Money newest, other; // other: of an earlier day
+    int64_t tat_ns, tokens_ns, in_flight; // theoretical arrival times: of requests, of tokens
+    int pins;                             // calls that are at it
+    Money newest, other;                  // other: of an earlier day
     size_t id_n;
     char id[];
 } Subject;
@@ -37,8 +38,8 @@ struct Limiter {
 };
 
 const char *limit_name(LimitKind k) {
-    static const char *const names[] = { "none", "requests_per_minute", "concurrency",
-                                         "money_per_day" };
+    static const char *const names[] = { "none", "requests_per_minute", "tokens_per_minute",
+                                         "concurrency", "money_per_day" };
     assert((unsigned)k < countof(names));
     return names[k];
 }
@@ -76,7 +77,8 @@ static bool counts(const Money *m, int64_t today) {
 }
 static void evict(Shard *sh, int64_t today) {
     for (Subject *s = sh->oldest; s; s = s->newer) {
-        if (s->in_flight || counts(&s->newest, today) || counts(&s->other, today)) continue;
+        if (s->in_flight || s->pins || counts(&s->newest, today) || counts(&s->other, today))
+            continue;
         Subject **link = &sh->buckets[str_hash(str_n(s->id, s->id_n)) / SHARDS % SHARD_BUCKETS];
         while (*link != s) link = &(*link)->next;
         *link = s->next;
@@ -134,16 +136,34 @@ static int64_t money_left(const Money *m, const Limits *limits) {
     return left > 0 ? (int64_t)left : 0;
 }
 
+static int64_t interval_ns(int64_t per_minute) { return MINUTE_NS / per_minute; }
+
+// How a window of so many a minute stands.
+static LimitState window(int64_t limit, int64_t tat_ns, int64_t mono_ns) {
+    int64_t interval = interval_ns(limit), ahead = clamp0(tat_ns - mono_ns);
+    int64_t used = interval ? (ahead + interval - 1) / interval : 0;
+    return (LimitState){ limit, clamp0(limit - used), ahead / 1000000 };
+}
+
+// When n more fit into it: nanoseconds from now, at most 0 when they do.
+static int64_t fits_in(int64_t limit, int64_t tat_ns, int64_t n, int64_t mono_ns) {
+    int64_t interval = interval_ns(limit), tat = tat_ns > mono_ns ? tat_ns : mono_ns;
+    return tat + n * interval - interval * limit - mono_ns;
+}
+
+static void move_on(int64_t *tat_ns, int64_t limit, int64_t n, int64_t mono_ns) {
+    *tat_ns = (*tat_ns > mono_ns ? *tat_ns : mono_ns) + n * interval_ns(limit);
+}
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
 static LimitAnswer look(Subject *s, const Limits *limits, int64_t now_ms, int64_t mono_ns) {
     LimitAnswer a = { 0 };
     const Money *m = money_of(s, time_day(now_ms));
-    if (has(limits->requests_per_minute)) {
-        int64_t interval = MINUTE_NS / limits->requests_per_minute,
-                ahead = clamp0(s->tat_ns - mono_ns);
-        int64_t used = interval ? (ahead + interval - 1) / interval : 0;
-        a.requests = (LimitState){ limits->requests_per_minute,
-                                   clamp0(limits->requests_per_minute - used), ahead / 1000000 };
-    }
+    if (has(limits->requests_per_minute))
+        a.requests = window(limits->requests_per_minute, s->tat_ns, mono_ns);
+    if (has(limits->tokens_per_minute))
+        a.tokens = window(limits->tokens_per_minute, s->tokens_ns, mono_ns);
     if (has(limits->concurrency))
         a.concurrency =
             (LimitState){ limits->concurrency, clamp0(limits->concurrency - s->in_flight), 0 };
@@ -153,96 +173,177 @@ static LimitAnswer look(Subject *s, const Limits *limits, int64_t now_ms, int64_
     return a;
 }
 
-static LimitKind refuse(const Subject *s, const Money *m, const Limits *limits, int64_t reserve,
+static LimitKind refuse(const Subject *s, const Money *m, const Limits *limits, LimitUse reserve,
                         int64_t mono_ns) {
-    if (has(limits->requests_per_minute)) {
-        int64_t interval = MINUTE_NS / limits->requests_per_minute;
-        int64_t tat = s->tat_ns > mono_ns ? s->tat_ns : mono_ns;
-        if (tat + interval - mono_ns > interval * limits->requests_per_minute)
-            return LIMIT_REQUESTS;
-    }
+    int64_t requests = limits->requests_per_minute, tokens = limits->tokens_per_minute;
+    if (has(requests) && fits_in(requests, s->tat_ns, 1, mono_ns) > 0) return LIMIT_REQUESTS;
+    if (has(tokens) && fits_in(tokens, s->tokens_ns, least(reserve.tokens, tokens), mono_ns) > 0)
+        return LIMIT_TOKENS;
     if (has(limits->concurrency) && s->in_flight >= limits->concurrency) return LIMIT_CONCURRENCY;
     bool dear =
-        has(limits->money_per_day) && m->spent + m->reserved + reserve > limits->money_per_day;
-    return dear && reserve ? LIMIT_MONEY : LIMIT_NONE;
+        has(limits->money_per_day) && m->spent + m->reserved + reserve.nano > limits->money_per_day;
+    return dear && reserve.nano ? LIMIT_MONEY : LIMIT_NONE;
 }
 
-static void admit(Subject *s, Money *m, const Limits *limits, int64_t reserve, int64_t mono_ns) {
-    if (has(limits->requests_per_minute))
-        s->tat_ns =
-            (s->tat_ns > mono_ns ? s->tat_ns : mono_ns) + MINUTE_NS / limits->requests_per_minute;
+static void admit(Subject *s, Money *m, const Limits *limits, LimitUse reserve, int64_t mono_ns) {
+    int64_t requests = limits->requests_per_minute, tokens = limits->tokens_per_minute;
+    if (has(requests)) move_on(&s->tat_ns, requests, 1, mono_ns);
+    if (has(tokens)) move_on(&s->tokens_ns, tokens, least(reserve.tokens, tokens), mono_ns);
     s->in_flight++;
-    m->reserved += reserve;
+    m->reserved += reserve.nano;
 }
 
-// reserved: of the day, and a settlement may free some before midnight.
-static int64_t retry_after(const Subject *s, bool reserved, const Limits *limits, LimitKind k,
-                           const LimitAnswer *a, int64_t mono_ns) {
-    if (k == LIMIT_MONEY) return reserved ? 0 : a->money.reset_ms;
-    if (k != LIMIT_REQUESTS) return 0;
-    int64_t interval = MINUTE_NS / limits->requests_per_minute;
-    int64_t ns = s->tat_ns + interval - interval * limits->requests_per_minute - mono_ns;
+// What was reserved of the tokens becomes what was used; no debt lasts longer than an hour.
+static void settle_tokens(Subject *s, const Limits *limits, int64_t reserved, int64_t used) {
+    enum { MINUTES = 60 };
+    int64_t tokens = limits->tokens_per_minute;
+    if (!has(tokens)) return;
+    s->tokens_ns += (least(used, MINUTES * tokens) - least(reserved, tokens)) * interval_ns(tokens);
+}
+
+// When a window lets it pass, if nobody else comes; 0: not a window's refusal.
+static int64_t free_in_ms(const Subject *s, const Limits *limits, LimitKind k, LimitUse reserve,
+                          int64_t mono_ns) {
+    int64_t tokens = limits->tokens_per_minute, ns = 0;
+    if (k != LIMIT_REQUESTS && k != LIMIT_TOKENS) return 0;
+    if (k == LIMIT_REQUESTS) ns = fits_in(limits->requests_per_minute, s->tat_ns, 1, mono_ns);
+    else ns = fits_in(tokens, s->tokens_ns, least(reserve.tokens, tokens), mono_ns);
     return ns <= 0 ? 1 : (ns + 999999) / 1000000;
 }
 
-LimitAnswer limiter_admit(Limiter *l, str id, const Limits *limits, int64_t reserve_nano,
+// ---- all subjects of one request
+typedef struct Held {
+    Shard *shards[LIMIT_SUBJECTS_MAX]; // locked, each once
+    size_t shards_n, n;
+    Subject *at[LIMIT_SUBJECTS_MAX];
+} Held;
+
+// Shards are locked in their order, so that no two calls wait for each other.
+static void lock_shards(Limiter *l, const uint64_t *hashes, size_t n, Held *h) {
+    for (size_t from = 0;;) {
+        size_t next = SHARDS;
+        for (size_t i = 0; i < n; i++)
+            if (hashes[i] % SHARDS >= from && hashes[i] % SHARDS < next) next = hashes[i] % SHARDS;
+        if (next == SHARDS) return;
+        pthread_mutex_lock(&l->shards[next].lock);
+        h->shards[h->shards_n++] = &l->shards[next];
+        from = next + 1;
+    }
+}
+
+static void hold(Limiter *l, const LimitSubject *of, size_t n, int64_t day, Held *h) {
+    uint64_t hashes[LIMIT_SUBJECTS_MAX];
+    assert(n && n <= LIMIT_SUBJECTS_MAX);
+    h->shards_n = 0, h->n = n;
+    for (size_t i = 0; i < n; i++) hashes[i] = str_hash(of[i].id);
+    lock_shards(l, hashes, n, h);
+    for (size_t i = 0; i < n; i++) {
+        h->at[i] = subject(l, &l->shards[hashes[i] % SHARDS], of[i].id, hashes[i], day);
+        h->at[i]->pins++;
+    }
+}
+
+static void let_go(Held *h) {
+    for (size_t i = 0; i < h->n; i++) h->at[i]->pins--;
+    for (size_t i = h->shards_n; i--;) pthread_mutex_unlock(&h->shards[i]->lock);
+}
+
+static void tighter(LimitState *than, const LimitState *s) {
+    if (s->limit && (!than->limit || s->remaining < than->remaining)) *than = *s;
+}
+
+static LimitAnswer look_all(const Held *h, const LimitSubject *of, int64_t now_ms,
+                            int64_t mono_ns) {
+    LimitAnswer all = look(h->at[0], of[0].limits, now_ms, mono_ns);
+    for (size_t i = 1; i < h->n; i++) {
+        LimitAnswer a = look(h->at[i], of[i].limits, now_ms, mono_ns);
+        tighter(&all.requests, &a.requests), tighter(&all.tokens, &a.tokens);
+        tighter(&all.concurrency, &a.concurrency), tighter(&all.money, &a.money);
+    }
+    return all;
+}
+
+LimitAnswer limiter_admit(Limiter *l, const LimitSubject *of, size_t n, LimitUse reserve,
                           int64_t now_ms, int64_t mono_ns) {
-    assert(reserve_nano >= 0);
-    uint64_t hash;
-    Shard *sh = shard_lock(l, id, &hash);
-    Subject *s = subject(l, sh, id, hash, time_day(now_ms));
-    Money *m = money_of(s, time_day(now_ms));
-    LimitKind k = refuse(s, m, limits, reserve_nano, mono_ns);
-    if (!k) admit(s, m, limits, reserve_nano, mono_ns);
-    LimitAnswer a = look(s, limits, now_ms, mono_ns);
-    a.refused = k;
-    a.at_ms = now_ms;
-    if (k) a.retry_after_ms = retry_after(s, m->reserved > 0, limits, k, &a, mono_ns);
-    pthread_mutex_unlock(&sh->lock);
+    assert(reserve.nano >= 0 && reserve.tokens >= 0);
+    Held h;
+    LimitKind k = LIMIT_NONE;
+    size_t by = 0;
+    int64_t day = time_day(now_ms);
+    hold(l, of, n, day, &h);
+    for (size_t i = 0; i < n && !k; i++)
+        k = refuse(h.at[i], money_of(h.at[i], day), of[i].limits, reserve, mono_ns), by = i;
+    for (size_t i = 0; i < n && !k; i++)
+        admit(h.at[i], money_of(h.at[i], day), of[i].limits, reserve, mono_ns);
+    LimitAnswer a =
+        k ? look(h.at[by], of[by].limits, now_ms, mono_ns) : look_all(&h, of, now_ms, mono_ns);
+    a.refused = k, a.by = by, a.at_ms = now_ms;
+    a.retry_after_ms = free_in_ms(h.at[by], of[by].limits, k, reserve, mono_ns);
+    // What is reserved of the day may be given back before midnight.
+    if (k == LIMIT_MONEY && !money_of(h.at[by], day)->reserved) a.retry_after_ms = a.money.reset_ms;
+    let_go(&h);
     return a;
 }
 
-void limiter_settle(Limiter *l, str id, int64_t reserved_nano, int64_t cost_nano,
+void limiter_settle(Limiter *l, const LimitSubject *of, size_t n, LimitUse reserved, LimitUse used,
                     int64_t admitted_ms) {
-    uint64_t hash;
-    Shard *sh = shard_lock(l, id, &hash);
-    Subject *s = subject(l, sh, id, hash, time_day(admitted_ms));
-    assert(s->in_flight > 0);
-    s->in_flight--;
-    Money *m = money_find(s, time_day(admitted_ms)); // NULL: nobody asks for that day any more
-    // A day that was left for two others and came back begins anew: without that reservation.
-    if (m && m->reserved >= reserved_nano) m->reserved -= reserved_nano;
-    if (m) m->spent += cost_nano;
-    pthread_mutex_unlock(&sh->lock);
+    Held h;
+    hold(l, of, n, time_day(admitted_ms), &h);
+    for (size_t i = 0; i < n; i++) {
+        Subject *s = h.at[i];
+        assert(s->in_flight > 0);
+        s->in_flight--;
+        Money *m = money_find(s, time_day(admitted_ms)); // NULL: nobody asks for that day any more
+        // A day that was left for two others and came back begins anew: without that reservation.
+        if (m && m->reserved >= reserved.nano) m->reserved -= reserved.nano;
+        if (m) m->spent += used.nano;
+        settle_tokens(s, of[i].limits, reserved.tokens, used.tokens);
+    }
+    let_go(&h);
 }
 
-bool limiter_again(Limiter *l, str id, const Limits *limits, int64_t reserved_nano,
-                   int64_t cost_nano, int64_t admitted_ms) {
-    assert(reserved_nano >= 0 && cost_nano >= 0);
-    uint64_t hash;
-    Shard *sh = shard_lock(l, id, &hash);
-    Subject *s = subject(l, sh, id, hash, time_day(admitted_ms));
-    Money *m = money_find(s, time_day(admitted_ms));
-    assert(s->in_flight > 0);
-    bool fits = !m || !has(limits->money_per_day)
-                || m->spent + m->reserved + cost_nano <= limits->money_per_day;
-    if (fits && m) m->spent += cost_nano;
-    pthread_mutex_unlock(&sh->lock);
+// Whether each has so much left on that day; else *by.
+static bool all_fit(const Held *h, const LimitSubject *of, int64_t day, int64_t nano, size_t *by) {
+    for (size_t i = 0; i < h->n; i++) {
+        const Money *m = money_find(h->at[i], day); // NULL: nobody asks for that day any more
+        assert(h->at[i]->in_flight > 0);
+        if (!m || !has(of[i].limits->money_per_day)
+            || m->spent + m->reserved + nano <= of[i].limits->money_per_day)
+            continue;
+        if (by) *by = i;
+        return false;
+    }
+    return true;
+}
+
+bool limiter_again(Limiter *l, const LimitSubject *of, size_t n, LimitUse used, int64_t admitted_ms,
+                   size_t *out_by) {
+    assert(used.nano >= 0 && used.tokens >= 0);
+    Held h;
+    int64_t day = time_day(admitted_ms);
+    hold(l, of, n, day, &h);
+    bool fits = all_fit(&h, of, day, used.nano, out_by);
+    for (size_t i = 0; i < n && fits; i++) {
+        Money *m = money_find(h.at[i], day);
+        if (m) m->spent += used.nano;
+        settle_tokens(h.at[i], of[i].limits, 0, used.tokens);
+    }
+    let_go(&h);
     return fits;
 }
 
-bool limiter_more(Limiter *l, str id, const Limits *limits, int64_t more_nano,
-                  int64_t admitted_ms) {
+bool limiter_more(Limiter *l, const LimitSubject *of, size_t n, int64_t more_nano,
+                  int64_t admitted_ms, size_t *out_by) {
     assert(more_nano >= 0);
-    uint64_t hash;
-    Shard *sh = shard_lock(l, id, &hash);
-    Subject *s = subject(l, sh, id, hash, time_day(admitted_ms));
-    Money *m = money_find(s, time_day(admitted_ms)); // NULL: nobody asks for that day any more
-    assert(s->in_flight > 0);
-    bool fits = !m || !has(limits->money_per_day)
-                || m->spent + m->reserved + more_nano <= limits->money_per_day;
-    if (fits && m) m->reserved += more_nano;
-    pthread_mutex_unlock(&sh->lock);
+    Held h;
+    int64_t day = time_day(admitted_ms);
+    hold(l, of, n, day, &h);
+    bool fits = all_fit(&h, of, day, more_nano, out_by);
+    for (size_t i = 0; i < n && fits; i++) {
+        Money *m = money_find(h.at[i], day);
+        if (m) m->reserved += more_nano;
+    }
+    let_go(&h);
     return fits;
 }
 

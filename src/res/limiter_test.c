@@ -5,6 +5,27 @@
 #include "os/thread.h"
 #include "res/limiter.h"
 
+// ---- of one subject
+static LimitAnswer one_admit(Limiter *l, str id, const Limits *limits, int64_t reserve,
+                             int64_t now_ms, int64_t mono_ns) {
+    return limiter_admit(l, &(LimitSubject){ id, limits }, 1, (LimitUse){ .nano = reserve }, now_ms,
+                         mono_ns);
+}
+static void one_settle(Limiter *l, str id, int64_t reserved, int64_t cost, int64_t at_ms) {
+    static const Limits none;
+    limiter_settle(l, &(LimitSubject){ id, &none }, 1, (LimitUse){ .nano = reserved },
+                   (LimitUse){ .nano = cost }, at_ms);
+}
+static bool one_again(Limiter *l, str id, const Limits *limits, int64_t reserved, int64_t cost,
+                      int64_t at_ms) {
+    (void)reserved;
+    return limiter_again(l, &(LimitSubject){ id, limits }, 1, (LimitUse){ .nano = cost }, at_ms,
+                         NULL);
+}
+static bool one_more(Limiter *l, str id, const Limits *limits, int64_t more, int64_t at_ms) {
+    return limiter_more(l, &(LimitSubject){ id, limits }, 1, more, at_ms, NULL);
+}
+
 #define SECOND 1000000000LL
 enum { DAY = 86400000 };
 
@@ -13,55 +34,55 @@ TEST(limiter_requests_burst_then_rate) {
     Limits limits = { .requests_per_minute = 60 };
     int64_t t = 5 * SECOND;
     for (int i = 0; i < 60; i++) {
-        CHECK_INT(limiter_admit(l, S("k"), &limits, 0, 1, t).refused, LIMIT_NONE);
-        limiter_settle(l, S("k"), 0, 0, 1);
+        CHECK_INT(one_admit(l, S("k"), &limits, 0, 1, t).refused, LIMIT_NONE);
+        one_settle(l, S("k"), 0, 0, 1);
     }
-    LimitAnswer a = limiter_admit(l, S("k"), &limits, 0, 1, t);
+    LimitAnswer a = one_admit(l, S("k"), &limits, 0, 1, t);
     CHECK_INT(a.refused, LIMIT_REQUESTS);
     CHECK_INT(a.retry_after_ms, 1000);
     CHECK_INT(a.requests.remaining, 0);
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 0, 1, t + SECOND - 1).refused, LIMIT_REQUESTS);
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 0, 1, t + SECOND).refused, LIMIT_NONE);
-    CHECK_INT(limiter_admit(l, S("other"), &limits, 0, 1, t).refused, LIMIT_NONE);
+    CHECK_INT(one_admit(l, S("k"), &limits, 0, 1, t + SECOND - 1).refused, LIMIT_REQUESTS);
+    CHECK_INT(one_admit(l, S("k"), &limits, 0, 1, t + SECOND).refused, LIMIT_NONE);
+    CHECK_INT(one_admit(l, S("other"), &limits, 0, 1, t).refused, LIMIT_NONE);
     limiter_free(l);
 }
 
 TEST(limiter_refusal_leaves_no_trace) {
     Limiter *l = limiter_new(100);
     Limits limits = { .requests_per_minute = 10, .concurrency = 1 };
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 0, 1, SECOND).refused, LIMIT_NONE);
+    CHECK_INT(one_admit(l, S("k"), &limits, 0, 1, SECOND).refused, LIMIT_NONE);
     for (int i = 0; i < 100; i++)
-        CHECK_INT(limiter_admit(l, S("k"), &limits, 0, 1, SECOND).refused, LIMIT_CONCURRENCY);
-    limiter_settle(l, S("k"), 0, 0, 1);
+        CHECK_INT(one_admit(l, S("k"), &limits, 0, 1, SECOND).refused, LIMIT_CONCURRENCY);
+    one_settle(l, S("k"), 0, 0, 1);
     CHECK_INT(limiter_look(l, S("k"), &limits, 1, SECOND).requests.remaining, 9);
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 0, 1, SECOND).refused, LIMIT_NONE);
+    CHECK_INT(one_admit(l, S("k"), &limits, 0, 1, SECOND).refused, LIMIT_NONE);
     limiter_free(l);
 }
 
 TEST(limiter_money_of_a_day_is_never_overspent) {
     Limiter *l = limiter_new(100);
     Limits limits = { .money_per_day = 100 };
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 60, 1, 1).refused, LIMIT_NONE);
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 41, 1, 1).refused, LIMIT_MONEY);
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 40, 1, 1).refused, LIMIT_NONE);
-    limiter_settle(l, S("k"), 60, 10, 1);
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 50, 1, 1).refused, LIMIT_NONE);
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 1, 1, 1).refused, LIMIT_MONEY);
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 100, DAY, 1).refused, LIMIT_NONE); // the next day
-    limiter_settle(l, S("k"), 40, 40, 1); // of the day before: not today's
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 1, DAY, 1).refused, LIMIT_MONEY);
+    CHECK_INT(one_admit(l, S("k"), &limits, 60, 1, 1).refused, LIMIT_NONE);
+    CHECK_INT(one_admit(l, S("k"), &limits, 41, 1, 1).refused, LIMIT_MONEY);
+    CHECK_INT(one_admit(l, S("k"), &limits, 40, 1, 1).refused, LIMIT_NONE);
+    one_settle(l, S("k"), 60, 10, 1);
+    CHECK_INT(one_admit(l, S("k"), &limits, 50, 1, 1).refused, LIMIT_NONE);
+    CHECK_INT(one_admit(l, S("k"), &limits, 1, 1, 1).refused, LIMIT_MONEY);
+    CHECK_INT(one_admit(l, S("k"), &limits, 100, DAY, 1).refused, LIMIT_NONE); // the next day
+    one_settle(l, S("k"), 40, 40, 1); // of the day before: not today's
+    CHECK_INT(one_admit(l, S("k"), &limits, 1, DAY, 1).refused, LIMIT_MONEY);
     limiter_free(l);
 }
 
 TEST(limiter_reserves_more_for_a_request_under_way) {
     Limiter *l = limiter_new(100);
     Limits limits = { .money_per_day = 100 }, none = { 0 };
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 60, 1, 1).refused, LIMIT_NONE);
-    CHECK(!limiter_more(l, S("k"), &limits, 41, 1));
-    CHECK(limiter_more(l, S("k"), &limits, 40, 1));
-    CHECK(limiter_more(l, S("k"), &none, 1000, 1));
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 1, 1, 1).refused, LIMIT_MONEY);
-    limiter_settle(l, S("k"), 1100, 30, 1);
+    CHECK_INT(one_admit(l, S("k"), &limits, 60, 1, 1).refused, LIMIT_NONE);
+    CHECK(!one_more(l, S("k"), &limits, 41, 1));
+    CHECK(one_more(l, S("k"), &limits, 40, 1));
+    CHECK(one_more(l, S("k"), &none, 1000, 1));
+    CHECK_INT(one_admit(l, S("k"), &limits, 1, 1, 1).refused, LIMIT_MONEY);
+    one_settle(l, S("k"), 1100, 30, 1);
     CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 70);
     limiter_free(l);
 }
@@ -70,13 +91,13 @@ TEST(limiter_reserves_more_for_a_request_under_way) {
 TEST(limiter_clock_that_goes_back_over_midnight) {
     Limiter *l = limiter_new(100);
     Limits limits = { .money_per_day = 100 };
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 90, DAY - 1, 1).refused, LIMIT_NONE);
-    limiter_settle(l, S("k"), 90, 90, DAY - 1);
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 60, DAY + 1, 1).refused, LIMIT_NONE);
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 11, DAY - 1, 1).refused, LIMIT_MONEY);
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 10, DAY - 1, 1).refused, LIMIT_NONE);
-    limiter_settle(l, S("k"), 10, 0, DAY - 1);
-    limiter_settle(l, S("k"), 60, 0, DAY + 1);
+    CHECK_INT(one_admit(l, S("k"), &limits, 90, DAY - 1, 1).refused, LIMIT_NONE);
+    one_settle(l, S("k"), 90, 90, DAY - 1);
+    CHECK_INT(one_admit(l, S("k"), &limits, 60, DAY + 1, 1).refused, LIMIT_NONE);
+    CHECK_INT(one_admit(l, S("k"), &limits, 11, DAY - 1, 1).refused, LIMIT_MONEY);
+    CHECK_INT(one_admit(l, S("k"), &limits, 10, DAY - 1, 1).refused, LIMIT_NONE);
+    one_settle(l, S("k"), 10, 0, DAY - 1);
+    one_settle(l, S("k"), 60, 0, DAY + 1);
     CHECK_INT(limiter_look(l, S("k"), &limits, DAY - 1, 1).money.remaining, 10);
     CHECK_INT(limiter_look(l, S("k"), &limits, DAY + 1, 1).money.remaining, 100); // nothing stays
     limiter_free(l);
@@ -86,14 +107,14 @@ TEST(limiter_clock_that_goes_back_over_midnight) {
 TEST(limiter_clock_that_was_far_ahead) {
     Limiter *l = limiter_new(100);
     Limits limits = { .money_per_day = 100 };
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 70, 1, 1).refused, LIMIT_NONE);
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 70, 400LL * DAY, 1).refused, LIMIT_NONE);
-    limiter_settle(l, S("k"), 70, 70, 1);
+    CHECK_INT(one_admit(l, S("k"), &limits, 70, 1, 1).refused, LIMIT_NONE);
+    CHECK_INT(one_admit(l, S("k"), &limits, 70, 400LL * DAY, 1).refused, LIMIT_NONE);
+    one_settle(l, S("k"), 70, 70, 1);
     CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 30);
     CHECK_INT(limiter_look(l, S("k"), &limits, DAY, 1).money.remaining, 100);
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 100, DAY, 1).refused, LIMIT_NONE);
-    limiter_settle(l, S("k"), 70, 70, 400LL * DAY);
-    limiter_settle(l, S("k"), 100, 100, DAY);
+    CHECK_INT(one_admit(l, S("k"), &limits, 100, DAY, 1).refused, LIMIT_NONE);
+    one_settle(l, S("k"), 70, 70, 400LL * DAY);
+    one_settle(l, S("k"), 100, 100, DAY);
     CHECK_INT(limiter_look(l, S("k"), &limits, DAY, 1).money.remaining, 0);
     CHECK_INT(limiter_look(l, S("k"), &limits, 400LL * DAY, 1).money.remaining, 30);
     limiter_free(l);
@@ -102,17 +123,17 @@ TEST(limiter_clock_that_was_far_ahead) {
 TEST(limiter_another_attempt_is_paid_for_too) {
     Limiter *l = limiter_new(100);
     Limits limits = { .money_per_day = 100, .concurrency = 1 };
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 60, 1, 1).refused, LIMIT_NONE);
-    CHECK(!limiter_again(l, S("k"), &limits, 60, 41, 1));
+    CHECK_INT(one_admit(l, S("k"), &limits, 60, 1, 1).refused, LIMIT_NONE);
+    CHECK(!one_again(l, S("k"), &limits, 60, 41, 1));
     CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 40); // nothing changed
-    CHECK(limiter_again(l, S("k"), &limits, 60, 40, 1));
+    CHECK(one_again(l, S("k"), &limits, 60, 40, 1));
     CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 0);
     CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).concurrency.remaining, 0); // still one request
-    limiter_settle(l, S("k"), 60, 50, 1);
+    one_settle(l, S("k"), 60, 50, 1);
     CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 10);
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 5, 1, 1).refused, LIMIT_NONE);
-    CHECK_INT(limiter_admit(l, S("other"), &limits, 5, DAY, 1).refused, LIMIT_NONE);
-    CHECK(limiter_again(l, S("k"), &limits, 5, 5, 1));
+    CHECK_INT(one_admit(l, S("k"), &limits, 5, 1, 1).refused, LIMIT_NONE);
+    CHECK_INT(one_admit(l, S("other"), &limits, 5, DAY, 1).refused, LIMIT_NONE);
+    CHECK(one_again(l, S("k"), &limits, 5, 5, 1));
     limiter_free(l);
 }
 
@@ -123,11 +144,11 @@ TEST(limiter_sums_more_money_than_there_is) {
     Limiter *l = limiter_new(100);
     Limits none = { 0 }, limits = { .money_per_day = 100 };
     for (int i = 0; i < MANY; i++)
-        CHECK_INT(limiter_admit(l, S("k"), &none, dear, 1, 1).refused, LIMIT_NONE);
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 1, 1, 1).refused, LIMIT_MONEY);
-    for (int i = 0; i < MANY; i++) limiter_settle(l, S("k"), dear, dear, 1);
+        CHECK_INT(one_admit(l, S("k"), &none, dear, 1, 1).refused, LIMIT_NONE);
+    CHECK_INT(one_admit(l, S("k"), &limits, 1, 1, 1).refused, LIMIT_MONEY);
+    for (int i = 0; i < MANY; i++) one_settle(l, S("k"), dear, dear, 1);
     CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 0);
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 1, 1, 1).refused, LIMIT_MONEY);
+    CHECK_INT(one_admit(l, S("k"), &limits, 1, 1, 1).refused, LIMIT_MONEY);
     limiter_free(l);
 }
 
@@ -137,10 +158,10 @@ TEST(limiter_gives_back_what_was_reserved_while_the_clock_was_behind) {
     Limiter *l = limiter_new(100);
     Limits limits = { .money_per_day = 100 };
     limiter_spent(l, S("k"), 1, 10);
-    LimitAnswer a = limiter_admit(l, S("k"), &limits, 60, DAY - 5, 1);
+    LimitAnswer a = one_admit(l, S("k"), &limits, 60, DAY - 5, 1);
     CHECK_INT(a.refused, LIMIT_NONE);
     CHECK_INT(a.money.remaining, 40);
-    limiter_settle(l, S("k"), 60, 20, a.at_ms);
+    one_settle(l, S("k"), 60, 20, a.at_ms);
     CHECK_INT(limiter_look(l, S("k"), &limits, DAY - 5, 1).money.remaining, 80);
     CHECK_INT(limiter_look(l, S("k"), &limits, DAY + 1, 1).money.remaining, 90);
     limiter_free(l);
@@ -152,20 +173,20 @@ TEST(limiter_recovers_what_was_spent) {
     limiter_spent(l, S("k"), 0, 70);
     limiter_spent(l, S("k"), 0, 20);
     CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 10);
-    CHECK_INT(limiter_admit(l, S("k"), &limits, 11, 1, 1).refused, LIMIT_MONEY);
+    CHECK_INT(one_admit(l, S("k"), &limits, 11, 1, 1).refused, LIMIT_MONEY);
     limiter_free(l);
 }
 
 TEST(limiter_forgets_only_the_idle) {
     Limiter *l = limiter_new(64);
     Limits limits = { .concurrency = 1, .money_per_day = 5 };
-    CHECK_INT(limiter_admit(l, S("busy"), &limits, 0, 1, 1).refused, LIMIT_NONE);
+    CHECK_INT(one_admit(l, S("busy"), &limits, 0, 1, 1).refused, LIMIT_NONE);
     limiter_spent(l, S("spender"), 0, 5);
     Ctx *c = test_ctx();
     for (int i = 0; i < 5000; i++)
         limiter_look(l, arena_printf(c->mem, "idle%d", i), &limits, 1, 1);
-    CHECK_INT(limiter_admit(l, S("busy"), &limits, 0, 1, 1).refused, LIMIT_CONCURRENCY);
-    CHECK_INT(limiter_admit(l, S("spender"), &limits, 1, 1, 1).refused, LIMIT_MONEY);
+    CHECK_INT(one_admit(l, S("busy"), &limits, 0, 1, 1).refused, LIMIT_CONCURRENCY);
+    CHECK_INT(one_admit(l, S("spender"), &limits, 1, 1, 1).refused, LIMIT_MONEY);
     limiter_free(l);
 }
 
@@ -178,10 +199,10 @@ static void burst(void *arg) {
     Burst *b = arg;
     Limits limits = { .money_per_day = 1000 };
     for (int i = 0; i < 2000; i++) {
-        if (limiter_admit(b->l, S("k"), &limits, 10, 1, 1).refused) continue;
+        if (one_admit(b->l, S("k"), &limits, 10, 1, 1).refused) continue;
         b->admitted++;
         int64_t cost = i % 11;
-        limiter_settle(b->l, S("k"), 10, cost, 1);
+        one_settle(b->l, S("k"), 10, cost, 1);
         b->spent += cost;
     }
 }
@@ -197,5 +218,108 @@ TEST(limiter_burst_of_threads_stays_within_budget) {
     CHECK(spent <= 1000);
     CHECK(admitted >= 100);
     CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 1000 - spent);
+    limiter_free(l);
+}
+
+// ---- of several
+TEST(limiter_all_admit_or_none) {
+    const Limits key = { .money_per_day = 100, .requests_per_minute = 10 },
+                 project = { .money_per_day = 150, .concurrency = 2 }, org = { 0 };
+    const LimitSubject a[] = { { S("a"), &key }, { S("p"), &project }, { S("o"), &org } },
+                       b[] = { { S("b"), &key }, { S("p"), &project }, { S("o"), &org } };
+    Limiter *l = limiter_new(100);
+    LimitAnswer got = limiter_admit(l, a, 3, (LimitUse){ .nano = 90 }, 1, 1);
+    CHECK_INT(got.refused, LIMIT_NONE);
+    CHECK(got.money.limit == 100 && got.money.remaining == 10); // the key has less left
+    got = limiter_admit(l, b, 3, (LimitUse){ .nano = 90 }, 1, 1);
+    CHECK(got.refused == LIMIT_MONEY && got.by == 1 && got.money.limit == 150);
+    CHECK_INT(limiter_look(l, S("b"), &key, 1, 1).money.remaining, 100); // without a trace
+    CHECK_INT(limiter_look(l, S("b"), &key, 1, 1).requests.remaining, 10);
+    got = limiter_admit(l, b, 3, (LimitUse){ .nano = 60 }, 1, 1);
+    CHECK(got.refused == LIMIT_NONE && got.money.limit == 150 && !got.money.remaining);
+    got = limiter_admit(l, b, 3, (LimitUse){ .nano = 0 }, 1, 1);
+    CHECK(got.refused == LIMIT_CONCURRENCY && got.by == 1);
+    size_t by = 9;
+    CHECK(!limiter_more(l, b, 3, 1, 1, &by) && by == 1);
+    limiter_settle(l, a, 3, (LimitUse){ .nano = 90 }, (LimitUse){ .nano = 10 }, 1);
+    CHECK(limiter_more(l, b, 3, 40, 1, &by));
+    CHECK(!limiter_more(l, b, 3, 1, 1, &by) && by == 0); // now its key has no more
+    CHECK(!limiter_again(l, b, 3, (LimitUse){ .nano = 1 }, 1, &by) && by == 0);
+    limiter_settle(l, b, 3, (LimitUse){ .nano = 100 }, (LimitUse){ .nano = 100 }, 1);
+    CHECK_INT(limiter_look(l, S("p"), &project, 1, 1).money.remaining, 40);
+    CHECK_INT(limiter_look(l, S("p"), &project, 1, 1).concurrency.remaining, 2);
+    limiter_free(l);
+}
+
+typedef struct Crowd {
+    Limiter *l;
+    const Limits *project;
+    str key;
+    int64_t admitted;
+} Crowd;
+static void crowd_asks(void *arg) {
+    static const Limits none;
+    Crowd *me = arg;
+    const LimitSubject of[] = { { me->key, &none }, { S("p"), me->project }, { S("o"), &none } };
+    for (int i = 0; i < 20000; i++)
+        if (!limiter_admit(me->l, of, 3, (LimitUse){ .nano = 7 }, 1, 1).refused) me->admitted++;
+}
+TEST(limiter_a_crowd_does_not_overspend_what_it_shares) {
+    enum { THREADS = 4 };
+    const Limits project = { .money_per_day = 7 * 12345 + 3 };
+    Limiter *l = limiter_new(16); // fewer than there are subjects: none that is in use goes
+    Crowd all[THREADS];
+    Thread threads[THREADS];
+    Ctx *c = test_ctx();
+    int64_t sum = 0;
+    c->os = os_real();
+    for (int i = 0; i < THREADS; i++) {
+        all[i] = (Crowd){ l, &project, arena_printf(c->mem, "key_%d", i), 0 };
+        CHECK_OK(c, thread_open(c, "crowd", crowd_asks, &all[i], &threads[i]));
+    }
+    for (int i = 0; i < THREADS; i++) thread_join(threads[i]), sum += all[i].admitted;
+    CHECK_INT(sum, 12345);
+    CHECK_INT(limiter_look(l, S("p"), &project, 1, 1).money.remaining, 3);
+    limiter_free(l);
+}
+
+// ---- tokens
+static LimitAnswer ask_tokens(Limiter *l, const Limits *limits, int64_t n, int64_t mono_ns) {
+    return limiter_admit(l, &(LimitSubject){ S("k"), limits }, 1, (LimitUse){ .tokens = n }, 1,
+                         mono_ns);
+}
+static void used_tokens(Limiter *l, const Limits *limits, int64_t reserved, int64_t used) {
+    limiter_settle(l, &(LimitSubject){ S("k"), limits }, 1, (LimitUse){ .tokens = reserved },
+                   (LimitUse){ .tokens = used }, 1);
+}
+
+TEST(limiter_tokens_a_minute_are_those_that_were_used) {
+    const Limits limits = { .tokens_per_minute = 600 }; // ten a second
+    Limiter *l = limiter_new(100);
+    int64_t t = 5 * SECOND;
+    CHECK_INT(ask_tokens(l, &limits, 400, t).refused, LIMIT_NONE);
+    LimitAnswer a = ask_tokens(l, &limits, 300, t);
+    CHECK_INT(a.refused, LIMIT_TOKENS);
+    CHECK_INT(a.retry_after_ms, 10000);
+    CHECK_INT(a.tokens.remaining, 200);
+    used_tokens(l, &limits, 400, 100); // it used less than it might have
+    CHECK_INT(ask_tokens(l, &limits, 300, t).refused, LIMIT_NONE);
+    used_tokens(l, &limits, 300, 300);
+    CHECK_INT(limiter_look(l, S("k"), &limits, 1, t).tokens.remaining, 200);
+    CHECK_INT(limiter_look(l, S("k"), &limits, 1, t + SECOND).tokens.remaining, 210);
+    limiter_free(l);
+}
+
+TEST(limiter_a_request_that_may_use_more_than_a_minutes_tokens) {
+    const Limits limits = { .tokens_per_minute = 600 };
+    Limiter *l = limiter_new(100);
+    int64_t t = 5 * SECOND;
+    CHECK_INT(ask_tokens(l, &limits, 100000, t).refused, LIMIT_NONE); // alone it may
+    CHECK_INT(ask_tokens(l, &limits, 1, t).refused, LIMIT_TOKENS);
+    used_tokens(l, &limits, 100000, 1200); // twice what a minute has: the next waits for it
+    LimitAnswer a = ask_tokens(l, &limits, 1, t);
+    CHECK_INT(a.refused, LIMIT_TOKENS);
+    CHECK_INT(a.retry_after_ms, 60100);
+    CHECK_INT(ask_tokens(l, &limits, 1, t + 61 * SECOND).refused, LIMIT_NONE);
     limiter_free(l);
 }

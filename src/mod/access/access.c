@@ -38,7 +38,7 @@ static const Route routes[] = {
 };
 const Module access_module = {
     .name = "access", .needs = "", .resources = resources, .routes = routes,
-        .migrations = access_migrations, .migrations_n = 3,
+        .migrations = access_migrations, .migrations_n = 4,
     .settings = access_settings, .metrics = access_metrics, .reasons = access_reasons,
         .roles = access_roles, .init = access_init,
         .database = first_start, .start = access_start, .stop = access_stop,
@@ -75,8 +75,9 @@ err roles_seed(Ctx *c, Tx *tx, str org) {
 
 static err seed_first(Ctx *c, Tx *tx, void *arg) {
     AdminKey *key = arg;
-    Organisation org = { .head.name = S("default"), .title = S("Default") };
+    Organisation org = { .head.name = S("default"), .title = S("Default"), .limits = limits_none };
     Project project = { .head.name = S("default"),
+                        .limits = limits_none,
                         .title = S("Default"),
                         .recording = 0,
                         .recording_percent = 10,

@@ -17,6 +17,11 @@ typedef struct KeyEntry {                          // a living key as the reques
     int64_t expires_ms; // 0: never
     Limits limits;
 } KeyEntry;
+typedef struct PlaceEntry { // an organisation or a project
+    str id, name, org;      // org absent: an organisation
+    Limits limits;          // of all its keys together
+} PlaceEntry;
+const PlaceEntry *access_place(const Snapshot *s, str id); // NULL: there is none
 // The key of `Authorization: Bearer …` or `x-api-key`, as this snapshot has it. ERR_UNAUTHENTICATED
 // with R_KEY_MISSING, R_KEY_UNKNOWN, R_KEY_EXPIRED; ERR_LIMITED with R_KEYS_WRONG when its
 // address sent too many unknown ones; ERR_UNAVAILABLE with R_KEY_UNCLEAR when it is not there but
@@ -24,10 +29,11 @@ typedef struct KeyEntry {                          // a living key as the reques
 // asked for. *out_project: id of the project acted in. No blocking, no SQL.
 err access_key(Ctx *c, const Snapshot *s, const HttpRequest *r, const KeyEntry **out,
                str *out_project);
+const KeyEntry *access_key_by_id(const Snapshot *s, str id); // NULL: none that is alive
 void access_key_used(str key_id,
                      int64_t now_ms); // last use: kept in memory, written back twice a minute
 Identity access_identity(const KeyEntry *k);
-Limiter *access_limiter(void);         // subjects are key ids
+Limiter *access_limiter(void);         // subjects are ids of keys, projects and organisations
 extern const SnapshotPart access_part; // keys and projects
 
 #define ACCESS_REASONS(X)                                                                         \
@@ -48,6 +54,12 @@ extern const SnapshotPart access_part; // keys and projects
     X(LIMITED, "limit_reached",                                                                   \
       "API key {key} has reached its limit {limit} of {value}; it frees in {ms} ms",              \
       "API 密钥 {key} 已达到限制 {limit}（{value}），{ms} 毫秒后恢复")                            \
+    X(PROJECT_LIMITED, "project_limit_reached",                                                   \
+      "project {project} has reached its limit {limit} of {value}; it frees in {ms} ms",          \
+      "项目 {project} 已达到限制 {limit}（{value}），{ms} 毫秒后恢复")                            \
+    X(ORG_LIMITED, "organisation_limit_reached",                                                  \
+      "organisation {org} has reached its limit {limit} of {value}; it frees in {ms} ms",         \
+      "组织 {org} 已达到限制 {limit}（{value}），{ms} 毫秒后恢复")                                \
     X(ORG_DENIED, "organisation_denied", "API key {key} does not belong to organisation {org}",   \
       "API 密钥 {key} 不属于组织 {org}")                                                          \
     X(ORG_UNKNOWN, "organisation_not_found", "there is no organisation {org} here",               \

@@ -68,8 +68,10 @@ err flood_check(Ctx *c, const HttpRequest *r, err e) {
     if (c->failure.why == &R_KEY_UNKNOWN && most && limiter) {
         Limits limits = { .requests_per_minute = most };
         str from = flood_source(c, r->peer);
-        LimitAnswer a = limiter_admit(limiter, from, &limits, 0, now_ms, os_mono_ns(c->os));
-        if (!a.refused) limiter_settle(limiter, from, 0, 0, now_ms); // only its rate counts
+        LimitSubject of = { from, &limits };
+        LimitAnswer a = limiter_admit(limiter, &of, 1, (LimitUse){ 0 }, now_ms, os_mono_ns(c->os));
+        if (!a.refused) // only its rate counts
+            limiter_settle(limiter, &of, 1, (LimitUse){ 0 }, (LimitUse){ 0 }, now_ms);
         else {
             e = fail(c, ERR_LIMITED, R_KEYS_WRONG, "address", say_str(c, from), "limit",
                      say(c, "%lld", (long long)most), "ms",

@@ -45,20 +45,20 @@ static err choose_org(Ctx *c, const AccessView *v, const KeyEntry *k, const Http
     *out = k->org;
     if (!name.p && !k->org.n) name = http_header(r, "openai-organization");
     if (!name.n) return ERR_OK;
-    const str *id = map_get(&v->places->orgs, name);
-    if (k->org.n && id && str_eq(*id, k->org)) return ERR_OK;
+    const PlaceEntry *o = map_get(&v->places->orgs, name);
+    if (k->org.n && o && str_eq(o->id, k->org)) return ERR_OK;
     if (k->org.n)
         return fail(c, ERR_DENIED, R_ORG_DENIED, "key", say_str(c, k->name), "org",
                     say_str(c, name));
-    if (!id) return fail(c, ERR_NOTFOUND, R_ORG_UNKNOWN, "org", say_str(c, name));
-    *out = *id;
+    if (!o) return fail(c, ERR_NOTFOUND, R_ORG_UNKNOWN, "org", say_str(c, name));
+    *out = o->id;
     return ERR_OK;
 }
 
-static const ProjectEntry *find_project(const AccessView *v, str org, str id_or_name) {
-    const ProjectEntry *p = map_get(&v->places->projects, id_or_name);
+static const PlaceEntry *find_project(const AccessView *v, str org, str id_or_name) {
+    const PlaceEntry *p = map_get(&v->places->projects, id_or_name);
     if (p && (!org.n || str_eq(p->org, org))) return p;
-    const ProjectEntry *found = NULL;
+    const PlaceEntry *found = NULL;
     for (size_t i = 0; i < v->places->all_n; i++) {
         if (!str_eq(v->places->all[i].name, id_or_name)
             || (org.n && !str_eq(v->places->all[i].org, org)))
@@ -72,7 +72,7 @@ static const ProjectEntry *find_project(const AccessView *v, str org, str id_or_
 static err choose_project(Ctx *c, const AccessView *v, const KeyEntry *k, const HttpRequest *r,
                           str *out_org, str *out_project) {
     str asked = request_project(r), org;
-    const ProjectEntry *p = NULL;
+    const PlaceEntry *p = NULL;
     TRY(choose_org(c, v, k, r, &org));
     if (k->project.n) {
         p = map_get(&v->places->projects, k->project);

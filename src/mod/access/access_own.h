@@ -7,12 +7,14 @@
 typedef struct Organisation {
     Head head;
     str title;
+    Limits limits;
 } Organisation;
 typedef struct Project {
     Head head;
     str title;
     int recording; // recordings[]: whether prompts and answers are kept
     int64_t recording_percent, recording_days;
+    Limits limits;
 } Project;
 typedef struct User {
     Head head;
@@ -66,6 +68,7 @@ void flood_stop(void); // nobody is identified any more
 err flood_check(Ctx *c, const HttpRequest *r, err e);
 err flood_note(Ctx *c, err e); // only counts it
 str flood_source(Ctx *c, str peer); // who is counted as one: the address, of IPv6 its /64
+extern const Limits limits_none; // a key, a project, an organisation without any
 extern const RoleRow access_roles[];
 extern const Migration access_migrations[];
 extern const size_t access_migrations_n;

@@ -126,6 +126,13 @@ static void write_roles(Loader *l, const Owner *o, str project) {
     json_end_arr(l->out);
 }
 
+static void write_limits(Json *j, const Limits *of) {
+    if (of->requests_per_minute > 0) json_kv_i64(j, "rpm", of->requests_per_minute);
+    if (of->tokens_per_minute > 0) json_kv_i64(j, "tpm", of->tokens_per_minute);
+    if (of->concurrency > 0) json_kv_i64(j, "concurrency", of->concurrency);
+    if (of->money_per_day > 0) json_kv_i64(j, "money", of->money_per_day);
+}
+
 static err write_api_key(Loader *l, void *row) {
     const ApiKey *k = row;
     Owner system = { .id = k->owner, .name = k->owner };
@@ -142,9 +149,7 @@ static err write_api_key(Loader *l, void *row) {
     json_key(j, "scopes"), json_arr(j);
     for (size_t i = 0; i < k->scopes_n; i++) json_put_str(j, k->scopes[i]);
     json_end_arr(j);
-    json_kv_i64(j, "rpm", k->limits.requests_per_minute),
-        json_kv_i64(j, "concurrency", k->limits.concurrency);
-    json_kv_i64(j, "money", k->limits.money_per_day);
+    write_limits(j, &k->limits);
     json_end_obj(j);
     return ERR_OK;
 }
@@ -163,19 +168,23 @@ static err write_admin_key(Loader *l, void *row) {
 }
 
 // ---- places and roles
+static void write_place(Json *j, const Head *h, const Limits *limits) {
+    json_obj(j);
+    json_kv_str(j, "id", h->id), json_kv_str(j, "name", h->name);
+    if (h->org.n) json_kv_str(j, "org", h->org);
+    write_limits(j, limits);
+    json_end_obj(j);
+}
+
 static err write_org(Loader *l, void *row) {
-    const Head *h = row;
-    json_obj(l->out), json_kv_str(l->out, "id", h->id), json_kv_str(l->out, "name", h->name),
-        json_end_obj(l->out);
+    const Organisation *o = row;
+    write_place(l->out, &o->head, &o->limits);
     return ERR_OK;
 }
 
 static err write_project(Loader *l, void *row) {
     const Project *p = row;
-    json_obj(l->out);
-    json_kv_str(l->out, "id", p->head.id), json_kv_str(l->out, "name", p->head.name),
-        json_kv_str(l->out, "org", p->head.org);
-    json_end_obj(l->out);
+    write_place(l->out, &p->head, &p->limits);
     return ERR_OK;
 }
 

@@ -100,21 +100,23 @@ static const char *loosened(const ApiKey *own, const ApiKey *k) {
     if (own->expires_at && (!k->expires_at || k->expires_at > own->expires_at)) return "expires_at";
     if (over(k->limits.requests_per_minute, own->limits.requests_per_minute))
         return "limits.requests_per_minute";
+    if (over(k->limits.tokens_per_minute, own->limits.tokens_per_minute))
+        return "limits.tokens_per_minute";
     if (over(k->limits.concurrency, own->limits.concurrency)) return "limits.concurrency";
     return over(k->limits.money_per_day, own->limits.money_per_day) ? "limits.money_per_day" : NULL;
 }
 
 static bool limited(const Limits *l) {
-    return l->requests_per_minute != UNSET_INT || l->concurrency != UNSET_INT
-           || l->money_per_day != UNSET_INT;
+    return l->requests_per_minute != UNSET_INT || l->tokens_per_minute != UNSET_INT
+           || l->concurrency != UNSET_INT || l->money_per_day != UNSET_INT;
 }
 
-static const Limits unlimited = { UNSET_INT, UNSET_INT, UNSET_INT };
+const Limits limits_none = { UNSET_INT, UNSET_INT, UNSET_INT, UNSET_INT };
 
 // What binds the key that acts, whichever kind it is.
 static err acting_key(Ctx *c, Tx *tx, ApiKey *out) {
     AdminKey admin = { 0 };
-    *out = (ApiKey){ .limits = unlimited };
+    *out = (ApiKey){ .limits = limits_none };
     if (str_starts(c->who->key_id, S("key_")))
         return res_get(c, tx, &api_key_resource, c->who->key_id, out);
     if (!str_starts(c->who->key_id, S("adminkey_"))) return ERR_OK;
@@ -194,7 +196,7 @@ err admin_key_check(Ctx *c, Tx *tx, const void *old, void *now) {
     AdminKey *k = now;
     const AdminKey *was = old;
     if (k && !system_acts(c)) {
-        ApiKey as = { .expires_at = k->expires_at, .limits = unlimited };
+        ApiKey as = { .expires_at = k->expires_at, .limits = limits_none };
         TRY(stays_bound(c, tx, &as, false));
     }
     if (!old) {

@@ -69,5 +69,9 @@ const Migration access_migrations[] = {
       "CREATE INDEX api_keys_owner ON api_keys (owner);"
       "CREATE INDEX members_of ON members (\"user\");",
       NULL },
+    { 4,
+      "ALTER TABLE organisations ADD COLUMN limits TEXT;"
+      "ALTER TABLE projects ADD COLUMN limits TEXT;",
+      NULL },
 };
 const size_t access_migrations_n = countof(access_migrations);

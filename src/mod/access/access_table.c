@@ -6,8 +6,22 @@
 static const char *const recordings[] = { "none", "all", "sampled", NULL };
 
 // clang-format off
+#define MONEY_MAX INT64_C(1000000000000000000)
+static const Field limit_rows[] = {
+    INT(Limits, requests_per_minute, 0, 1, 1000000, "Requests a minute", "每分钟请求数"),
+    INT(Limits, tokens_per_minute, 0, 1, 1000000000,
+        "Tokens a minute, of prompts and answers; what a request may use at most is reserved, "
+        "what it used counts", "每分钟词元数（提示与应答）：按上限预留，按实际用量计算"),
+    INT(Limits, concurrency, 0, 1, 100000, "Requests at once", "并发请求数"),
+    ROW(Limits, money_per_day, T_MONEY, 0, "Money a day (UTC), reserved before each request",
+        "每日费用（UTC），请求前预留",
+        .min = 1, .max = MONEY_MAX),
+    { 0 }
+};
 static const Field organisation_rows[] = {
     TEXT(Organisation, title, COLUMN, 200, "Name for people", "显示名称"),
+    OBJECT(Organisation, limits, 0, limit_rows, "Limits of all its keys together",
+        "其全部密钥合计的限额"),
     { 0 }
 };
 static const Field project_rows[] = {
@@ -18,6 +32,8 @@ static const Field project_rows[] = {
         .fallback = "10"),
     INT(Project, recording_days, 0, 1, 3650, "Days that content is kept", "内容保留天数",
         .fallback = "30"),
+    OBJECT(Project, limits, 0, limit_rows, "Limits of all its keys together",
+        "其全部密钥合计的限额"),
     { 0 }
 };
 static const Field user_rows[] = {
@@ -51,15 +67,6 @@ static const Field service_account_rows[] = {
         "在本项目中的角色"),
     BOOL(ServiceAccount, disabled, INDEXED | COLUMN, "May not act; its keys do not work",
         "已停用；其密钥失效"),
-    { 0 }
-};
-#define MONEY_MAX INT64_C(1000000000000000000)
-static const Field limit_rows[] = {
-    INT(Limits, requests_per_minute, 0, 1, 1000000, "Requests a minute", "每分钟请求数"),
-    INT(Limits, concurrency, 0, 1, 100000, "Requests at once", "并发请求数"),
-    ROW(Limits, money_per_day, T_MONEY, 0, "Money a day (UTC), reserved before each request",
-        "每日费用（UTC），请求前预留",
-        .min = 1, .max = MONEY_MAX),
     { 0 }
 };
 static const Field api_key_rows[] = {

@@ -34,6 +34,25 @@ const KeyEntry *access_view_key(const AccessView *v, str hash) {
     return n ? &n->entry : NULL;
 }
 
+const KeyEntry *access_key_by_id(const Snapshot *s, str id) {
+    const AccessView *v = snapshot_get(s, &access_part);
+    const KeyNode *n = v ? pmap_get(v->by_id, id) : NULL;
+    return n ? &n->entry : NULL;
+}
+
+const PlaceEntry *access_place(const Snapshot *s, str id) {
+    const AccessView *v = snapshot_get(s, &access_part);
+    const PlaceEntry *p = v ? map_get(&v->places->projects, id) : NULL;
+    return p || !v ? p : map_get(&v->places->orgs, id);
+}
+
+static void read_limits(yyjson_val *in, Limits *out) {
+    json_get_i64(in, "rpm", &out->requests_per_minute);
+    json_get_i64(in, "tpm", &out->tokens_per_minute);
+    json_get_i64(in, "concurrency", &out->concurrency);
+    json_get_i64(in, "money", &out->money_per_day);
+}
+
 // ---- shared by views
 static void places_drop(Places *p) {
     if (!p || !was_last(&p->refs)) return;
@@ -55,6 +74,13 @@ static void view_done(void *arg) {
     places_drop(v->places), rights_drop(v->rights); // keys point into the rights
 }
 
+static void place_read(Arena *mem, yyjson_val *in, PlaceEntry *out) {
+    out->id = arena_str(mem, json_get_str(in, "id"));
+    out->name = arena_str(mem, json_get_str(in, "name"));
+    out->org = arena_str(mem, json_get_str(in, "org"));
+    read_limits(in, &out->limits);
+}
+
 static Places *places_new(Ctx *c, yyjson_val *in) {
     Places *p = mem_new(sizeof *p);
     uint64_t seed;
@@ -65,17 +91,14 @@ static Places *places_new(Ctx *c, yyjson_val *in) {
     os_random(c->os, &seed, sizeof seed);
     map_init(&p->projects, seed), map_init(&p->orgs, seed);
     yyjson_arr_foreach(json_get(in, "orgs"), i, n, one) {
-        str *id = new (p->mem, str, 1);
-        *id = arena_str(p->mem, json_get_str(one, "id"));
-        map_set(&p->orgs, arena_str(p->mem, json_get_str(one, "name")), id);
-        map_set(&p->orgs, *id, id);
+        PlaceEntry *e = new (p->mem, PlaceEntry, 1);
+        place_read(p->mem, one, e);
+        map_set(&p->orgs, e->name, e), map_set(&p->orgs, e->id, e);
     }
-    p->all = new (p->mem, ProjectEntry, yyjson_arr_size(projects) + 1);
+    p->all = new (p->mem, PlaceEntry, yyjson_arr_size(projects) + 1);
     yyjson_arr_foreach(projects, i, n, one) {
-        ProjectEntry *e = &p->all[p->all_n++];
-        *e = (ProjectEntry){ arena_str(p->mem, json_get_str(one, "id")),
-                             arena_str(p->mem, json_get_str(one, "name")),
-                             arena_str(p->mem, json_get_str(one, "org")) };
+        PlaceEntry *e = &p->all[p->all_n++];
+        place_read(p->mem, one, e);
         map_set(&p->projects, e->id, e);
         if (!p->first || (str_is(e->name, "default") && !str_is(p->first->name, "default")))
             p->first = e;
@@ -157,9 +180,7 @@ static KeyNode *node_new(yyjson_val *in, const Rights *rights) {
     KeyEntry *e = &k->entry;
     e->owner_kind = str_is(json_get_str(in, "kind"), "service") ? WHO_SERVICE : WHO_USER;
     json_get_i64(in, "expires", &e->expires_ms);
-    json_get_i64(in, "rpm", &e->limits.requests_per_minute);
-    json_get_i64(in, "concurrency", &e->limits.concurrency);
-    json_get_i64(in, "money", &e->limits.money_per_day);
+    read_limits(in, &e->limits);
     e->permissions = rights->at, e->permissions_n = rights->n;
     return k;
 }

@@ -9,16 +9,13 @@
 #include "base/pmap.h"
 #include "mod/access/access_own.h"
 
-typedef struct ProjectEntry {
-    str id, name, org;
-} ProjectEntry;
 typedef struct Places {
     atomic_int refs;
     Arena *mem;
-    Map projects, orgs; // by id; ids of organisations by name and id
-    ProjectEntry *all;
+    Map projects, orgs; // of PlaceEntry, by id; organisations also by name
+    PlaceEntry *all;    // projects
     size_t all_n;
-    const ProjectEntry *first; // "default" of "default", else the oldest
+    const PlaceEntry *first; // "default" of "default", else the oldest
 } Places;
 // Permissions, each list once, however many keys have it. Grows only, until the next whole reading.
 typedef struct RightsTable {

@@ -18,7 +18,7 @@ static bool context_holds(const DeploymentEntry *d) {
 
 // A token is at least one byte of the body.
 int64_t flow_prompt_most(const Flow *f, const DeploymentEntry *d) {
-    int64_t prompt = (int64_t)f->in.text.n, most = d->context * f->in.prompts;
+    int64_t prompt = f->in.size, most = d->context * f->in.prompts;
     return context_holds(d) && prompt > most ? most : prompt;
 }
 

@@ -89,14 +89,23 @@ static void add(HttpHeader *out, size_t *n, Ctx *c, const char *name, int64_t va
     out[(*n)++] = (HttpHeader){ str_z(name), arena_str(c->mem, str_i64(value, text)) };
 }
 
+static void add_ms(HttpHeader *out, size_t *n, Ctx *c, const char *name, int64_t ms) {
+    assert(*n < FLOW_HEADERS);
+    out[(*n)++] = (HttpHeader){ str_z(name), arena_printf(c->mem, "%lldms", (long long)ms) };
+}
+
 size_t flow_headers(Flow *f, HttpHeader *out) {
     size_t n = 0;
-    const LimitState *r = &f->limits.requests, *m = &f->limits.money;
+    const LimitState *r = &f->limits.requests, *t = &f->limits.tokens, *m = &f->limits.money;
     if (r->limit) {
         add(out, &n, f->c, "x-ratelimit-limit-requests", r->limit);
         add(out, &n, f->c, "x-ratelimit-remaining-requests", r->remaining);
-        out[n++] = (HttpHeader){ S("x-ratelimit-reset-requests"),
-                                 arena_printf(f->c->mem, "%lldms", (long long)r->reset_ms) };
+        add_ms(out, &n, f->c, "x-ratelimit-reset-requests", r->reset_ms);
+    }
+    if (t->limit) {
+        add(out, &n, f->c, "x-ratelimit-limit-tokens", t->limit);
+        add(out, &n, f->c, "x-ratelimit-remaining-tokens", t->remaining);
+        add_ms(out, &n, f->c, "x-ratelimit-reset-tokens", t->reset_ms);
     }
     if (m->limit) {
         out[n++] = (HttpHeader){ S("x-ratelimit-limit-money"), money_format(f->c->mem, m->limit) };

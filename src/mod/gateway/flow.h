@@ -25,6 +25,7 @@ extern const FlowStage gateway_stages[]; // gateway_table.c; ends with a zero na
 typedef struct ParsedBody { // what the stages need of the request
     yyjson_val *root;
     str text, model, user;
+    int64_t size;                // bytes: as many tokens at most
     int64_t output_max;          // tokens the client asked for at most; UNSET_INT: not said
     int64_t n, prompts, choices; // choices: n of each prompt
     int64_t made;                // choices that are computed and paid for, seen or not
@@ -54,6 +55,9 @@ struct Flow {
     size_t plan_n, at;                              // at: whose turn it is
     const DeploymentEntry *deployment;              // plan[at]
     const Price *price;
+    LimitSubject subjects[LIMIT_SUBJECTS_MAX]; // limits.c
+    size_t subjects_n;
+    int64_t reserved_tokens;
     LimitAnswer limits;
     bool admitted, failed, gone, has_room, sse_begun, record_content;
     bool lost; // the last attempt came to nothing and is not settled yet: another one may follow
@@ -98,6 +102,16 @@ Verdict stage_answer(Flow *f);
 // between them
 int64_t flow_prompt_most(const Flow *f, const DeploymentEntry *d); // tokens; estimate.c
 int64_t flow_output_most(const Flow *f, const DeploymentEntry *d);
+int64_t flow_cost_at(const Flow *f, const DeploymentEntry *d); // at most, by this one; nano
+int64_t flow_cost_most(const Flow *f);                         // by any of the plan
+int64_t flow_tokens_most(const Flow *f);                       // prompt and answer
+err flow_resolve(Flow *f);                     // its plan, from project, name and operation
+err flow_unserved(Flow *f, LineAnswer answer); // FULL or NONE: why its deployment does not serve it
+void limits_of(Flow *f); // fills its subjects
+bool limits_have_money(const Flow *f);
+LimitUse limits_reserved(const Flow *f);
+LimitUse limits_used(const Flow *f); // by the last attempt
+err limits_refused(Flow *f, size_t by, LimitKind kind, int64_t limit, int64_t retry_ms);
 int64_t machine_first_ms(void); // machine.c
 void machine_watch(Flow *f);    // the running attempt, until
 void machine_unwatch(Flow *f);

@@ -2,6 +2,7 @@
 // gateway_table.c - the rows: the stages in the order a request passes them, routes, settings,
 // metrics.
 #include "mod/gateway/chat.h"
+#include "mod/gateway/explain.h"
 #include "mod/gateway/flow.h"
 #include "mod/gateway/gateway.h"
 
@@ -88,6 +89,10 @@ const Route gateway_routes[] = {
     { HTTP_GET, "/ollama/api/tags", STREAMS, "inference.use", .stream = gateway_tags,
         .refuse = refuse_ollama,
       .en = "Models that this project's keys may name (Ollama)", .zh = "本项目密钥可用的模型（Ollama）" },
+    { HTTP_GET, EXPLAIN_PATH, 0, "routes.read", gateway_explain, .query = explain_query,
+      .output = explain_output, .cli = "route explain",
+      .en = "What would happen to a request for this model now, and why",
+      .zh = "说明对该模型的请求此刻会如何处理及原因" },
     { 0 }
 };
 // clang-format on

@@ -14,11 +14,8 @@ int64_t machine_first_ms(void) {
     return ms > LEAST_MS ? ms : LEAST_MS;
 }
 
-static void budget_over(Flow *f) {
-    Ctx *c = f->c;
-    err e = fail(c, ERR_LIMITED, R_LIMITED, "key", say_str(c, f->key->name), "limit",
-                 limit_name(LIMIT_MONEY), "value",
-                 money_format(c->mem, f->key->limits.money_per_day).p, "ms", "0");
+static void budget_over(Flow *f, size_t by) {
+    err e = limits_refused(f, by, LIMIT_MONEY, f->subjects[by].limits->money_per_day, 0);
     stage_attempt_cancel(f);
     (void)e;
     flow_fail(f);
@@ -27,8 +24,9 @@ static void budget_over(Flow *f) {
 static void more(void *arg) {
     Flow *f = arg;
     int64_t nano = usage_cost(f->price, 0, 0, 0, f->machine_ms * 1000);
-    if (!limiter_more(access_limiter(), f->key->id, &f->key->limits, nano, f->limits.at_ms)) {
-        budget_over(f);
+    size_t by = 0;
+    if (!limiter_more(access_limiter(), f->subjects, f->subjects_n, nano, f->limits.at_ms, &by)) {
+        budget_over(f, by);
         return;
     }
     f->r.reserved_nano += nano;
@@ -38,7 +36,7 @@ static void more(void *arg) {
 // An attempt begins, with machine_first_ms reserved: each half of that, as much more.
 void machine_watch(Flow *f) {
     machine_unwatch(f);
-    if (!f->price || !f->price->machine_second_nano || f->key->limits.money_per_day <= 0) return;
+    if (!f->price || !f->price->machine_second_nano || !limits_have_money(f)) return;
     f->machine_ms = f->first_ms / 2;
     f->timer = timer_new(exchange_loop(f->x), more, f);
     timer_start(f->timer, f->machine_ms);

@@ -14,7 +14,7 @@ static int64_t cost_at(const Flow *f, const DeploymentEntry *d, str model) {
 }
 
 // While a deployment changes, any of its replicas may answer: the dearest is reserved.
-static int64_t dearest_at(const Flow *f, const DeploymentEntry *d) {
+int64_t flow_cost_at(const Flow *f, const DeploymentEntry *d) {
     int64_t most = cost_at(f, d, d->model.n ? d->model : d->name);
     for (size_t i = 0; i < d->replicas_n; i++) {
         str model = d->replicas[i].model;
@@ -25,33 +25,36 @@ static int64_t dearest_at(const Flow *f, const DeploymentEntry *d) {
     return most;
 }
 
-static int64_t worst_cost(const Flow *f) {
+int64_t flow_cost_most(const Flow *f) {
     int64_t most = 0;
     for (size_t i = 0; i < f->plan_n; i++) {
-        int64_t cost = dearest_at(f, f->plan[i]);
+        int64_t cost = flow_cost_at(f, f->plan[i]);
         if (cost > most) most = cost;
     }
     return most;
 }
 
+int64_t flow_tokens_most(const Flow *f) {
+    int64_t most = 0;
+    for (size_t i = 0; i < f->plan_n; i++) {
+        int64_t prompt = flow_prompt_most(f, f->plan[i]), output = flow_output_most(f, f->plan[i]);
+        if (prompt + output > most) most = prompt + output;
+    }
+    return most;
+}
+
 static err refuse(Flow *f) {
-    Ctx *c = f->c;
     const LimitAnswer *a = &f->limits;
     const LimitState *s = a->refused == LIMIT_MONEY      ? &a->money
                           : a->refused == LIMIT_REQUESTS ? &a->requests
+                          : a->refused == LIMIT_TOKENS   ? &a->tokens
                                                          : &a->concurrency;
-    str value = a->refused == LIMIT_MONEY ? money_format(c->mem, s->limit)
-                                          : arena_printf(c->mem, "%lld", (long long)s->limit);
-    err e = fail(c, ERR_LIMITED, R_LIMITED, "key", say_str(c, f->key->name), "limit",
-                 limit_name(a->refused), "value", value.p, "ms",
-                 say(c, "%lld", (long long)a->retry_after_ms));
-    c->failure.retry_after_ms = a->retry_after_ms;
-    return e;
+    return limits_refused(f, a->by, a->refused, s->limit, a->retry_after_ms);
 }
 
 // After a start without the database nobody knows what was spent before.
 static err check_known(Flow *f) {
-    if (f->key->limits.money_per_day <= 0 || usage_spending_known()) return ERR_OK;
+    if (!limits_have_money(f) || usage_spending_known()) return ERR_OK;
     err e = fail(f->c, ERR_UNAVAILABLE, R_DB_AWAY, "why",
                  "this key has a budget, and what it has spent today is known when it is back");
     f->c->failure.retry_after_ms = SPENDING_RETRY_MS;
@@ -60,12 +63,16 @@ static err check_known(Flow *f) {
 
 static err admit(Flow *f) {
     f->first_ms = machine_first_ms();
-    int64_t reserve = worst_cost(f);
+    f->reserved_tokens = flow_tokens_most(f), f->r.reserved_nano = flow_cost_most(f);
+    limits_of(f);
     TRY(check_known(f));
-    f->limits = limiter_admit(access_limiter(), f->key->id, &f->key->limits, reserve, f->start_ms,
-                              loop_now_ns(exchange_loop(f->x)));
-    if (f->limits.refused) return refuse(f);
-    f->admitted = true, f->r.reserved_nano = reserve;
+    f->limits = limiter_admit(access_limiter(), f->subjects, f->subjects_n, limits_reserved(f),
+                              f->start_ms, loop_now_ns(exchange_loop(f->x)));
+    if (f->limits.refused) {
+        f->r.reserved_nano = 0;
+        return refuse(f);
+    }
+    f->admitted = true;
     f->has_room = usage_room(f->app);
     return f->has_room ? ERR_OK : fail(f->c, ERR_FULL, R_NO_SPACE);
 }

@@ -56,7 +56,7 @@ static err parse(Flow *f, str body) {
     Ctx *c = f->c;
     ParsedBody *in = &f->in;
     int64_t prompts;
-    in->text = body, in->output_max = UNSET_INT;
+    in->text = body, in->size = (int64_t)body.n, in->output_max = UNSET_INT;
     in->made = in->choices = in->n = in->prompts = 1;
     TRY(json_parse(c, body, &in->root));
     if (!yyjson_is_obj(in->root)) return body_wrong(c, "body", "an object", in->root);

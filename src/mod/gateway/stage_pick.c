@@ -46,6 +46,8 @@ static err full(Flow *f) {
     return e;
 }
 
+err flow_unserved(Flow *f, LineAnswer answer) { return answer == LINE_FULL ? full(f) : none(f); }
+
 // How long it waits for a slot of this one.
 static int64_t patience_ms(const Flow *f) {
     int64_t own = f->deployment->queue_ms;
@@ -124,8 +126,9 @@ Verdict stage_pick(Flow *f) {
     while ((answer == LINE_NONE || answer == LINE_FULL) && flow_next(f));
     switch (answer) {
     case LINE_GO: return VERDICT_NEXT;
-    case LINE_NONE: return f->lost ? VERDICT_FAIL : flow_denied(f, none(f)); // lost: why is known
-    case LINE_FULL: return f->lost ? VERDICT_FAIL : flow_denied(f, full(f));
+    case LINE_NONE:
+    case LINE_FULL: // lost: why is known
+        return f->lost ? VERDICT_FAIL : flow_denied(f, flow_unserved(f, answer));
     case LINE_WAIT: break;
     }
     f->queue_position = ticket_position(f->ticket);

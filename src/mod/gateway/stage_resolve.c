@@ -67,11 +67,11 @@ static err plan(Flow *f) {
     return task_fits(d->task, f->operation) ? ERR_OK : task_wrong(f, d);
 }
 
-static err resolve(Flow *f) {
+err flow_resolve(Flow *f) {
     err e = plan(f);
     const DeploymentEntry *d = f->deployment = f->plan_n ? f->plan[0] : NULL;
     if (!e) f->price = usage_price(f->snapshot, f->project, d->model.n ? d->model : d->name);
     return e;
 }
 
-Verdict stage_resolve(Flow *f) { return flow_denied(f, resolve(f)); }
+Verdict stage_resolve(Flow *f) { return flow_denied(f, flow_resolve(f)); }

@@ -67,8 +67,8 @@ Verdict stage_settle(Flow *f) {
     if (f->ticket) line_done(f->ticket, served_ms);
     f->ticket = NULL;
     if (f->admitted)
-        limiter_settle(access_limiter(), f->key->id, r->reserved_nano,
-                       f->attempt ? r->cost_nano : 0, f->limits.at_ms);
+        limiter_settle(access_limiter(), f->subjects, f->subjects_n, limits_reserved(f),
+                       f->attempt ? limits_used(f) : (LimitUse){ 0 }, f->limits.at_ms);
     return VERDICT_NEXT;
 }
 
@@ -77,12 +77,13 @@ Verdict stage_settle(Flow *f) {
 static bool told_by_itself(Flow *f) {
     enum { ONE_BY_ONE = 60 };
     static const Limits most = { .requests_per_minute = ONE_BY_ONE };
+    static const LimitUse none;
     Ctx *c = f->c;
     const Reason *why = c->failure.why;
-    str id = arena_printf(c->mem, "refused " STR_FMT, STR_ARG(f->key->id));
+    LimitSubject of = { arena_printf(c->mem, "refused " STR_FMT, STR_ARG(f->key->id)), &most };
     int64_t now_ns = loop_now_ns(exchange_loop(f->x));
-    LimitAnswer a = limiter_admit(access_limiter(), id, &most, 0, f->start_ms, now_ns);
-    if (!a.refused) limiter_settle(access_limiter(), id, 0, 0, a.at_ms);
+    LimitAnswer a = limiter_admit(access_limiter(), &of, 1, none, f->start_ms, now_ns);
+    if (!a.refused) limiter_settle(access_limiter(), &of, 1, none, none, a.at_ms);
     else if (f->app->audit_denied)
         f->app->audit_denied(c, say(c, "inference.use (%s)", why ? why->slug : "cancelled"),
                              exchange_request(f->x)->path);
