@@ -241,7 +241,10 @@ static void write_call(Writing *w, const Delta *d) {
     AnthropicWriting *s = w->state;
     if (d->call < 0 || d->call >= DIALECT_CALLS_MAX) return;
     if (d->kind == DELTA_ARGUMENTS) {
-        write_delta(w, s->block_of[d->call], S("\"input_json_delta\",\"partial_json\":"), d->text);
+        int64_t block = s->block_of[d->call];
+        bool open = s->open == DELTA_CALL && block == s->blocks - 1;
+        if (open || !str_is(d->text, "{}")) // a block that is over has {} as it is
+            write_delta(w, block, S("\"input_json_delta\",\"partial_json\":"), d->text);
         return;
     }
     open_block(w, DELTA_CALL);

@@ -439,6 +439,26 @@ static const struct {
                  "\"usage\":{\"input_tokens\":6,\"cache_creation_input_tokens\":0,\"cache_read_"
                  "input_tokens\":4,\"output_tokens\":7}}\n"
                  "message_stop|{\"type\":\"message_stop\"}\n" },
+    // A call without arguments before another: nothing is said of a block that is over.
+    { CHAT, ANTH,
+      CHUNK("{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"a\",\"function\":{"
+            "\"name\":\"f\",\"arguments\":\"\"}}]}}")
+          CHUNK("{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":1,\"id\":\"b\",\"function\":{"
+                "\"name\":\"g\",\"arguments\":\"\"}}]}}")
+              CHUNK("{\"index\":0,\"delta\":{},\"finish_reason\":\"tool_calls\"}") "|[DONE]\n",
+      ANTH_START
+      "content_block_start|{\"type\":\"content_block_start\",\"index\":0,\"content_block\":{"
+      "\"type\":\"tool_use\",\"id\":\"a\",\"name\":\"f\",\"input\":{}}}\n"
+      "content_block_stop|{\"type\":\"content_block_stop\",\"index\":0}\n"
+      "content_block_start|{\"type\":\"content_block_start\",\"index\":1,\"content_block\":{"
+      "\"type\":\"tool_use\",\"id\":\"b\",\"name\":\"g\",\"input\":{}}}\n"
+      "content_block_delta|{\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":"
+      "\"input_json_delta\",\"partial_json\":\"{}\"}}\n"
+      "content_block_stop|{\"type\":\"content_block_stop\",\"index\":1}\n"
+      "message_delta|{\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"tool_use\","
+      "\"stop_sequence\":null},\"usage\":{\"input_tokens\":0,\"cache_creation_input_tokens\":0,"
+      "\"cache_read_input_tokens\":0,\"output_tokens\":0}}\n"
+      "message_stop|{\"type\":\"message_stop\"}\n" },
     // Pings and unknown events say nothing; input_tokens holds nothing of the cache.
     { ANTH, CHAT,
       "message_start|{\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"type\":"
