@@ -17,6 +17,7 @@ enum {
     TRIMMED_MAX = 5000, // removed in one transaction
     LEASE_RETRY_MS = 1000,
     FOLLOW_MS = 200,
+    ALONE_MS = 2500, // where no other process commits: each commit here asks by itself
     TRIM_MS = 60000,
     SEEN_MS = 5000,  // a look in any case
     TURN_MS = 20000, // longest turn; what is left is for the next
@@ -378,6 +379,7 @@ static void ask(void *arg) {
 // Readers here wait for what another node numbers.
 static int64_t pause_ms(const Events *e) {
     int64_t ms = setting_int(&event_settings[EVENT_SET_POLL]);
+    if (!db_shared(e->app->db)) return ms > ALONE_MS ? ms : ALONE_MS;
     bool waited_for = !e->held && atomic_load(&e->readers_n);
     return waited_for && ms > FOLLOW_MS ? FOLLOW_MS : ms;
 }
