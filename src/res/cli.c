@@ -16,7 +16,7 @@ static void take_out(Cli *cli, int at, int n) {
 }
 
 static bool is_option(const char *arg, const char *name) {
-    if (!name[1]) return arg[0] == '-' && !strcmp(arg + 1, name);
+    if (!name[1] && arg[0] == '-' && !strcmp(arg + 1, name)) return true;
     return !strncmp(arg, "--", 2) && !strcmp(arg + 2, name);
 }
 

@@ -4,6 +4,7 @@
 #include "os/terminal.h"
 #include "res/cli.h"
 #include "res/table.h"
+#include <assert.h>
 #include <stdio.h>
 
 enum { POLL_MS = 150 };
@@ -178,7 +179,9 @@ static err verb_list(Cli *cli, const Resource *r) {
         str name = str_z(cli->argv[0] + 2);
         ptrdiff_t equals = str_find_char(name, '=');
         if (equals >= 0) name = str_sub(name, 0, (size_t)equals);
+        int before = cli->argc;
         str value = cli_option(cli, arena_z(c->mem, name));
+        assert(cli->argc < before); // it stood there
         target = arena_printf(c->mem, STR_FMT "%c" STR_FMT "=" STR_FMT, STR_ARG(target), sep,
                               STR_ARG(cli_escape(cli, name)), STR_ARG(cli_escape(cli, value)));
         sep = '&';

@@ -184,3 +184,10 @@ def test_a_permission_that_nothing_asks_for_is_a_slip(server):
     for kind, field in (("roles", "permissions"), ("api_keys", "scopes")):
         a = server.call("POST", f"/lathe/v1/{kind}", {"name": "slip", field: ["models.read", "modles.write"]})
         assert a.status == 400 and b"modles.write" in a.body and field.encode() in a.body, a.body
+
+
+def test_a_flag_of_one_letter_is_a_flag(server):
+    """`--q TEXT` is in every noun's help; it once asked for memory until there was none."""
+    assert server.cli("model", "list", "--q", "nothing-has-this-name").returncode == 0
+    wrong = server.cli("model", "list", "--x", "1", ok=False)
+    assert wrong.returncode and "x" in wrong.stderr
