@@ -15,6 +15,13 @@ static bool is_foreign(const Operation *op) {
     return op->route && (op->route->flags & ROUTE_FOREIGN || str_starts(op->path, S("/v1/")));
 }
 
+// In which shape it is told what went wrong: ours, OpenAI's, or of a dialect that writes its own.
+static const char *const error_shapes[] = { "Error", "OpenAI", "Dialect" };
+static const char *error_shape(const Operation *op) {
+    bool own = op->route && op->route->refuse;
+    return error_shapes[own ? 2 : is_foreign(op) ? 1 : 0];
+}
+
 // "model_version" is ModelVersion.
 str openapi_camel(Arena *a, const char *name) {
     char *p = arena_alloc_raw(a, strlen(name) + 1);
@@ -392,7 +399,7 @@ void openapi_answers(Writer *w, const Operation *op) {
         if (!may_fail_with(op, i)) continue;
         char key[16], name[24];
         snprintf(key, sizeof key, "%d", errors[i].status);
-        snprintf(name, sizeof name, "%s%d", is_foreign(op) ? "OpenAI" : "Error", errors[i].status);
+        snprintf(name, sizeof name, "%s%d", error_shape(op), errors[i].status);
         json_key(w->j, key);
         put_ref(w->j, "responses", str_z(name));
     }
@@ -474,6 +481,8 @@ static void error_schemas(Json *j) {
                   "\"request_id\":{\"type\":[\"string\",\"null\"]}},"
                   "\"required\":[\"message\",\"type\",\"param\",\"code\"]}},"
                   "\"required\":[\"error\"]}"));
+    json_kv_raw(j, "DialectError",
+                S("{\"type\":\"object\",\"description\":\"As the dialect's clients expect it\"}"));
 }
 
 static void schemas(Writer *w) {
@@ -497,10 +506,11 @@ static void schemas(Writer *w) {
 static void responses(Writer *w) {
     json_key(w->j, "responses");
     json_obj(w->j);
-    for (size_t i = 0; i < 2 * countof(errors); i++) {
-        bool openai = i >= countof(errors);
+    static const char *const schemas[] = { "Error", "OpenAIError", "DialectError" };
+    for (size_t i = 0; i < countof(schemas) * countof(errors); i++) {
+        size_t shape = i / countof(errors);
         int status = errors[i % countof(errors)].status;
-        json_key(w->j, arena_printf(w->mem, "%s%d", openai ? "OpenAI" : "Error", status).p);
+        json_key(w->j, arena_printf(w->mem, "%s%d", error_shapes[shape], status).p);
         json_obj(w->j);
         json_kv_z(w->j, "description", errors[i % countof(errors)].en);
         if (status == 429 || status == 503)
@@ -508,7 +518,7 @@ static void responses(Writer *w) {
                         S("{\"Retry-After\":{\"description\":\"Seconds\","
                           "\"schema\":{\"type\":\"integer\",\"minimum\":0}}}"));
         content_begin(w->j, "application/json");
-        put_ref(w->j, "schemas", openai ? S("OpenAIError") : S("Error"));
+        put_ref(w->j, "schemas", str_z(schemas[shape]));
         content_end(w->j);
         json_end_obj(w->j);
     }
