@@ -279,8 +279,9 @@ LimitAnswer limiter_admit(Limiter *l, const LimitSubject *of, size_t n, LimitUse
         k ? look(h.at[by], of[by].limits, now_ms, mono_ns) : look_all(&h, of, now_ms, mono_ns);
     a.refused = k, a.by = by, a.at_ms = now_ms;
     a.retry_after_ms = free_in_ms(h.at[by], of[by].limits, k, reserve, mono_ns);
-    // What is reserved of the day may be given back before midnight.
-    if (k == LIMIT_MONEY && !money_of(h.at[by], day)->reserved) a.retry_after_ms = a.money.reset_ms;
+    // What is reserved of the day may be given back before midnight; more than a day's never fits.
+    bool waits = k == LIMIT_MONEY && !money_of(h.at[by], day)->reserved;
+    if (waits && reserve.nano <= a.money.limit) a.retry_after_ms = a.money.reset_ms;
     let_go(&h);
     return a;
 }

@@ -206,7 +206,7 @@ def test_machine_time_is_reserved_as_it_goes(tmp_path, breaks):
         s.deploy("slow", engine="openai", endpoint={"url": breaks.url})
         breaks.breaks, breaks.events = "drips", [chunk(0, "one")]
         _, row = cut(s, breaks, key=poor(s, "slow", "4.5"), model="slow", stream=True)
-        assert b"limit_reached" in breaks.seen and b"[DONE]" not in breaks.seen, breaks.seen[-600:]
+        assert b"budget_reached" in breaks.seen and b"[DONE]" not in breaks.seen, breaks.seen[-600:]
         assert (row["outcome"], row["error_class"]) == ("error", "rate_limited"), row
         assert 2 * 10**9 < row["cost"] <= 45 * 10**8, row
     finally:

@@ -90,14 +90,15 @@ def test_a_burst_does_not_overspend_a_project(server):
         answers = list(pool.map(lambda n: ask(server, (server.app_key, server.second_key)[n % 2]), range(300)))
     ok = [a for a in answers if a.status == 200]
     assert {a.status for a in answers} == {200, 429} and len(ok) >= 100
-    assert {a.json["error"]["code"] for a in answers if a.status == 429} == {"project_limit_reached"}
+    assert {a.json["error"]["code"] for a in answers if a.status == 429} == {"budget_reached"}
     after = spent()
     assert after - before == len(ok) * decimal.Decimal("0.000019") and after <= budget
     server.kill()                                        # what was spent is known again
     server.start()
     server.ready("out")
     refused = ask(server, tokens=1000)
-    assert (refused.status, refused.json["error"]["code"]) == (429, "project_limit_reached"), refused.body
+    assert (refused.status, refused.json["error"]["code"]) == (429, "budget_reached"), refused.body
+    assert "project default" in refused.json["error"]["message"] and "Retry-After" in refused.headers
 
 
 def test_another_project_is_not_limited(server):

@@ -14,7 +14,7 @@ typedef struct Explain {
     bool refused; // by the first limit that does, as follows
     size_t by;
     LimitKind kind;
-    int64_t limit, resets_ms;
+    LimitState state;
 } Explain;
 
 // ---- the key, and its limits
@@ -58,7 +58,7 @@ static void add_limit(Explain *x, size_t by, LimitKind kind, const LimitState *s
                                                    .resets_ms = s->reset_ms,
                                                    .refuses = s->remaining < wanted };
     if (s->remaining >= wanted || x->refused) return;
-    x->refused = true, x->by = by, x->kind = kind, x->limit = s->limit, x->resets_ms = s->reset_ms;
+    x->refused = true, x->by = by, x->kind = kind, x->state = *s;
 }
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -68,6 +68,7 @@ static err check_limits(Explain *x) {
     Flow *f = &x->flow;
     if (!f->key) return ERR_OK;
     limits_of(f);
+    f->r.reserved_nano = flow_cost_most(f);
     x->e.limits = new (c->mem, ExplainLimit, 4 * f->subjects_n);
     for (size_t i = 0; i < f->subjects_n; i++) {
         LimitAnswer a = limiter_look(access_limiter(), f->subjects[i].id, f->subjects[i].limits,
@@ -77,7 +78,7 @@ static err check_limits(Explain *x) {
         add_limit(x, i, LIMIT_CONCURRENCY, &a.concurrency, 1);
         add_limit(x, i, LIMIT_MONEY, &a.money, flow_cost_most(f));
     }
-    return x->refused ? limits_refused(f, x->by, x->kind, x->limit, x->resets_ms) : ERR_OK;
+    return x->refused ? limits_refused(f, x->by, x->kind, &x->state, x->state.reset_ms) : ERR_OK;
 }
 
 // ---- targets

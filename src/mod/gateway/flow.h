@@ -111,7 +111,7 @@ void limits_of(Flow *f); // fills its subjects
 bool limits_have_money(const Flow *f);
 LimitUse limits_reserved(const Flow *f);
 LimitUse limits_used(const Flow *f); // by the last attempt
-err limits_refused(Flow *f, size_t by, LimitKind kind, int64_t limit, int64_t retry_ms);
+err limits_refused(Flow *f, size_t by, LimitKind kind, const LimitState *s, int64_t retry_ms);
 int64_t machine_first_ms(void); // machine.c
 void machine_watch(Flow *f);    // the running attempt, until
 void machine_unwatch(Flow *f);

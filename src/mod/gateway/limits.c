@@ -37,22 +37,33 @@ LimitUse limits_used(const Flow *f) {
     return (LimitUse){ f->r.cost_nano, f->r.prompt_tokens + f->r.completion_tokens };
 }
 
-err limits_refused(Flow *f, size_t by, LimitKind kind, int64_t limit, int64_t retry_ms) {
+static str name_of(const Flow *f, size_t by) {
+    if (by == BY_KEY) return f->key->name;
+    const PlaceEntry *place = access_place(f->snapshot, f->subjects[by].id);
+    return place ? place->name : S("");
+}
+
+// Money is refused when the request may cost more than is left: less may do, waiting may not.
+static err too_dear(Flow *f, size_t by, const LimitState *s) {
+    static const char *const who[][3] = { { "API key", "project", "organisation" },
+                                          { "API 密钥", "项目", "组织" } };
     Ctx *c = f->c;
-    const char *value =
-        kind == LIMIT_MONEY ? money_format(c->mem, limit).p : say(c, "%lld", (long long)limit);
-    const char *ms = say(c, "%lld", (long long)retry_ms);
-    const PlaceEntry *place = by == BY_KEY ? NULL : access_place(f->snapshot, f->subjects[by].id);
-    err e;
-    if (by == BY_KEY)
-        e = fail(c, ERR_LIMITED, R_LIMITED, "key", say_str(c, f->key->name), "limit",
-                 limit_name(kind), "value", value, "ms", ms);
-    else if (by == BY_PROJECT)
-        e = fail(c, ERR_LIMITED, R_PROJECT_LIMITED, "project", place ? say_str(c, place->name) : "",
-                 "limit", limit_name(kind), "value", value, "ms", ms);
-    else
-        e = fail(c, ERR_LIMITED, R_ORG_LIMITED, "org", place ? say_str(c, place->name) : "",
-                 "limit", limit_name(kind), "value", value, "ms", ms);
+    bool zh = c->lang && !strcmp(c->lang, "zh");
+    return fail(c, ERR_LIMITED, R_BUDGET, "who",
+                say(c, "%s " STR_FMT, who[zh][by], STR_ARG(name_of(f, by))), "value",
+                money_format(c->mem, s->limit).p, "left", money_format(c->mem, s->remaining).p,
+                "most", money_format(c->mem, f->r.reserved_nano).p);
+}
+
+err limits_refused(Flow *f, size_t by, LimitKind kind, const LimitState *s, int64_t retry_ms) {
+    static const Reason *const why[] = { &R_LIMITED, &R_PROJECT_LIMITED, &R_ORG_LIMITED };
+    static const char *const who[] = { "key", "project", "org" };
+    Ctx *c = f->c;
+    err e = kind == LIMIT_MONEY
+                ? too_dear(f, by, s)
+                : fail(c, ERR_LIMITED, *why[by], who[by], say_str(c, name_of(f, by)), "limit",
+                       limit_name(kind), "value", say(c, "%lld", (long long)s->limit), "ms",
+                       say(c, "%lld", (long long)retry_ms));
     c->failure.retry_after_ms = retry_ms;
     return e;
 }

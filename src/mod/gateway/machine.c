@@ -15,7 +15,8 @@ int64_t machine_first_ms(void) {
 }
 
 static void budget_over(Flow *f, size_t by) {
-    err e = limits_refused(f, by, LIMIT_MONEY, f->subjects[by].limits->money_per_day, 0);
+    const LimitState none = { .limit = f->subjects[by].limits->money_per_day };
+    err e = limits_refused(f, by, LIMIT_MONEY, &none, 0);
     stage_attempt_cancel(f);
     (void)e;
     flow_fail(f);

@@ -49,7 +49,7 @@ static err refuse(Flow *f) {
                           : a->refused == LIMIT_REQUESTS ? &a->requests
                           : a->refused == LIMIT_TOKENS   ? &a->tokens
                                                          : &a->concurrency;
-    return limits_refused(f, a->by, a->refused, s->limit, a->retry_after_ms);
+    return limits_refused(f, a->by, a->refused, s, a->retry_after_ms);
 }
 
 // After a start without the database nobody knows what was spent before.
@@ -69,8 +69,9 @@ static err admit(Flow *f) {
     f->limits = limiter_admit(access_limiter(), f->subjects, f->subjects_n, limits_reserved(f),
                               f->start_ms, loop_now_ns(exchange_loop(f->x)));
     if (f->limits.refused) {
+        err e = refuse(f);
         f->r.reserved_nano = 0;
-        return refuse(f);
+        return e;
     }
     f->admitted = true;
     f->has_room = usage_room(f->app);
