@@ -55,9 +55,9 @@ extern const SnapshotPart access_part; // keys and projects
       "API key {key} has reached its limit {limit} of {value}; it frees in {ms} ms",              \
       "API 密钥 {key} 已达到限制 {limit}（{value}），{ms} 毫秒后恢复")                            \
     X(BUDGET, "budget_reached",                                                                   \
-      "{who} may spend {value} a day and has {left} left, and this request may cost up to "       \
+      "{who} has {left} left of its money_per_day of {value}, and this request may cost up to "   \
       "{most}: a smaller limit of output tokens makes it less",                                   \
-      "{who} 每日可用 {value}，剩余 {left}，而本请求最多可能花费 {most}：调低输出词元上限可降低该值") \
+      "{who} 的 money_per_day 为 {value}，剩余 {left}，而本请求最多可能花费 {most}：调低输出词元上限可降低该值") \
     X(PROJECT_LIMITED, "project_limit_reached",                                                   \
       "project {project} has reached its limit {limit} of {value}; it frees in {ms} ms",          \
       "项目 {project} 已达到限制 {limit}（{value}），{ms} 毫秒后恢复")                            \
