@@ -223,6 +223,16 @@ def test_it_says_who_waits_and_for_whom(server):
     assert explain(server, "narrow")["outcome"] == "answered"
 
 
+def test_it_does_not_show_what_is_behind_a_published_name(server):
+    server.make("projects", name="guest")
+    route(server, "front", "b", "a", published=True)
+    e = server.call("GET", "/p/guest/lathe/v1/model_plans/front").json
+    assert (e["outcome"], e["deployment"]) == ("answered", "target 1")
+    assert [(t["deployment"], t["model"], t["state"], t["running"], t["can"]) for t in e["targets"]] == [
+        (f"target {n}", None, None, None, "now") for n in (1, 2)]
+    assert e["project"] and server.call("GET", "/p/guest/lathe/v1/model_plans/a").json["code"] == "model_not_found"
+
+
 def test_it_draws_as_a_request_drew(server):
     route(server, "shared", {"deployment": "a", "weight": 1}, {"deployment": "b", "weight": 1}, strategy="weighted")
     answers = [ask(server, "shared") for _ in range(20)]

@@ -114,6 +114,20 @@ static str why_not(Explain *x, const DeploymentEntry *d, const LineFigures *now,
                         (long long)now->running, (long long)now->waiting);
 }
 
+// Whoever publishes a route does not show what is behind it: of another project's deployment no
+// more is told than a request for it would learn.
+static void keep_apart(Explain *x, ExplainTarget *t) {
+    size_t number = (size_t)(t - x->e.targets) + 1;
+    ExplainTarget all = *t;
+    *t = (ExplainTarget){ .deployment = arena_printf(x->c->mem, "target %zu", number) };
+    t->can = all.can, t->share = all.share, t->wait_ms = all.wait_ms;
+    t->cost_most = all.cost_most, t->currency = all.currency;
+    t->replicas = t->ready = t->failed = t->slots = t->free = UNSET_INT;
+    t->running = t->waiting = t->queue_max = t->queue_ms = UNSET_INT;
+    if (all.can == CAN_NOT) t->why = S("it cannot answer now");
+    else if (all.can != CAN_NOW) t->why = S("its slots are taken");
+}
+
 static void add_target(Explain *x, const DeploymentEntry *d) {
     Ctx *c = x->c;
     const Flow *f = &x->flow;
@@ -144,6 +158,7 @@ static void add_target(Explain *x, const DeploymentEntry *d) {
                          .queue_ms = d->queue_ms,
                          .wait_ms = can == CAN_WAIT ? line_retry_after_ms(d) : UNSET_INT,
                          .cost_most = price ? flow_cost_at(f, d) : UNSET_INT };
+    if (!str_eq(d->project, f->project)) keep_apart(x, &x->e.targets[x->e.targets_n - 1]);
 }
 
 static bool in_plan(const Flow *f, str deployment) {
@@ -160,7 +175,9 @@ static void add_left_out(Explain *x) {
         if (in_plan(&x->flow, id)) continue;
         const DeploymentEntry *d = deployment_by_id(x->flow.snapshot, id);
         if (d) add_target(x, d);
-        else x->e.targets[x->e.targets_n++] = (ExplainTarget){ .deployment = id, .can = CAN_NOT };
+        else
+            x->e.targets[x->e.targets_n++] =
+                (ExplainTarget){ .deployment = S("-"), .can = CAN_NOT };
         ExplainTarget *t = &x->e.targets[x->e.targets_n - 1];
         t->can = CAN_NOT;
         t->why = d ? S("it is made for another task") : S("it is not known on this server yet");
