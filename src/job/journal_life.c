@@ -25,9 +25,9 @@ err life_open(Ctx *c, Journal *j) {
     str was, boot;
     os_facts(c->os, &facts);
     err e = file_read_all(c, life_path(c, j), LIFE_MAX, &was);
-    if (e && e != ERR_NOTFOUND) return e;
-    if (!e) {
-        bool same = str_cut(&was, '\n', &boot) && str_is(boot, facts.boot);
+    if (e && e != ERR_NOTFOUND && e != ERR_TOOLARGE) return e;
+    if (e != ERR_NOTFOUND) { // what is damaged tells of no life that was closed
+        bool same = !e && str_cut(&was, '\n', &boot) && str_is(boot, facts.boot);
         atomic_store(&j->gap, !same || str_starts(was, S("gap")));
     }
     e = life_write(c, j);

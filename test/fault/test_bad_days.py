@@ -342,3 +342,7 @@ def test_a_power_cut_is_told_once(fake):
     assert server.stop() == 0 and life() == []
     server.start(*server.flags)
     assert len(told()) == 1
+    server.kill()
+    life()[0].write_bytes(b"\xff" * 5000)           # damaged: it starts all the same, and tells once more
+    server.start(*server.flags)
+    assert len(told()) == 2
