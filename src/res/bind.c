@@ -278,7 +278,8 @@ static bool refuses_itself(Ctx *c, str path, Buf *out) {
     bool agree = true;
     for (size_t i = 0; i < built.n; i++) {
         const Route *r = binding_of(built.at[i])->route;
-        size_t n = r ? segments_alike(str_z(r->pattern), bare) : 0;
+        bool foreign = r && r->flags & ROUTE_FOREIGN; // the others are told apart by /lathe
+        size_t n = foreign ? segments_alike(str_z(r->pattern), bare) : 0;
         if (n > nearest) best = r, nearest = n, agree = true;
         else if (best && n == nearest) agree &= r->refuse == best->refuse;
     }
