@@ -38,6 +38,22 @@ class Call(http.server.BaseHTTPRequestHandler):
     def stream(self, events):
         self.send("".join(f"data: {json.dumps(e)}\n\n" for e in events).encode() + b"data: [DONE]\n\n", "text/event-stream")
 
+    def begin_stream(self, data):
+        """Events, and no end."""
+        self.close_connection = True
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        self.wfile.write(data)
+
+    def caller_left(self):
+        """Waits for it; False: it sent something instead."""
+        self.connection.settimeout(20)
+        try:
+            return not self.connection.recv(1)
+        except ConnectionResetError:
+            return True
+
     def do_GET(self):
         self.server.upstream.get(self)
 

@@ -28,23 +28,13 @@ class Scripted(Upstream):
         """The events, and no end: it breaks off itself, or waits until its caller has left."""
         call.close_connection = True
         if self.events:
-            call.send_response(200)
-            call.send_header("Content-Type", "text/event-stream")
-            call.end_headers()
-            call.wfile.write("".join(f"data: {json.dumps(e)}\n\n" for e in self.events).encode())
+            call.begin_stream("".join(f"data: {json.dumps(e)}\n\n" for e in self.events).encode())
         while self.breaks == "drips" and not self.stop.wait(0.2):
             try:
                 call.wfile.write(f"data: {json.dumps(self.events[0])}\n\n".encode())
             except OSError:
                 break
-        if self.breaks != "waits":
-            return
-        call.connection.settimeout(20)
-        try:
-            came = call.connection.recv(1)
-        except ConnectionResetError:
-            came = b""
-        if not came:
+        if self.breaks == "waits" and call.caller_left():
             self.left.release()
 
     def post(self, call):

@@ -28,17 +28,8 @@ class Scripted(Upstream):
         super().__init__()
 
     def wait(self, call):
-        call.close_connection = True
-        call.send_response(200)
-        call.send_header("Content-Type", "text/event-stream")
-        call.end_headers()
-        call.wfile.write(events(*self.waits))
-        call.connection.settimeout(20)
-        try:
-            came = call.connection.recv(1)
-        except ConnectionResetError:
-            came = b""
-        if not came:
+        call.begin_stream(events(*self.waits))
+        if call.caller_left():
             self.left.release()
 
     def post(self, call):
