@@ -274,6 +274,16 @@ static err prune_kind(Cli *cli, const Applied *all, size_t n, const Resource *r,
     return ERR_OK;
 }
 
+// The kinds in the file's order turned round: what is named later may refer to what is before it.
+static err prune_kinds(Cli *cli, const Applied *all, size_t n, bool diff) {
+    for (size_t i = n; i-- > 0;) {
+        bool first = true;
+        for (size_t k = 0; k < i; k++) first &= all[k].r != all[i].r;
+        if (first) TRY(prune_kind(cli, all, n, all[i].r, diff));
+    }
+    return ERR_OK;
+}
+
 static err apply(Cli *cli, bool diff) {
     Ctx *c = cli->c;
     str file, text, *docs;
@@ -291,13 +301,7 @@ static err apply(Cli *cli, bool diff) {
         TRY(apply_one(cli, docs[i], diff, all, &all[i]));
     }
     cli->where = NULL;
-    for (size_t i = 0; prune && i < n; i++)
-        if (!listed(all, i, all[i].r, all[i].name)) {
-            bool first = true;
-            for (size_t k = 0; k < i; k++) first &= all[k].r != all[i].r;
-            if (first) TRY(prune_kind(cli, all, n, all[i].r, diff));
-        }
-    return ERR_OK;
+    return prune ? prune_kinds(cli, all, n, diff) : ERR_OK;
 }
 
 int cli_apply(Cli *cli, bool diff) {

@@ -174,8 +174,8 @@ str resource_permission(Arena *a, const Resource *r, const char *verb); // "mode
       "{field}：此处没有 {kind} {id}")                                                             \
     X(NAME_TAKEN, "name_taken", "a {kind} with {field} {value} exists already",                    \
       "{field} 为 {value} 的 {kind} 已存在")                                                       \
-    X(IN_USE, "in_use", "{kind} {id} is used by {user_kind} {user}",                               \
-      "{kind} {id} 正被 {user_kind} {user} 使用")                                                  \
+    X(IN_USE, "in_use", "{kind} {id} is used by {user_kind} {user}: delete that first",            \
+      "{kind} {id} 正被 {user_kind} {user} 使用：请先删除后者")                                    \
     X(REVISION, "revision_changed",                                                                \
       "{kind} {id} has changed since you read it: it is at revision {now}, you sent {sent}",       \
       "{kind} {id} 已被修改：当前修订号 {now}，你提交的是 {sent}")                                 \

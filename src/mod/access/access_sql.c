@@ -73,5 +73,8 @@ const Migration access_migrations[] = {
       "ALTER TABLE organisations ADD COLUMN limits TEXT;"
       "ALTER TABLE projects ADD COLUMN limits TEXT;",
       NULL },
+    { 5, // keys no longer go unasked with their account: 0 is REF_RESTRICT
+      "UPDATE ref SET rule = 0 WHERE owner_kind = 'api_key' AND target_kind = 'service_account';",
+      NULL },
 };
 const size_t access_migrations_n = countof(access_migrations);

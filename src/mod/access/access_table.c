@@ -70,7 +70,7 @@ static const Field service_account_rows[] = {
     { 0 }
 };
 static const Field api_key_rows[] = {
-    REF(ApiKey, service_account, IMMUTABLE | INDEXED | COLUMN, "service_account", REF_CASCADE,
+    REF(ApiKey, service_account, IMMUTABLE | INDEXED | COLUMN, "service_account", REF_RESTRICT,
         "Whose key; absent: yours", "所属服务账号；缺省为创建者本人"),
     LIST(ApiKey, scopes, str, SORTED_SET, text_item, 0, 100,
          "Cuts what its owner may do: inference.use, models.read; empty: all of it",
