@@ -20,6 +20,12 @@ static bool is_option(const char *arg, const char *name) {
     return !strncmp(arg, "--", 2) && !strcmp(arg + 2, name);
 }
 
+// Flags are --words and single letters: -5, -.5 and -started_at are values.
+static bool is_value(const char *arg) {
+    if (arg[0] != '-' || !arg[1]) return true;
+    return arg[1] != '-' && (arg[2] || strchr("0123456789.", arg[1]));
+}
+
 str cli_option(Cli *cli, const char *name) {
     size_t n = strlen(name);
     for (int i = 0; i < cli->argc; i++) {
@@ -31,9 +37,7 @@ str cli_option(Cli *cli, const char *name) {
             return value;
         }
         if (!is_option(arg, name)) continue;
-        bool has = i + 1 < cli->argc
-                   && (cli->argv[i + 1][0] != '-' || !cli->argv[i + 1][1]
-                       || strchr("0123456789.", cli->argv[i + 1][1]));
+        bool has = i + 1 < cli->argc && is_value(cli->argv[i + 1]);
         str value = has ? str_z(cli->argv[i + 1]) : S("true");
         take_out(cli, i, has ? 2 : 1);
         return value;
@@ -98,14 +102,34 @@ err cli_done(Cli *cli) {
 
 const char *cli_topic(Cli *cli) { return cli->noun ? say(cli->c, " %s", cli->noun) : ""; }
 
+static const Route *find_route(Cli *cli, str noun, str verb);
+
+// What of the line's noun and verb has this name: `lathe rollup list --key K` means rollup's, and
+// `lathe --key K rollup list` the key to act with.
+static bool means_own(Cli *cli, const char *name) {
+    bool noun_first = cli->argc > 1 && cli->argv[0][0] != '-' && cli->argv[1][0] != '-';
+    const Route *r = noun_first ? find_route(cli, str_z(cli->argv[0]), str_z(cli->argv[1])) : NULL;
+    return r && r->query && field_find(r->query, str_z(name));
+}
+
+static err read_global(Cli *cli, const char *name, str *out) {
+    return means_own(cli, name) ? ERR_OK : cli_value(cli, name, out);
+}
+
+static err check_key(Cli *cli) {
+    bool other = cli->key.p && !str_starts(cli->key, S("lathe_"));
+    return other ? fail(cli->c, ERR_INVALID, R_CLI_KEY) : ERR_OK;
+}
+
 static err read_globals(Cli *cli) {
     static const char *const shows[] = { "table", "json", "yaml", "name" };
     str show;
     TRY(cli_value(cli, "o", &show));
-    TRY(cli_value(cli, "server", &cli->url));
-    TRY(cli_value(cli, "key", &cli->key));
-    TRY(cli_value(cli, "project", &cli->project));
-    TRY(cli_value(cli, "org", &cli->org));
+    TRY(read_global(cli, "server", &cli->url));
+    TRY(read_global(cli, "key", &cli->key));
+    TRY(read_global(cli, "project", &cli->project));
+    TRY(read_global(cli, "org", &cli->org));
+    TRY(check_key(cli));
     cli->wait = cli_flag(cli, "wait"), cli->dry_run = cli_flag(cli, "dry-run");
     cli->show = SHOW_TABLE;
     for (size_t i = 0; i < countof(shows); i++)

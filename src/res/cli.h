@@ -61,6 +61,9 @@ void cli_print(Cli *cli, str json,
                const char *const
                    *columns); // one object or {"data": […]} in the chosen form; columns NULL: all
 void cli_print_yaml(Buf *out, yyjson_val *v);
+// On stderr, what the answer to a change warns of, and what it shows this once when stdout has
+// names only.
+void cli_asides(Cli *cli, const Resource *r, yyjson_val *made);
 // For a terminal: what it would obey (control characters, marks that turn text around) is U+FFFD. A
 // line break is followed by `indent` blanks, or is a blank itself when indent < 0.
 str cli_visible(Ctx *c, str s, int indent);
@@ -103,6 +106,13 @@ err cli_yaml(Ctx *c, str text, str **out_docs, size_t *out_n); // YAML documents
     X(CLI_LONG, "input_too_long", "stdin is longer than {max} bytes", "标准输入超过 {max} 字节") \
     X(CLI_DOCUMENT, "bad_document", "it must be a map with kind, name and the kind's fields", \
       "应为含 kind、name 及该类型字段的映射") \
+    X(CLI_EMPTY, "no_document", "there is no document in it", "其中没有文档") \
+    X(CLI_MANY, "too_many_documents", "there are more than {max} documents", \
+      "文档超过 {max} 个") \
+    X(CLI_KEY, "not_a_key", \
+      "--key is the API key to act with, lathe_…, and this is none; a list is filtered by" \
+      " --key_id", \
+      "--key 指用于操作的 API 密钥（lathe_…），此处不是；过滤列表请用 --key_id") \
     X(CLI_KIND, "unknown_kind", "there is no kind {word}; the nearest is {nearest}", \
       "没有类型 {word}；最接近的是 {nearest}") \
     X(CLI_STATE, "not_reached", "{kind} {name} is {state}: {why}", \

@@ -145,27 +145,22 @@ typedef struct Applied {
     bool made; // it was not there before
 } Applied;
 
-static str without_kind(Cli *cli, yyjson_val *doc) {
-    Buf b;
-    buf_init(&b, FILE_MAX);
-    Json j = json_to(&b);
-    size_t i, n;
-    yyjson_val *key, *v;
-    json_obj(&j);
-    yyjson_obj_foreach(doc, i, n, key, v) {
-        if (str_is(json_str(key), "kind")) continue;
-        json_key_str(&j, json_str(key)), json_put_val(&j, v);
-    }
-    json_end_obj(&j);
-    str s = arena_str(cli->c->mem, buf_str(&b));
-    buf_done(&b);
-    return s;
-}
+typedef struct Apply {
+    Cli *cli;
+    bool diff; // nothing is changed: `lathe diff`, or a dry run
+    Applied *all;
+    size_t n; // of which so many are done
+    Buf out;  // what is told in JSON or YAML, at the end
+    Json j;
+} Apply;
 
-static void print_change(const char *mark, const Resource *r, str name, yyjson_val *change) {
+// ---- telling
+typedef enum { DONE_SAME, DONE_MADE, DONE_CHANGED, DONE_GONE } Done;
+
+static void print_change(const char *mark, const Applied *of, yyjson_val *change) {
     size_t i, n;
     yyjson_val *key, *sides;
-    printf("%s %s " STR_FMT "\n", mark, r->name, STR_ARG(name));
+    printf("%s %s " STR_FMT "\n", mark, of->r->name, STR_ARG(of->name));
     yyjson_obj_foreach(change, i, n, key, sides) {
         bool made = yyjson_is_null(yyjson_arr_get(sides, 0));
         if (made && yyjson_is_null(yyjson_arr_get(sides, 1))) continue; // absent stays absent
@@ -174,6 +169,77 @@ static void print_change(const char *mark, const Resource *r, str name, yyjson_v
         printf("    %s: %s%s%s\n", yyjson_get_str(key), made ? "" : old, made ? "" : " -> ", now);
         mem_free(old), mem_free(now);
     }
+}
+
+static void print_once(const Cli *cli, const Resource *r, yyjson_val *made) {
+    for (const Field *f = r->fields; f && f->name; f++) {
+        str secret = f->flags & ONCE ? json_get_str(made, f->name) : (str){ 0 };
+        bool zh = !strcmp(cli->c->lang, "zh");
+        if (secret.n)
+            printf("    %s: " STR_FMT "%s\n", f->name, STR_ARG(secret),
+                   zh ? "（仅显示这一次）" : " (shown this once)");
+    }
+}
+
+static void put_done(Apply *a, Done done, const Applied *of, yyjson_val *change, yyjson_val *now) {
+    static const char *const words[] = { "unchanged", "created", "changed", "deleted" };
+    json_obj(&a->j);
+    json_kv_z(&a->j, "kind", of->r->name), json_kv_str(&a->j, "name", of->name);
+    json_kv_z(&a->j, "done", words[done]);
+    if (change) json_key(&a->j, "fields"), json_put_val(&a->j, change);
+    if (now) json_key(&a->j, "result"), json_put_val(&a->j, now);
+    json_end_obj(&a->j);
+}
+
+// now: the row as it was made, or would be; NULL: unchanged or gone.
+static void tell(Apply *a, Done done, const Applied *of, yyjson_val *change, yyjson_val *now) {
+    static const char *const marks[] = { "=", "+", "~", "-" };
+    Cli *cli = a->cli;
+    if (cli->show == SHOW_JSON || cli->show == SHOW_YAML) put_done(a, done, of, change, now);
+    else if (cli->show == SHOW_NAME) printf("%s/" STR_FMT "\n", of->r->name, STR_ARG(of->name));
+    else {
+        print_change(marks[done], of, change);
+        if (!a->diff) print_once(cli, of->r, now);
+    }
+    cli_asides(cli, of->r, now);
+}
+
+// ---- documents
+// What is wished of a row that was shown: what the system says of it beside is left out.
+static void put_wish(Json *j, const Field *rows, yyjson_val *shown) {
+    size_t i, n;
+    yyjson_val *key, *v;
+    json_obj(j);
+    yyjson_obj_foreach(shown, i, n, key, v) {
+        const Field *f = field_find(rows, json_str(key));
+        if (f && f->flags & (STATUS | HIDDEN | ONCE)) continue;
+        json_key_str(j, json_str(key));
+        if (f && f->type == T_OBJECT && yyjson_is_obj(v)) put_wish(j, f->of, v);
+        else json_put_val(j, v);
+    }
+    json_end_obj(j);
+}
+
+// The body to send: without what is no field. A document with an id is one that was got.
+static str body_of(Cli *cli, const Resource *r, yyjson_val *doc) {
+    Buf b, wish;
+    buf_init(&b, FILE_MAX), buf_init(&wish, FILE_MAX);
+    Json j = json_to(&b), w = json_to(&wish);
+    size_t i, n;
+    yyjson_val *key, *v;
+    json_obj(&j);
+    yyjson_obj_foreach(doc, i, n, key, v) {
+        if (str_is(json_str(key), "kind") || str_is(json_str(key), "warnings")) continue;
+        json_key_str(&j, json_str(key)), json_put_val(&j, v);
+    }
+    json_end_obj(&j);
+    str s = arena_str(cli->c->mem, buf_str(&b));
+    if (json_get(doc, "id") && !json_parse(cli->c, s, &v)) {
+        put_wish(&w, table_of(r)->rows, v);
+        s = arena_str(cli->c->mem, buf_str(&wish));
+    }
+    buf_done(&b), buf_done(&wish);
+    return s;
 }
 
 static const char *nearest_kind(str kind) {
@@ -201,50 +267,59 @@ static err read_doc(Cli *cli, yyjson_val *doc, Applied *out) {
 }
 
 // What an earlier document will have made is not there yet: says so instead of failing.
-static bool not_yet(Cli *cli, const Applied *all, const Applied *out) {
+static bool not_yet(Apply *a, const Applied *of) {
+    Cli *cli = a->cli;
     bool made = false;
-    for (const Applied *a = all; a != out; a++) made |= a->made;
+    for (size_t i = 0; i < a->n; i++) made |= a->all[i].made;
     if (!made) return false;
+    tell(a, DONE_MADE, of, NULL, NULL);
     Buf b;
     buf_init(&b, 16384);
     failure_format(&cli->c->failure, cli->c->lang, &b);
-    printf("+ %s " STR_FMT "\n    (cannot be checked before the above is there: %s)\n",
-           out->r->name, STR_ARG(out->name), buf_z(&b));
+    if (cli->show == SHOW_TABLE)
+        printf("    (cannot be checked before the above is there: %s)\n", buf_z(&b));
     buf_done(&b);
     cli->c->request_id = (str){ 0 };
     return true;
 }
 
-static err apply_one(Cli *cli, str text, bool diff, const Applied *all, Applied *out) {
-    Ctx *c = cli->c;
-    yyjson_val *doc;
-    CliAnswer a;
-    TRY(json_parse(c, text, &doc));
-    TRY(read_doc(cli, doc, out));
-    const Resource *r = out->r;
-    str name = out->name;
-    cli->where = say(c, "%s, %s " STR_FMT, cli->where, r->name, STR_ARG(name));
-    str body = without_kind(cli, doc), base = arena_printf(c->mem, "/lathe/v1/%s", r->plural);
-    str one =
-        arena_printf(c->mem, STR_FMT "/" STR_FMT, STR_ARG(base), STR_ARG(cli_escape(cli, name)));
-    err e = cli_call(cli, HTTP_GET, one, (str){ 0 }, &a);
-    if (e && e != ERR_NOTFOUND) return e;
-    HttpMethod m = e ? HTTP_POST : HTTP_PATCH;
-    str dry = arena_printf(c->mem, STR_FMT "?dry_run=true", STR_ARG(e ? base : one));
-    out->made = m == HTTP_POST;
-    e = cli_call(cli, m, dry, body, &a);
-    if (e && (diff || cli->dry_run) && out->made && not_yet(cli, all, out)) return ERR_OK;
+// First a dry run, which knows what differs; then, unless that was all, the change itself.
+static err send_doc(Apply *a, const Applied *of, yyjson_val *doc, str base, str one) {
+    Cli *cli = a->cli;
+    CliAnswer dry, done;
+    HttpMethod m = of->made ? HTTP_POST : HTTP_PATCH;
+    str to = of->made ? base : one, body = body_of(cli, of->r, doc);
+    err e = cli_call(cli, m, arena_printf(cli->c->mem, STR_FMT "?dry_run=true", STR_ARG(to)), body,
+                     &dry);
+    if (e && a->diff && of->made && not_yet(a, of)) return ERR_OK;
     if (e) return e;
-    yyjson_val *change = json_get(a.json, "change");
-    bool same = m == HTTP_PATCH && !yyjson_obj_size(change);
-    if (same) {
-        printf("= %s " STR_FMT "\n", r->name, STR_ARG(name));
+    yyjson_val *change = json_get(dry.json, "change");
+    if (!of->made && !yyjson_obj_size(change)) {
+        tell(a, DONE_SAME, of, NULL, NULL);
         return ERR_OK;
     }
-    print_change(m == HTTP_POST ? "+" : "~", r, name, change);
-    if (diff || cli->dry_run) return ERR_OK;
-    TRY(cli_call(cli, m, m == HTTP_POST ? base : one, body, &a));
-    return cli->wait && r->flags & RES_RECONCILED ? cli_wait_resource(cli, r, name) : ERR_OK;
+    if (!a->diff) TRY(cli_call(cli, m, to, body, &done));
+    tell(a, of->made ? DONE_MADE : DONE_CHANGED, of, change,
+         a->diff ? json_get(dry.json, "result") : done.json);
+    bool wait = cli->wait && !a->diff && of->r->flags & RES_RECONCILED;
+    return wait ? cli_wait_resource(cli, of->r, of->name) : ERR_OK;
+}
+
+static err apply_one(Apply *a, yyjson_val *doc) {
+    Ctx *c = a->cli->c;
+    CliAnswer was;
+    Applied *of = &a->all[a->n];
+    TRY(read_doc(a->cli, doc, of));
+    a->cli->where = say(c, "%s, %s " STR_FMT, a->cli->where, of->r->name, STR_ARG(of->name));
+    str base = arena_printf(c->mem, "/lathe/v1/%s", of->r->plural);
+    str one = arena_printf(c->mem, STR_FMT "/" STR_FMT, STR_ARG(base),
+                           STR_ARG(cli_escape(a->cli, of->name)));
+    err e = cli_call(a->cli, HTTP_GET, one, (str){ 0 }, &was);
+    if (e && e != ERR_NOTFOUND) return e;
+    of->made = e == ERR_NOTFOUND;
+    TRY(send_doc(a, of, doc, base, one));
+    a->n++;
+    return ERR_OK;
 }
 
 static bool listed(const Applied *all, size_t n, const Resource *r, str name) {
@@ -254,39 +329,90 @@ static bool listed(const Applied *all, size_t n, const Resource *r, str name) {
 }
 
 // Of the kinds that the file speaks of, what it does not name.
-static err prune_kind(Cli *cli, const Applied *all, size_t n, const Resource *r, bool diff) {
-    Ctx *c = cli->c;
-    CliAnswer a, gone;
+static err prune_kind(Apply *a, const Resource *r) {
+    Ctx *c = a->cli->c;
+    CliAnswer answer, gone;
     size_t i, max;
     yyjson_val *row;
-    TRY(cli_call(cli, HTTP_GET, arena_printf(c->mem, "/lathe/v1/%s?limit=1000", r->plural),
-                 (str){ 0 }, &a));
-    yyjson_arr_foreach(json_get(a.json, "data"), i, max, row) {
-        str name = json_get_str(row, "name");
-        if (!name.n || listed(all, n, r, name)) continue;
-        printf("- %s " STR_FMT "\n", r->name, STR_ARG(name));
-        if (diff || cli->dry_run) continue;
-        TRY(cli_call(cli, HTTP_DELETE,
-                     arena_printf(c->mem, "/lathe/v1/%s/" STR_FMT, r->plural,
-                                  STR_ARG(cli_escape(cli, name))),
-                     (str){ 0 }, &gone));
+    TRY(cli_call(a->cli, HTTP_GET, arena_printf(c->mem, "/lathe/v1/%s?limit=1000", r->plural),
+                 (str){ 0 }, &answer));
+    yyjson_arr_foreach(json_get(answer.json, "data"), i, max, row) {
+        Applied of = { r, json_get_str(row, "name"), false };
+        if (!of.name.n || listed(a->all, a->n, r, of.name)) continue;
+        if (!a->diff)
+            TRY(cli_call(a->cli, HTTP_DELETE,
+                         arena_printf(c->mem, "/lathe/v1/%s/" STR_FMT, r->plural,
+                                      STR_ARG(cli_escape(a->cli, of.name))),
+                         (str){ 0 }, &gone));
+        tell(a, DONE_GONE, &of, NULL, NULL);
     }
     return ERR_OK;
 }
 
 // The kinds in the file's order turned round: what is named later may refer to what is before it.
-static err prune_kinds(Cli *cli, const Applied *all, size_t n, bool diff) {
-    for (size_t i = n; i-- > 0;) {
+static err prune_kinds(Apply *a) {
+    for (size_t i = a->n; i-- > 0;) {
         bool first = true;
-        for (size_t k = 0; k < i; k++) first &= all[k].r != all[i].r;
-        if (first) TRY(prune_kind(cli, all, n, all[i].r, diff));
+        for (size_t k = 0; k < i; k++) first &= a->all[k].r != a->all[i].r;
+        if (first) TRY(prune_kind(a, a->all[i].r));
     }
     return ERR_OK;
 }
 
+// ---- the file
+// Its documents; a list of them, or a page as `lathe model list -o yaml` shows it, is as many.
+static err gather(Ctx *c, const str *texts, size_t n, yyjson_val **out, size_t *out_n) {
+    *out_n = 0;
+    for (size_t i = 0; i < n; i++) {
+        yyjson_val *doc, *one, *rows;
+        size_t k, max;
+        TRY(json_parse(c, texts[i], &doc));
+        rows = yyjson_is_arr(doc) || json_get(doc, "kind") ? doc : json_get(doc, "data");
+        if (!yyjson_is_arr(rows)) {
+            if (*out_n < DOCS_MAX) out[*out_n] = doc;
+            ++*out_n;
+        }
+        yyjson_arr_foreach(rows, k, max, one) {
+            if (*out_n < DOCS_MAX) out[*out_n] = one;
+            ++*out_n;
+        }
+    }
+    if (!*out_n) return fail(c, ERR_INVALID, R_CLI_EMPTY);
+    if (*out_n <= DOCS_MAX) return ERR_OK;
+    return fail(c, ERR_INVALID, R_CLI_MANY, "max", say(c, "%d", DOCS_MAX));
+}
+
+static err apply_all(Apply *a, str file, yyjson_val **docs, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        a->cli->where = say(a->cli->c, STR_FMT ", document %zu", STR_ARG(file), i + 1);
+        TRY(apply_one(a, docs[i]));
+    }
+    a->cli->where = NULL;
+    return ERR_OK;
+}
+
+// What was done is told, whatever became of the rest.
+static err apply_docs(Apply *a, str file, bool prune, yyjson_val **docs, size_t n) {
+    Cli *cli = a->cli;
+    a->all = new (cli->c->mem, Applied, n + 1);
+    buf_init(&a->out, 64 << 20);
+    a->j = json_to(&a->out);
+    json_obj(&a->j), json_key(&a->j, "data"), json_arr(&a->j);
+    err e = apply_all(a, file, docs, n);
+    if (!e && prune) e = prune_kinds(a);
+    json_end_arr(&a->j), json_end_obj(&a->j);
+    if (cli->show == SHOW_JSON || cli->show == SHOW_YAML) {
+        Failure why = cli->c->failure;
+        cli_print(cli, buf_str(&a->out), NULL);
+        cli->c->failure = why;
+    }
+    buf_done(&a->out);
+    return e;
+}
+
 static err apply(Cli *cli, bool diff) {
     Ctx *c = cli->c;
-    str file, text, *docs;
+    str file, text, *texts;
     bool prune = cli_flag(cli, "prune");
     size_t n;
     TRY(cli_value(cli, "f", &file));
@@ -294,14 +420,11 @@ static err apply(Cli *cli, bool diff) {
     TRY(cli_done(cli));
     TRY(cli_read(cli, file, FILE_MAX, &text));
     cli->where = say_str(c, file);
-    TRY(cli_yaml(c, text, &docs, &n));
-    Applied *all = new (c->mem, Applied, n + 1);
-    for (size_t i = 0; i < n; i++) {
-        cli->where = say(c, STR_FMT ", document %zu", STR_ARG(file), i + 1);
-        TRY(apply_one(cli, docs[i], diff, all, &all[i]));
-    }
-    cli->where = NULL;
-    return prune ? prune_kinds(cli, all, n, diff) : ERR_OK;
+    yyjson_val **docs = new (c->mem, yyjson_val *, DOCS_MAX);
+    TRY(cli_yaml(c, text, &texts, &n));
+    TRY(gather(c, texts, n, docs, &n));
+    Apply a = { .cli = cli, .diff = diff || cli->dry_run };
+    return apply_docs(&a, file, prune, docs, n);
 }
 
 int cli_apply(Cli *cli, bool diff) {

@@ -108,6 +108,29 @@ static bool help_own(Cli *cli, str noun) {
     return true;
 }
 
+static const Field *rows_within(const Field *f) {
+    const Field *rows = f->type == T_LIST ? f->of : NULL;
+    return rows && *rows->name ? rows : NULL;
+}
+
+// How a list of objects is written: --targets '[{"deployment": …, "weight": …}]', and its members.
+static void help_list(const Cli *cli, const Field *rows) {
+    const char *sep = "";
+    printf("      '[{");
+    for (const Field *f = rows; f->name; f++) {
+        if (f->flags & (STATUS | HIDDEN)) continue;
+        printf("%s\"%s\": …", sep, f->name), sep = ", ";
+    }
+    puts("}]'");
+    for (const Field *f = rows; f->name; f++) {
+        if (f->flags & (STATUS | HIDDEN)) continue;
+        printf("      %-24s %s", f->name, doc(cli, f->en, f->zh));
+        if (f->flags & REQUIRED) printf(zh(cli) ? "（必填）" : " (required)");
+        if (f->fallback) printf(" [%s]", f->fallback);
+        putchar('\n');
+    }
+}
+
 static void help_fields(Cli *cli, const Field *rows, const char *prefix, int depth) {
     for (const Field *f = rows; f && f->name; f++) {
         char name[128];
@@ -125,14 +148,34 @@ static void help_fields(Cli *cli, const Field *rows, const char *prefix, int dep
             for (const char *const *n = f->of; *n; n++)
                 printf("%s%s", n == f->of ? ": " : ", ", *n);
         putchar('\n');
+        if (rows_within(f)) help_list(cli, rows_within(f));
     }
+}
+
+// By what a list is filtered and sorted, and how both are said.
+static void help_list_by(const Cli *cli, const Resource *r) {
+    const ResTable *t = table_of(r);
+    const char *sep = "";
+    printf(zh(cli) ? "\nlist 的过滤字段（另有 --字段.ne .lt .le .gt .ge .in）："
+                   : "\nA list is filtered by (also --FIELD.ne .lt .le .gt .ge .in): ");
+    for (size_t i = 0; i < t->rows_n; i++)
+        if (field_filters(&t->rows[i])) printf("%s%s", sep, t->rows[i].name), sep = ", ";
+    sep = "";
+    printf(zh(cli) ? "\n排序字段（--sort -字段 为降序）："
+                   : "\nSorted by (--sort -FIELD: downwards): ");
+    for (size_t i = 0; i < t->rows_n; i++)
+        if (field_sorts(r, &t->rows[i])) printf("%s%s", sep, t->rows[i].name), sep = ", ";
+    if (r->flags & RES_LOG)
+        printf(zh(cli) ? "（id 即时间先后；缺省新的在前）"
+                       : ", which is by time; the newest first");
+    putchar('\n');
 }
 
 static void help_resource(Cli *cli, const Resource *r) {
     const char *name = r->flags & RES_UNNAMED ? "" : " NAME";
     printf("%s: %s\n\n", r->name, doc(cli, r->en, r->zh));
-    printf("  lathe %s list [--FIELD VALUE] [--q TEXT] [--sort FIELD] [--limit N]\n  lathe %s get "
-           "%s\n",
+    printf("  lathe %s list [--FIELD VALUE] [--q TEXT] [--sort FIELD] [--limit N] [--cursor C]\n"
+           "  lathe %s get %s\n",
            r->name, r->name, r->flags & RES_UNNAMED ? "ID" : "NAME");
     if (!(r->flags & RES_NO_CREATE)) printf("  lathe %s create%s [--FIELD VALUE]\n", r->name, name);
     if (!(r->flags & RES_NO_UPDATE)) printf("  lathe %s set NAME [--FIELD VALUE]\n", r->name);
@@ -141,12 +184,24 @@ static void help_resource(Cli *cli, const Resource *r) {
         if (!has_verb(cli, str_z(r->name), a->verb))
             printf("  lathe %s %s NAME%s   %s\n", r->name, a->verb,
                    a->input ? " [--FIELD VALUE]" : "", doc(cli, a->en, a->zh));
-    putchar('\n');
-    if (!(r->flags & RES_NO_CREATE)) help_fields(cli, r->fields, "", 0);
+    if (!(r->flags & RES_NO_CREATE)) putchar('\n'), help_fields(cli, r->fields, "", 0);
+    if (!(r->flags & RES_NO_UPDATE))
+        puts(zh(cli) ? "\n`set` 以 null 取消一个值：--字段 null"
+                     : "\n`set` takes a value away with null: --FIELD null");
+    help_list_by(cli, r);
 }
 
 static bool of_noun(const Route *r, str noun) {
     return r->cli && str_eq(str_n(r->cli, strcspn(r->cli, " ")), noun);
+}
+
+// What stands in the path, in its order: "/lathe/v1/traces/{id}/content" is ID.
+static void help_words(const char *pattern) {
+    for (const char *p = pattern; (p = strchr(p, '{')); p++) {
+        putchar(' ');
+        for (const char *ch = p + 1; *ch && *ch != '}'; ch++)
+            putchar(*ch >= 'a' && *ch <= 'z' ? *ch - 'a' + 'A' : *ch);
+    }
 }
 
 static bool help_verbs(Cli *cli, str noun) {
@@ -160,8 +215,13 @@ static bool help_verbs(Cli *cli, str noun) {
         }
         for (const Route *r = (*m)->routes; r && r->pattern; r++) {
             if (!route_shown(cli, r) || !of_noun(r, noun)) continue;
-            printf("  lathe %s\n      %s\n", r->cli, doc(cli, r->en, r->zh));
+            printf("  lathe %s", r->cli), help_words(r->pattern);
+            printf("\n      %s\n", doc(cli, r->en, r->zh));
             help_fields(cli, r->query, "", 0);
+            if (r->query && field_find(r->query, S("key")))
+                puts(zh(cli) ? "  此处 --key 为过滤条件；用于操作的密钥写在最前：lathe --key KEY …"
+                             : "  --key is a filter here; the key to act with goes first: lathe "
+                               "--key KEY …");
             any = true;
         }
     }

@@ -171,15 +171,49 @@ static const char **columns_of(Cli *cli, const Resource *r) {
     return names;
 }
 
+// A row's JSON with its kind in front: what `lathe apply` takes.
+static void put_kind(Json *j, const Resource *r, yyjson_val *row) {
+    size_t i, n;
+    yyjson_val *key, *v;
+    json_obj(j), json_kv_z(j, "kind", r->name);
+    yyjson_obj_foreach(row, i, n, key, v) json_key_str(j, json_str(key)), json_put_val(j, v);
+    json_end_obj(j);
+}
+
+// As documents: of what can be applied, one row or a page of them.
+static str with_kind(Cli *cli, const Resource *r, const CliAnswer *a) {
+    bool document = cli->show == SHOW_JSON || cli->show == SHOW_YAML;
+    if (!document || !yyjson_is_obj(a->json) || r->flags & (RES_NO_CREATE | RES_UNNAMED)
+        || field_find(r->fields, S("kind")))
+        return a->body;
+    Buf b;
+    buf_init(&b, 2 * a->body.n + LIST_MAX * 256);
+    Json j = json_to(&b);
+    size_t i, n;
+    yyjson_val *row, *rows = json_get(a->json, "data");
+    if (!yyjson_is_arr(rows)) put_kind(&j, r, a->json);
+    else {
+        json_obj(&j), json_key(&j, "data"), json_arr(&j);
+        yyjson_arr_foreach(rows, i, n, row) put_kind(&j, r, row);
+        json_end_arr(&j), json_kv_str(&j, "next_cursor", json_get_str(a->json, "next_cursor"));
+        json_end_obj(&j);
+    }
+    str s = arena_str(cli->c->mem, buf_str(&b));
+    buf_done(&b);
+    return s;
+}
+
 static err verb_list(Cli *cli, const Resource *r) {
     Ctx *c = cli->c;
     str target = path_of(cli, r, (str){ 0 }, NULL);
     char sep = '?';
+    bool sorted = false;
     while (cli->argc && !strncmp(cli->argv[0], "--", 2)) {
         str name = str_z(cli->argv[0] + 2);
         ptrdiff_t equals = str_find_char(name, '=');
         if (equals >= 0) name = str_sub(name, 0, (size_t)equals);
         int before = cli->argc;
+        sorted |= str_is(name, "sort");
         str value = cli_option(cli, arena_z(c->mem, name));
         assert(cli->argc < before); // it stood there
         target = arena_printf(c->mem, STR_FMT "%c" STR_FMT "=" STR_FMT, STR_ARG(target), sep,
@@ -188,8 +222,10 @@ static err verb_list(Cli *cli, const Resource *r) {
     }
     CliAnswer a;
     TRY(cli_done(cli));
+    if (r->flags & RES_LOG && !sorted) // of what happened, the newest first
+        target = arena_printf(c->mem, STR_FMT "%csort=-id", STR_ARG(target), sep);
     TRY(cli_call(cli, HTTP_GET, target, (str){ 0 }, &a));
-    cli_print(cli, a.body, columns_of(cli, r));
+    cli_print(cli, with_kind(cli, r, &a), columns_of(cli, r));
     if (json_get_str(a.json, "next_cursor").p && cli->show == SHOW_TABLE)
         fprintf(stderr, "more: --cursor " STR_FMT "\n",
                 STR_ARG(json_get_str(a.json, "next_cursor")));
@@ -209,10 +245,11 @@ static err finish(Cli *cli, const Resource *r, const CliAnswer *a, str name) {
         TRY(cli_wait_resource(cli, r, id.n ? id : name));
         CliAnswer now;
         TRY(cli_call(cli, HTTP_GET, path_of(cli, r, id.n ? id : name, NULL), (str){ 0 }, &now));
-        cli_print(cli, now.body, NULL);
+        cli_print(cli, now.body, NULL), cli_asides(cli, r, a->json);
         return ERR_OK;
     }
-    cli_print(cli, a->body, NULL);
+    yyjson_val *result = json_get(a->json, "result");
+    cli_print(cli, a->body, NULL), cli_asides(cli, r, cli->dry_run ? result : a->json);
     return ERR_OK;
 }
 
@@ -262,7 +299,7 @@ static err verb_get(Cli *cli, const Resource *r) {
     TRY(need(cli, &name, "NAME"));
     TRY(cli_done(cli));
     TRY(cli_call(cli, HTTP_GET, path_of(cli, r, name, NULL), (str){ 0 }, &a));
-    cli_print(cli, a.body, NULL);
+    cli_print(cli, with_kind(cli, r, &a), NULL);
     return ERR_OK;
 }
 

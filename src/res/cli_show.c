@@ -125,12 +125,13 @@ static void print_one(Cli *cli, yyjson_val *object) {
     yyjson_obj_foreach(object, i, max, key, v) if (yyjson_get_len(key) > widest && !is_table(v))
         widest = yyjson_get_len(key);
     yyjson_obj_foreach(object, i, max, key, v) {
-        if (yyjson_is_null(v) || is_table(v)) continue;
+        if (yyjson_is_null(v) || is_table(v)) continue; // `warnings` too: cli_asides
         str text = yyjson_is_str(v) ? json_str(v) : json_text(cli->c->mem, v);
         text = cli_visible(cli->c, text, (int)widest + 2);
         printf("%-*s  " STR_FMT "\n", (int)widest, yyjson_get_str(key), STR_ARG(text));
     }
-    yyjson_obj_foreach(object, i, max, key, v) if (is_table(v))
+    yyjson_obj_foreach(object, i, max, key,
+                       v) if (is_table(v) && strcmp(yyjson_get_str(key), "warnings") != 0)
         print_inner(cli, yyjson_get_str(key), v);
 }
 
@@ -241,4 +242,27 @@ void cli_print(Cli *cli, str json, const char *const *columns) {
     else if (cli->show == SHOW_NAME) print_names(rows, v);
     else if (rows) print_table(cli, rows, columns);
     else print_one(cli, v);
+}
+
+// ---- beside the answer
+static void aside(Cli *cli, const char *what, str text) {
+    text = cli_visible(cli->c, text, -1);
+    fprintf(stderr, "lathe: %s" STR_FMT "\n", what, STR_ARG(text));
+}
+
+void cli_asides(Cli *cli, const Resource *r, yyjson_val *made) {
+    size_t i, n;
+    yyjson_val *one;
+    bool zh = !strcmp(cli->c->lang, "zh");
+    yyjson_arr_foreach(json_get(made, "warnings"), i, n, one)
+        aside(cli, zh ? "提示：" : "warning: ", json_get_str(one, "message"));
+    for (const Field *f = r->fields; cli->show == SHOW_NAME && f && f->name; f++) {
+        str secret = f->flags & ONCE ? json_get_str(made, f->name) : (str){ 0 };
+        if (!secret.n) continue;
+        str name = json_get_str(made, "name");
+        aside(cli,
+              say(cli->c, zh ? "%s %s 的 %s（仅显示这一次）：" : "%s %s, its %s, shown this once: ",
+                  r->name, say_str(cli->c, name), f->name),
+              secret);
+    }
 }

@@ -2,6 +2,7 @@
 // crud.c - the derived routes of every resource: get, create, patch, delete and actions, with
 // If-Match, Idempotency-Key and dry run. Lists and exports are crud_list.c.
 #include "base/id.h"
+#include "res/advice.h"
 #include "res/bind.h"
 #include "res/daily.h"
 #include "res/snapshot.h"
@@ -46,16 +47,35 @@ static err op_init(Ctx *c, Op *op, const NetRoute *n, const HttpRequest *r, cons
     return ERR_OK;
 }
 
+// What a dry run would have shown once was never given out.
+static const void *unshown(Ctx *c, const ResTable *t, const void *row) {
+    void *now = row_new(c, t);
+    fields_copy(c->mem, t->rows, row, now);
+    for (const Field *f = t->rows; f->name; f++)
+        if (f->flags & ONCE) *(str *)field_at(f, now) = (str){ 0 };
+    return now;
+}
+
 // A dry run does all of it, then takes it back.
 static err op_close(Ctx *c, Op *op, const void *old, const void *row) {
     const Resource *r = op->b->table->r;
     const Head *h = row;
-    op->answer = res_json(c, r, row);
+    bool hide = op->dry && op->b->table->has_once;
+    op->answer = res_json(c, r, hide ? unshown(c, op->b->table, row) : row);
     op->revision = h->revision, op->updated_at = h->updated_at;
     if (!op->dry) return ERR_OK;
     op->change = audit_change(c, op->b->table, old, row);
     op->done = true;
     return ERR_CANCELLED;
+}
+
+// op_close of what was made or changed: with what there is to know about it.
+static err op_changed(Ctx *c, Tx *tx, Op *op, const void *old, const void *row) {
+    Advice advice;
+    TRY(advice_of(c, tx, op->b->table->r, row, &advice));
+    err e = op_close(c, op, old, row);
+    op->answer = advice_join(c, &advice, op->answer);
+    return e;
 }
 
 enum { RACES_MAX = 8 };
@@ -186,7 +206,7 @@ static err create_tx(Ctx *c, Tx *tx, void *arg) {
     void *row = row_new(c, op->b->table);
     TRY(fields_read(c, op->b->table->rows, row, json, FIELDS_CREATE));
     TRY(res_create(c, tx, op->b->table->r, row));
-    TRY(op_close(c, op, NULL, row));
+    TRY(op_changed(c, tx, op, NULL, row));
     if (!key.n) return ERR_OK;
     str kept;
     TRY(keep_answer(c, op, key, &kept));
@@ -220,7 +240,7 @@ static err patch_tx(Ctx *c, Tx *tx, void *arg) {
     void *now = copy(c, op, old);
     TRY(fields_read(c, op->b->table->rows, now, json, FIELDS_PATCH));
     TRY(res_update(c, tx, op->b->table->r, old, now));
-    return op_close(c, op, old, now);
+    return op_changed(c, tx, op, old, now);
 }
 err crud_patch(Ctx *c, const NetRoute *n, const HttpRequest *r, const HttpBody *body,
                HttpReply *out) {
@@ -283,7 +303,7 @@ static err action_tx(Ctx *c, Tx *tx, void *arg) {
     op->status = 200;
     if (a->kind == ACTION_SYNC) {
         TRY(res_act(c, tx, op->b->table->r, old, now, a->verb));
-        return op_close(c, op, old, now);
+        return op_changed(c, tx, op, old, now);
     }
     TRY(res_record(c, tx, op->b->table, a->verb, old, now));
     TRY(op_close(c, op, old, now));

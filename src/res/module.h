@@ -29,9 +29,9 @@ typedef struct Route {
     unsigned flags;
     const char *permission; // "models.read"; NULL only with PUBLIC or ANYONE
     err (*serve)(Ctx *c, const HttpRequest *r, const HttpBody *body, HttpReply *out);
-    void (*stream)(Exchange *x);  // with STREAM; identification is the stream's own business
+    void (*stream)(Exchange *x);      // with STREAM; identification is the stream's own business
     void (*refuse)(Ctx *c, Buf *out); // c->failure as its clients expect it; NULL: by the path
-    int64_t body_max, timeout_ms; // 0 timeout: 60 s for serve, none for stream
+    int64_t body_max, timeout_ms;     // 0 timeout: 60 s for serve, none for stream
     const Field *query, *input,
         *output; // rows of parameters, body and answer; NULL: none, or not JSON
     size_t input_size;
@@ -52,6 +52,7 @@ err query_read(Ctx *c, const Field *rows, void *base, const HttpRequest *r);
 str route_param(const HttpRequest *r, const char *pattern,
                 const char *name); // what {name} matched; knows the /p/{project} form
 
+struct Advice;
 struct Cli;
 typedef struct CliVerb {     // verbs that rows cannot derive: `lathe chat NAME`, `lathe doctor`
     const char *noun, *verb; // verb NULL: `lathe <noun>`
@@ -94,6 +95,9 @@ typedef struct Module {
     // After every init: what must be asked of the database before it is used. When that is away at
     // the start, only once it is back, on another thread (database.h); may run again.
     err (*database)(Ctx *c);
+    // What whoever made or changed this row should know (advice.h). In the same transaction, which
+    // may run twice: must not act.
+    err (*advise)(Ctx *c, Tx *tx, const Resource *r, const void *now, struct Advice *out);
     err (*start)(Ctx *c);     // after every init: threads, reconcilers
     void (*ready)(Ctx *c);    // listeners are open
     void (*drain)(void *app); // stop taking new work; may return before old work ends

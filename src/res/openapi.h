@@ -14,10 +14,11 @@ str openapi_text(const Module *const mods[]);
 
 // What a schema is for: the same rows differ in which members may, must and will be there.
 typedef enum {
-    SCHEMA_SHOW,   // answers: every member, unset ones null
-    SCHEMA_CREATE, // bodies that make something: no STATUS, REQUIRED ones required
-    SCHEMA_PATCH,  // merge patches: nothing required, null unsets
-    SCHEMA_PARAM,  // one scalar of a query
+    SCHEMA_SHOW,    // answers: every member, unset ones null
+    SCHEMA_CHANGED, // answers to changes too: `warnings` (advice.h) may stand beside them
+    SCHEMA_CREATE,  // bodies that make something: no STATUS, REQUIRED ones required
+    SCHEMA_PATCH,   // merge patches: nothing required, null unsets
+    SCHEMA_PARAM,   // one scalar of a query
 } SchemaUse;
 // The JSON Schema of one field's value, as a value; documentation included.
 void field_schema(const Field *f, Json *j, SchemaUse use);

@@ -78,10 +78,21 @@ static void enum_schema(const Field *f, Json *j, bool null) {
     json_end_arr(j);
 }
 
+// What the answer to a change may have beside the rows: advice.h.
+static const char warnings_schema[] =
+    "{\"type\":\"array\",\"readOnly\":true,\"description\":\"What to know about this change; in "
+    "its "
+    "answer only\",\"x-description-zh\":\"有关本次变更的提示；仅见于其应答\",\"items\":{\"type\":"
+    "\"object\",\"properties\":{\"reason\":{\"type\":\"string\"},\"message\":{\"type\":\"string\"}}"
+    ","
+    "\"required\":[\"reason\",\"message\"],\"additionalProperties\":false}}";
+
 static void members(const Field *rows, Json *j, SchemaUse use, const char *tag, const char *value) {
     type_of(j, "object", false);
     json_key(j, "properties");
     json_obj(j);
+    if (use == SCHEMA_CHANGED)
+        json_kv_raw(j, "warnings", str_z(warnings_schema)), use = SCHEMA_SHOW;
     if (tag) {
         json_key(j, tag);
         json_obj(j);

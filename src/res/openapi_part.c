@@ -411,7 +411,8 @@ void openapi_answers(Writer *w, const Operation *op) {
 static void resource_schemas(Writer *w, const ResTable *t) {
     const Resource *r = t->r;
     json_key_str(w->j, schema_name(w, r, ""));
-    fields_schema(t->rows, w->j, SCHEMA_SHOW);
+    bool changes = !(r->flags & RES_NO_CREATE) || !(r->flags & RES_NO_UPDATE);
+    fields_schema(t->rows, w->j, changes ? SCHEMA_CHANGED : SCHEMA_SHOW);
     if (!(r->flags & RES_NO_CREATE)) {
         json_key_str(w->j, schema_name(w, r, "Create"));
         fields_schema(t->rows, w->j, SCHEMA_CREATE);

@@ -2,6 +2,7 @@
 """What a newcomer meets: nothing that was given goes, or is taken, without a word."""
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -45,3 +46,102 @@ def test_prune_takes_first_what_was_named_last(lathe):
     good(lathe("apply", "-f", "-", "--project", "new-prune", text=keep + "---\n" + more))
     out = good(lathe("apply", "-f", "-", "--prune", "--project", "new-prune", text=keep))
     assert out.index("- api_key gone") < out.index("- service_account gone")
+
+
+# ---- a key is shown once, whichever way it was asked for
+
+
+def secret_in(text):
+    found = re.findall(r"lathe_[0-9a-z]{26}_[0-9a-z]{32}", text)
+    assert len(found) == 1, text
+    return found[0]
+
+
+def works(server, key):
+    return server.call("GET", "/v1/models", key=key).status == 200
+
+
+@pytest.mark.parametrize("form", ["table", "json", "yaml", "name"])
+def test_a_new_key_is_shown_in_every_form(server, lathe, form):
+    docs = f"kind: api_key\nname: new-{form}\nservice_account: app\n"
+    code, out, err = lathe("diff", "-f", "-", "-o", form, text=docs)
+    assert code == 0 and "lathe_" not in re.sub("lathe_[0-9a-z]+…", "", out + err), "nothing was made yet"
+    for line in (["apply", "-f", "-"], ["api_key", "rotate", f"new-{form}"], ["api_key", "delete", f"new-{form}"],
+                 ["api_key", "create", f"new-{form}", "--service_account", "app"]):
+        code, out, err = lathe(*line, "-o", form, text=docs if line[0] == "apply" else None)
+        assert code == 0, err
+        if line[1] == "delete":
+            continue
+        assert works(server, secret_in(out + err))
+        assert form != "name" or "lathe_" not in out and "shown this once" in err
+    good(lathe("api_key", "delete", f"new-{form}"))
+
+
+def test_a_dry_run_shows_no_key(lathe):
+    out = good(lathe("api_key", "create", "new-dry", "--service_account", "app", "--dry-run", "-o", "json"))
+    assert json.loads(out)["result"]["key"] is None
+
+
+# ---- documents
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_what_is_got_can_be_applied(server, lathe, form):
+    for kind, name in (("deployment", "chat"), ("service_account", "app"), ("api_key", "app"), ("model", "smol"), ("project", "default"),
+                       ("role", "application"), ("organisation", "default"), ("user", "admin")):
+        got = good(lathe(kind, "get", name, "-o", form))
+        assert good(lathe("apply", "-f", "-", text=got)) == f"= {kind} {name}\n"
+    page = good(lathe("service_account", "list", "-o", form))
+    assert "= service_account app\n" in good(lathe("apply", "-f", "-", text=page))
+    good(lathe("route", "create", "new-back", "--targets", '[{"deployment":"chat"}]', "--spill_ms", "5"))
+    got = good(lathe("route", "get", "new-back", "-o", form))
+    good(lathe("route", "delete", "new-back"))
+    assert "+ route new-back" in good(lathe("apply", "-f", "-", text=got))
+    assert json.loads(good(lathe("route", "get", "new-back", "-o", "json")))["spill_ms"] == 5
+    good(lathe("route", "delete", "new-back"))
+
+
+def test_apply_answers_in_the_form_that_is_asked_for(lathe):
+    docs = json.dumps([{"kind": "service_account", "name": "new-a"}, {"kind": "service_account", "name": "new-b"}])
+    assert good(lathe("diff", "-f", "-", "-o", "name", text=docs)) == "service_account/new-a\nservice_account/new-b\n"
+    done = json.loads(good(lathe("apply", "-f", "-", "-o", "json", text=docs)))["data"]
+    assert [(d["kind"], d["name"], d["done"], d["result"]["name"]) for d in done] \
+        == [("service_account", n, "created", n) for n in ("new-a", "new-b")]
+    done = json.loads(good(lathe("apply", "-f", "-", "-o", "json", text=docs)))["data"]
+    assert [d["done"] for d in done] == ["unchanged", "unchanged"]
+    code, out, err = lathe("apply", "-f", "-", "-o", "json", text=json.dumps(
+        [{"kind": "service_account", "name": "new-a", "title": "A"}, {"kind": "service_account", "name": "new-b", "titel": "B"}]))
+    assert code == 2 and "document 2, service_account new-b: titel" in err
+    assert [d["done"] for d in json.loads(out)["data"]] == ["changed"], "what was done is told all the same"
+    for name in ("new-a", "new-b"):
+        good(lathe("service_account", "delete", name))
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "[]", "---\n---\n", "null"])
+def test_a_file_without_documents_is_an_error(lathe, text):
+    code, out, err = lathe("apply", "-f", "-", text=text)
+    assert code == 2 and out == "" and "there is no document in it" in err
+
+
+# ---- lists
+
+
+def test_a_filter_named_key_is_no_key_to_act_with(server, lathe):
+    assert lathe("rollup", "list", "--key", "nobody")[0] == 0
+    assert "lacks the permission" in lathe("--key", server.app_key, "rollup", "list")[2]
+    code, _, err = lathe("trace", "list", "--key", "nobody")
+    assert code == 2 and "a list is filtered by --key_id" in err
+
+
+def test_lists_are_sorted_as_they_say(server, lathe):
+    def names(*words):
+        return good(lathe("role", "list", "-o", "name", *words)).split()
+    assert names("--sort", "-name") == names("--sort=-name") == sorted(names("--sort", "name"), reverse=True)
+    for noun in ("trace", "usage", "audit_entry"):
+        ids = good(lathe(noun, "list", "-o", "name")).split()
+        assert ids == sorted(ids, reverse=True) and (len(ids) > 1 or noun != "audit_entry")
+        assert good(lathe(noun, "list", "-o", "name", "--sort", "id", "--limit", "2")).split() <= sorted(ids)
+    said = good(lathe("help", "trace"))
+    assert "--sort -FIELD: downwards" in said and "started_at" in said and "trace content ID" in said
+    said = good(lathe("help", "route"))
+    assert '\'[{"deployment": …, "weight": …}]\'' in said and "--FIELD null" in said
