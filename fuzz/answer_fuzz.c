@@ -52,6 +52,7 @@ FUZZ(answer) {
     Flow f = { .c = &c,
                .operation = how & 1 ? OP_COMPLETION : OP_CHAT,
                .engine = &engine,
+               .dialect = dialect_find(how & 128 ? S("anthropic") : S("openai.chat")),
                .deployment = &deployment,
                .upstream_model = S("up"),
                .record_content = true };

@@ -17,6 +17,7 @@ static const struct {
     { "deployment", "model", NULL, "an attached engine has none, and llama.cpp needs weights" },
     { "deployment", "engine", "\"openai\"", "attached: nothing is launched" },
     { "deployment", "endpoint.url", "\"http://127.0.0.1:9/v1\"", "an address" },
+    { "deployment", "endpoint.dialect", "\"openai.chat\"", "of others it takes not every accent" },
     { "deployment", "task", "\"chat\"", "an attached engine says nothing of itself" },
     { "admin_key", "admin_org", NULL, "a key of the system, as the one that makes it" },
 };

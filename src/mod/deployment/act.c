@@ -203,13 +203,13 @@ static bool probe_fill(Ctx *c, const One *o, const ReplicaRow *r, ProbeSpec *out
                         .trusted = r->ready_at > 0 };
     if (engine->launched) return !replica_socket(c, r->id, &out->addr);
     Url url;
-    if (endpoint_parse(c, o->d.endpoint.url, &url)) return false;
-    out->host = r->host, out->base_path = r->base_path, out->resolve = url.host,
-    out->port = url.port, out->tls = r->tls;
-    if (!r->sealed_key.n) return true;
-    str key, aad = arena_printf(c->mem, STR_FMT "/endpoint.api_key", STR_ARG(o->d.head.id));
-    if (app_of(c)->unseal(c, r->sealed_key, aad, &key)) return false;
-    out->authorization = arena_printf(c->mem, "Bearer " STR_FMT, STR_ARG(key));
+    if (endpoint_parse(c, &o->d.endpoint, &url)) return false;
+    out->host = r->host, out->resolve = url.host, out->port = url.port, out->tls = r->tls;
+    out->health = manner_health(c->mem, &r->manner, r->base_path);
+    out->may_lack_health = manner_may_lack_health(&r->manner);
+    str key = { 0 }, aad = arena_printf(c->mem, STR_FMT "/endpoint.api_key", STR_ARG(o->d.head.id));
+    if (r->sealed_key.n && app_of(c)->unseal(c, r->sealed_key, aad, &key)) return false;
+    out->headers_n = manner_headers(c->mem, &r->manner, key, out->headers);
     return true;
 }
 

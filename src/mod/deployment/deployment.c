@@ -13,7 +13,7 @@ static void stop(void *app);
 static const Resource *const resources[] = { &deployment_resource, NULL };
 const Module deployment_module = {
     .name = "deployment",
-    .needs = "model",
+    .needs = "model dialect",
     .resources = resources,
     .routes = deployment_routes,
     .settings = deployment_settings,
@@ -138,7 +138,8 @@ static err parse_authority(Ctx *c, str text, Url *out) {
     return out->host.n ? ERR_OK : bad_url(c, "its host is missing");
 }
 
-err endpoint_parse(Ctx *c, str url, Url *out) {
+err endpoint_parse(Ctx *c, const Endpoint *e, Url *out) {
+    str url = e->url;
     *out = (Url){ .tls = str_starts(url, S("https://")) };
     if (!out->tls && !str_starts(url, S("http://")))
         return bad_url(c, "other schemes than http and https are not spoken");
@@ -148,7 +149,7 @@ err endpoint_parse(Ctx *c, str url, Url *out) {
     TRY(parse_authority(c, slash < 0 ? rest : str_sub(rest, 0, (size_t)slash), out));
     while (path.n && path.p[path.n - 1] == '/') path.n--;
     if (!plain_path(path)) return bad_url(c, "its path has a query or other characters");
-    out->base_path = path.n ? path : S("/v1");
+    out->base_path = manner_base(c->mem, &e->manner, path);
     return ERR_OK;
 }
 
@@ -168,7 +169,8 @@ static err check_attached(Ctx *c, const Deployment *was, const Deployment *d) {
     bool moved = was && was->endpoint.api_key.n && !same_text(was->endpoint.url, d->endpoint.url);
     if (moved && same_text(was->endpoint.api_key, d->endpoint.api_key))
         return fail(c, ERR_INVALID, R_FIELD_REQUIRED, "field", "endpoint.api_key");
-    return endpoint_parse(c, d->endpoint.url, &url);
+    TRY(manner_check(c, &d->endpoint.manner, d->task));
+    return endpoint_parse(c, &d->endpoint, &url);
 }
 
 static err check_launched(Ctx *c, const Deployment *d) {
@@ -180,6 +182,10 @@ static err check_launched(Ctx *c, const Deployment *d) {
     if (d->endpoint.api_key.p) return need(c, &R_ENDPOINT_UNUSED, "endpoint.api_key", d);
     if (d->endpoint.upstream_model.p)
         return need(c, &R_ENDPOINT_UNUSED, "endpoint.upstream_model", d);
+    Manner none;
+    fields_default(c->mem, manner_rows, &none);
+    if (!fields_equal(manner_rows, &none, &d->endpoint.manner, false))
+        return need(c, &R_ENDPOINT_UNUSED, "endpoint", d);
     return ERR_OK;
 }
 
@@ -209,7 +215,8 @@ static bool same_launch(const Deployment *a, const Deployment *b) {
     return same_text(a->model, b->model) && a->task == b->task && a->engine == b->engine
            && a->context == b->context && a->slots == b->slots && a->threads == b->threads
            && a->cache == b->cache && a->restart_at == b->restart_at && same_text(x->url, y->url)
-           && same_text(x->api_key, y->api_key) && same_text(x->upstream_model, y->upstream_model);
+           && same_text(x->api_key, y->api_key) && same_text(x->upstream_model, y->upstream_model)
+           && fields_equal(manner_rows, &x->manner, &y->manner, false);
 }
 
 // A patch may take away what has a default.

@@ -6,6 +6,7 @@
 // otherwise.
 #ifndef LATHE_MOD_DEPLOYMENT_H
 #define LATHE_MOD_DEPLOYMENT_H
+#include "mod/dialect/dialect.h"
 #include "net/client.h"
 #include "res/module.h"
 #include "res/snapshot.h"
@@ -27,11 +28,10 @@ typedef struct LaunchSpec {
 // One row per inference engine: how to launch, probe and speak to it, and what it supports.
 // engines[] ends with a zero name.
 typedef struct Engine {
-    const char *name;    // "llama.cpp", "openai"
-    const char *dialect; // of conversations (mod/dialect)
-    bool launched;       // false: attached by URL and secret
+    const char *name; // "llama.cpp", "openai"
+    bool launched;    // false: attached by URL and secret
     err (*argv)(Ctx *c, const LaunchSpec *spec, const char *const **out); // launched only
-    const char *health_path;   // 200 is ready, 503 is loading; attached: below the base path
+    const char *health_path;   // launched only: 200 is ready, 503 is loading
     const char *tokenize_path; // NULL: cannot count
     bool streams_usage, takes_json_schema, takes_tools, embeds;
     const char *en, *zh;
@@ -39,10 +39,15 @@ typedef struct Engine {
 extern const Engine engines[];
 const Engine *engine_find(str name); // NULL: there is none
 
-// One endpoint as the request path knows it. Attached: "Bearer …" unsealed, Host header, "/v1"
-// prefix; these are absent for launched ones.
+// One endpoint as the request path knows it. Attached: Host header, "/v1" prefix, "?api-version=…"
+// behind its paths, the headers that its key and its dialect ask for; launched ones have none.
+enum { ENDPOINT_HEADERS = 2 };
 typedef struct Replica {
-    str id, authorization, host, base_path;
+    str id, host, base_path, query;
+    HttpHeader headers[ENDPOINT_HEADERS];
+    size_t headers_n;
+    const Dialect *dialect; // of conversations; with what its kind says otherwise
+    Accent accent;
     str model, version, model_digest, upstream_model; // as it was started; absent: as the entry's
     const Engine *engine;                             // NULL: the entry's
     str node; // another node that runs it, whose socket is out of reach; absent: in reach
@@ -53,6 +58,7 @@ typedef struct DeploymentEntry {
     str id, name, org, project, model, version, model_digest;
     str upstream_model; // the name the engine knows
     const Engine *engine;
+    const Dialect *dialect; // as wished; a replica may still have another
     Task task;
     int64_t context, slots;      // tokens one request may use; requests at once on one replica
     int64_t queue_max, queue_ms; // how many may wait, and for how long

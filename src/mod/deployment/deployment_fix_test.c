@@ -367,7 +367,8 @@ size_t fix_routes(Fix *f, const char *name, size_t *out_ready, Replica out[8]) {
     for (size_t i = 0; i < n && i < 8; i++) {
         out[i] = d->replicas[i];
         out[i].id = arena_str(f->c->mem, out[i].id);
-        out[i].authorization = arena_str(f->c->mem, out[i].authorization);
+        for (size_t k = 0; k < out[i].headers_n; k++)
+            out[i].headers[k].value = arena_str(f->c->mem, out[i].headers[k].value);
         *out_ready += out[i].ready && !out[i].draining;
     }
     snapshot_give(s);

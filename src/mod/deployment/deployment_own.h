@@ -36,7 +36,15 @@ typedef enum {
 extern const char *const task_names[], *const replica_states[], *const deployment_states[];
 typedef enum { CACHE_AUTO, CACHE_F16, CACHE_Q8 } CacheType;
 
+// How an attached server is spoken to; what is not said is its dialect's (manner.c).
+typedef struct Manner {
+    int dialect, accent, auth;
+    str api_version;
+    int64_t output_default;
+    bool past_reasoning;
+} Manner;
 typedef struct Endpoint {
+    Manner manner; // first: its rows are the endpoint's own
     str url, api_key, upstream_model;
 } Endpoint;
 typedef struct ReplicaRow { // one of STATUS replicas_status
@@ -50,7 +58,8 @@ typedef struct ReplicaRow { // one of STATUS replicas_status
     int64_t failures, window_at, window_exits; // in a row; exits since window_at
     str host, base_path, sealed_key, node;     // attached: as they were when it was attached
     str serves, model, version, digest, upstream, engine; // as they were when it was started
-    bool attached, refused, tls;                          // refused: it could not even be started
+    Manner manner;
+    bool attached, refused, tls; // refused: it could not even be started
 } ReplicaRow;
 typedef struct Serving { // STATUS: what the wish comes to with this version of the model
     int task;
@@ -115,7 +124,19 @@ typedef struct Url {
     int port;
     bool tls; // https
 } Url;
-err endpoint_parse(Ctx *c, str url, Url *out);
+err endpoint_parse(Ctx *c, const Endpoint *e, Url *out);
+// ---- manner.c
+extern const Field manner_rows[];
+extern const char *const dialect_names[], *const accent_names[], *const auth_names[];
+err manner_check(Ctx *c, const Manner *m, int task); // task: -1 where it is not said
+const Dialect *manner_dialect(const Manner *m);      // NULL: of a newer release
+Accent manner_accent(const Manner *m);
+str manner_base(Arena *mem, const Manner *m, str path);   // of the paths of its dialect
+str manner_health(Arena *mem, const Manner *m, str base); // what is asked whether it is there
+bool manner_may_lack_health(const Manner *m);             // 404 is then as good an answer
+str manner_query(Arena *mem, const Manner *m);
+// What it wants to hear with each request; key absent: it asks for none.
+size_t manner_headers(Arena *mem, const Manner *m, str key, HttpHeader out[ENDPOINT_HEADERS]);
 // The socket of a launched replica, as this node sees it; ERR_INVALID when the path is too long.
 err replica_socket(Ctx *c, str replica_id, Addr *out);
 str socket_dir(Ctx *c);

@@ -26,6 +26,10 @@ static void write_replica(Json *j, const ReplicaRow *r) {
     json_kv_str(j, "model", r->model), json_kv_str(j, "version", r->version),
         json_kv_str(j, "digest", r->digest);
     json_kv_str(j, "upstream", r->upstream), json_kv_str(j, "engine", r->engine);
+    if (r->attached) {
+        json_key(j, "manner"), json_obj(j);
+        fields_write(manner_rows, &r->manner, j, SHOW_STORE), json_end_obj(j);
+    }
     json_end_obj(j);
 }
 
@@ -48,6 +52,7 @@ static void write_deployment(Json *j, const Deployment *d) {
     json_kv_str(j, "project", d->head.project), json_kv_str(j, "model", s->model);
     json_kv_str(j, "version", s->version), json_kv_str(j, "digest", s->digest),
         json_kv_str(j, "upstream", upstream_of(d));
+    json_kv_z(j, "dialect", manner_dialect(&d->endpoint.manner)->name);
     json_kv_z(j, "engine", engine_of(d)->name),
         json_kv_i64(j, "task", s->task < 0 ? TASK_CHAT : s->task);
     json_kv_i64(
@@ -105,13 +110,25 @@ static int by_id(const void *a, const void *b) {
 static bool open_key(Ctx *c, const DeploymentEntry *d, str sealed, str *out) {
     App *app = app_of(c);
     if (!sealed.n) return true;
-    str aad = arena_printf(c->mem, STR_FMT "/endpoint.api_key", STR_ARG(d->id)), key;
-    if (!app || !app->unseal || app->unseal(c, sealed, aad, &key)) {
+    str aad = arena_printf(c->mem, STR_FMT "/endpoint.api_key", STR_ARG(d->id));
+    if (!app || !app->unseal || app->unseal(c, sealed, aad, out)) {
         log_at("deployment", LOG_ERROR, c, "the key of an attached server cannot be opened",
                "deployment", say_str(c, d->name));
         return false;
     }
-    *out = arena_printf(c->mem, "Bearer " STR_FMT, STR_ARG(key));
+    return true;
+}
+
+static bool read_manner(Ctx *c, const DeploymentEntry *d, yyjson_val *in, Replica *r) {
+    Manner m;
+    str key = { 0 };
+    yyjson_val *said = json_get(in, "manner");
+    fields_default(c->mem, manner_rows, &m);
+    if (said && fields_read(c, manner_rows, &m, said, FIELDS_LOAD)) return false;
+    r->dialect = manner_dialect(&m), r->accent = manner_accent(&m);
+    r->query = manner_query(c->mem, &m);
+    if (!open_key(c, d, json_get_str(in, "key"), &key)) return false;
+    r->headers_n = manner_headers(c->mem, &m, key, r->headers);
     return true;
 }
 
@@ -123,13 +140,13 @@ static void read_replica(Ctx *c, const DeploymentEntry *d, yyjson_val *in, Repli
                     .version = json_get_str(in, "version"),
                     .model_digest = json_get_str(in, "digest"),
                     .upstream_model = json_get_str(in, "upstream"),
-                    .engine = engine_find(json_get_str(in, "engine")) };
+                    .engine = engine_find(json_get_str(in, "engine")),
+                    .dialect = dialect_find(S("openai.chat")) };
     r->ready = json_get_bool(in, "ready", false),
     r->draining = json_get_bool(in, "draining", false), r->tls = json_get_bool(in, "tls", false);
-    str address = json_get_str(in, "address"), key = json_get_str(in, "key");
+    str address = json_get_str(in, "address");
     if (json_get_bool(in, "attached", false))
-        r->ready &= address.n && !addr_parse(c, address, &r->addr)
-                    && open_key(c, d, key, &r->authorization);
+        r->ready &= address.n && !addr_parse(c, address, &r->addr) && read_manner(c, d, in, r);
     else if (str_eq(json_get_str(in, "node"), app_of(c)->node))
         r->ready &= !replica_socket(c, r->id, &r->addr);
     else r->ready = false, r->node = json_get_str(in, "node");
@@ -154,6 +171,8 @@ static void read_deployment(Ctx *c, Arena *mem, yyjson_val *in, DeploymentEntry 
     for (size_t i = 0; i < countof(texts); i++)
         *(str *)((char *)d + texts[i].at) = json_get_str(in, texts[i].key);
     d->engine = engine_find(json_get_str(in, "engine"));
+    d->dialect = dialect_find(json_get_str(in, "dialect"));
+    if (!d->dialect) d->dialect = dialect_find(S("openai.chat")); // of an older release
     int64_t task = number(in, "task");
     d->task = task == TASK_COMPLETION || task == TASK_EMBEDDING ? (Task)task : TASK_CHAT;
     d->context = number(in, "context"), d->slots = number(in, "slots");

@@ -473,7 +473,8 @@ RUN(deployment_attaches_to_a_server_by_address_and_key) {
     CHECK_STATE(f, "a", DEP_READY);
     CHECK_INT(fix_routes(f, "a", &ready, r), 1);
     CHECK_INT(ready, 1);
-    CHECK_STR(r[0].authorization, "Bearer k1");
+    CHECK_INT(r[0].headers_n, 1);
+    CHECK_STR(r[0].headers[0].value, "Bearer k1");
     CHECK_STR(str_z(r[0].addr.text), at.text);
     str disk;
     CHECK_OK(c, file_read_all(c, arena_printf(c->mem, STR_FMT "/snapshot.json", STR_ARG(f->data)),

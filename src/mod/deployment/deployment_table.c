@@ -14,15 +14,41 @@ const char *const deployment_states[] = {
 static const char *const engine_names[] = { "llama.cpp", "openai", NULL };       // as engines[]
 static const char *const cache_names[] = { "auto", "f16", "q8_0", NULL };
 
+#define MANNER_ROWS(flags) \
+    ENUM(Manner, dialect, flags, dialect_names, \
+        "What it speaks, openai.chat where nothing is said; completions and embeddings are " \
+        "OpenAI's alone", "其接口类型，缺省为 openai.chat；文本补全与向量仅限 OpenAI 接口"), \
+    ENUM(Manner, auth, flags, auth_names, \
+        "Header in which it wants its key; absent: its dialect's. api-key is Azure's", \
+        "携带密钥的请求头；缺省按接口类型；api-key 用于 Azure"), \
+    TEXT(Manner, api_version, flags, 40, "Azure: the api-version that each request names", \
+        "Azure：每个请求所带的 api-version"), \
+    ENUM(Manner, accent, flags, accent_names, \
+        "How it wants to hear about reasoning: plain is its dialect's own way; thinking.type " \
+        "(DeepSeek, GLM, Kimi, Doubao), enable_thinking (Qwen), reasoning (OpenRouter) are of " \
+        "openai.chat, adaptive is of anthropic", \
+        "推理强度的表达方式：plain 为接口自身的方式；thinking.type（DeepSeek、GLM、Kimi、豆包）、" \
+        "enable_thinking（Qwen）、reasoning（OpenRouter）用于 openai.chat，adaptive 用于 anthropic"), \
+    BOOL(Manner, past_reasoning, flags, \
+        "openai.chat: it wants the reasoning of earlier answers again, as reasoning_content", \
+        "openai.chat：需要以 reasoning_content 回传此前的推理内容"), \
+    INT(Manner, output_default, flags, 1, 10000000, \
+        "Tokens of an answer where its dialect wants a limit (anthropic) and the client gives " \
+        "none; absent: 4096, and never more than the context", \
+        "接口要求限制输出（anthropic）而客户端未给出时的词元数；缺省为 4096，且不超过上下文")
+const Field manner_rows[] = { MANNER_ROWS(STATUS), { 0 } };
+_Static_assert(offsetof(Endpoint, manner) == 0, "its rows are the endpoint's own");
 static const Field endpoint_rows[] = {
-    TEXT(Endpoint, url, 0, 1000, "Base address of a server that speaks OpenAI's dialect: "
-        "http://host:8000/v1, or https://, checked by the authorities of tls.ca",
-         "兼容 OpenAI 接口的服务地址，例如 http://host:8000/v1；https:// 按 tls.ca 校验"),
+    TEXT(Endpoint, url, 0, 1000, "Base address of the server: http://host:8000/v1, or https://, "
+        "checked by the authorities of tls.ca; anthropic and ollama.chat: as their clients take "
+        "it, https://api.anthropic.com or http://host:11434",
+         "服务的基础地址，例如 http://host:8000/v1；https:// 按 tls.ca 校验；anthropic 与 ollama.chat "
+         "可写其客户端所用的地址，例如 https://api.anthropic.com、http://host:11434"),
     ROW(Endpoint, api_key, T_SECRET, 0, "Key that it asks for", "访问密钥", .max = 4000),
     TEXT(Endpoint, upstream_model, 0, 500,
         "Name that it knows the model by; absent: the deployment's",
          "对端所用的模型名；缺省为部署名"),
-    { 0 }
+    MANNER_ROWS(0), { 0 }
 };
 #define NUMBER(m, en, zh) INT(ReplicaRow, m, STATUS, 0, INT64_MAX, en, zh)
 #define MOMENT(m, en, zh) ROW(ReplicaRow, m, T_TIME, STATUS, en, zh)
@@ -51,6 +77,7 @@ static const Field replica_rows[] = {
     TEXT(ReplicaRow, host, STATUS | HIDDEN, 300, "Host header", "Host 请求头"),
     TEXT(ReplicaRow, base_path, STATUS | HIDDEN, 1000, "Prefix of its paths", "路径前缀"),
     TEXT(ReplicaRow, sealed_key, STATUS | HIDDEN, 20000, "Its key, sealed", "密封的密钥"),
+    OBJECT(ReplicaRow, manner, STATUS | HIDDEN, manner_rows, "How it is spoken to", "接口方式"),
     BOOL(ReplicaRow, attached, STATUS | HIDDEN, "It is a server that was attached", "是否为外接服务"),
     BOOL(ReplicaRow, tls, STATUS | HIDDEN, "It is called over TLS", "是否通过 TLS 调用"),
     BOOL(ReplicaRow, refused, STATUS | HIDDEN, "It could not even be started", "是否根本无法启动"),

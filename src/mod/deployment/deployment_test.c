@@ -492,8 +492,9 @@ TEST(deployment_endpoint_is_taken_apart) {
                                        "http://a/\r\nX: y" };
     for (size_t i = 0; i < countof(good); i++) {
         Ctx *c = test_ctx();
+        Endpoint e = { .manner.dialect = -1, .url = str_z(good[i].url) };
         Url u;
-        CHECK_OK(c, endpoint_parse(c, str_z(good[i].url), &u));
+        CHECK_OK(c, endpoint_parse(c, &e, &u));
         CHECK_STR(u.host, good[i].host);
         CHECK_STR(u.host_header, good[i].header);
         CHECK_STR(u.base_path, good[i].base);
@@ -501,7 +502,8 @@ TEST(deployment_endpoint_is_taken_apart) {
         CHECK_INT(u.tls, str_starts(str_z(good[i].url), S("https:")));
     }
     for (size_t i = 0; i < countof(bad); i++) {
+        Endpoint e = { .manner.dialect = -1, .url = str_z(bad[i]) };
         Url u;
-        CHECK_ERR(endpoint_parse(test_ctx(), str_z(bad[i]), &u), ERR_INVALID);
+        CHECK_ERR(endpoint_parse(test_ctx(), &e, &u), ERR_INVALID);
     }
 }

@@ -9,14 +9,14 @@ static err llama_argv(Ctx *c, const LaunchSpec *spec, const char *const **out);
 
 // clang-format off
 const Engine engines[] = {
-    { "llama.cpp", "openai.chat", true, llama_argv, "/health", "/tokenize",
+    { "llama.cpp", true, llama_argv, "/health", "/tokenize",
       .streams_usage = true, .takes_json_schema = true, .takes_tools = true, .embeds = true,
       .en = "llama.cpp's llama-server, run here on a unix socket",
       .zh = "在本机以 Unix 套接字运行 llama.cpp 的 llama-server" },
-    { "openai", "openai.chat", false, NULL, "/models", NULL,
+    { "openai", false, NULL, NULL, NULL,
       .streams_usage = true, .takes_json_schema = true, .takes_tools = true, .embeds = true,
-      .en = "A server of yours that speaks OpenAI's dialect, by its address",
-      .zh = "外接的、兼容 OpenAI 接口的自有服务" },
+      .en = "A server that is attached by its address; endpoint.dialect is what it speaks",
+      .zh = "按地址外接的服务；endpoint.dialect 为其接口类型" },
     { 0 }
 };
 // clang-format on

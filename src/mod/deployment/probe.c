@@ -88,12 +88,13 @@ static void on_data(void *arg, struct evbuffer *chunk) {
     evbuffer_drain(chunk, evbuffer_get_length(chunk));
 }
 
-// What a server says of its failure: {"error":{"message":…}} or its first bytes.
+// What a server says of its failure: {"error":{"message":…}}, {"error":…} or its first bytes.
 static const char *complaint(Ctx *c, const Probe *p) {
     yyjson_val *root;
     str body = buf_str(&p->body);
     if (json_parse(c, body, &root)) return say_str(c, str_sub(body, 0, 200));
     str text = json_get_str(json_get(root, "error"), "message");
+    if (!text.p) text = json_get_str(root, "error"); // Ollama's
     return text.p ? say_str(c, text) : "";
 }
 
@@ -138,10 +139,15 @@ static void end_trial(Probe *p, CallEnd why) {
     app_ctx_free(c);
 }
 
+static str health_of(const Probe *p) {
+    return p->spec.engine->launched ? str_z(p->spec.engine->health_path) : p->spec.health;
+}
+
 static void end_health(Probe *p, CallEnd why) {
     Ctx *c = app_ctx_new(probes.app);
     bool untried = p->spec.engine->launched && !p->spec.trusted;
-    const char *path = p->spec.engine->health_path;
+    bool lacks = p->spec.may_lack_health && (p->status == 404 || p->status == 405);
+    const char *path = say_str(c, health_of(p));
     if (fault_is_ours(c, why)) {
         excuse(p);
     } else if (why != CALL_OK) {
@@ -155,7 +161,7 @@ static void end_health(Probe *p, CallEnd why) {
                   say(c, "GET %s of %s: %s", path, p->asked.text, call_end_name(why)));
     } else if (p->status == 503) {
         found(p, PROBE_LOADING, true, "");
-    } else if (p->status / 100 != 2) {
+    } else if (p->status / 100 != 2 && !lacks) {
         found(p, PROBE_FAILED, true,
               say(c, "GET %s was answered %d %s", path, p->status, complaint(c, p)));
     } else if (untried) {
@@ -183,30 +189,26 @@ static str trial_body(const Probe *p) {
 static void ask(Probe *p, bool trial) {
     Ctx *c = app_ctx_new(probes.app);
     const ProbeSpec *s = &p->spec;
-    HttpHeader headers[3] = { { S("X-Request-Id"), S("lathe-probe") },
-                              { S("Content-Type"), S("application/json") } };
+    HttpHeader headers[2 + ENDPOINT_HEADERS] = { { S("X-Request-Id"), S("lathe-probe") },
+                                                 { S("Content-Type"), S("application/json") } };
     size_t headers_n = 2;
-    if (s->authorization.n)
-        headers[headers_n++] = (HttpHeader){ S("Authorization"), s->authorization };
-    str base = s->base_path.n ? s->base_path : S("/v1");
-    const char *tail = s->task == TASK_EMBEDDING ? "/embeddings" : "/completions";
-    str health = s->engine->launched
-                     ? str_z(s->engine->health_path)
-                     : arena_printf(c->mem, STR_FMT "%s", STR_ARG(base), s->engine->health_path);
+    for (size_t i = 0; i < s->headers_n; i++) headers[headers_n++] = s->headers[i];
+    str try = s->task == TASK_EMBEDDING ? S("/v1/embeddings") : S("/v1/completions");
     int64_t ms = setting_int(&deployment_settings[SET_PROBE_TIMEOUT]);
     struct evbuffer *body = trial ? evbuffer_new() : NULL;
     if (trial) evbuffer_add(body, trial_body(p).p, trial_body(p).n);
-    CallSpec spec = { .method = trial ? HTTP_POST : HTTP_GET,
-                      .target =
-                          trial ? arena_printf(c->mem, STR_FMT "%s", STR_ARG(base), tail) : health,
-                      .host = s->host,
-                      .headers = headers,
-                      .headers_n = headers_n,
-                      .body = body,
-                      .repeatable = true,
-                      .connect_ms = ms,
-                      .first_byte_ms = trial ? TRIAL_MS : ms,
-                      .idle_ms = ms };
+    CallSpec spec = {
+        .method = trial ? HTTP_POST : HTTP_GET,
+        .target = trial ? try : health_of(p),
+        .host = s->host,
+        .headers = headers,
+        .headers_n = headers_n,
+        .body = body,
+        .repeatable = true,
+        .connect_ms = ms,
+        .first_byte_ms = trial ? TRIAL_MS : ms,
+        .idle_ms = ms
+    };
     pthread_mutex_lock(&probes.lock);
     spec.to = p->asked = p->addr;
     if (s->tls) spec.tls = probes.app->tls;
@@ -332,9 +334,11 @@ void probe_start(const ProbeSpec *spec) {
         p = new (mem, Probe, 1);
         p->mem = mem, p->spec = *spec, p->addr = spec->addr;
         p->spec.id = arena_str(mem, spec->id), p->spec.host = arena_str(mem, spec->host);
-        p->spec.resolve = arena_str(mem, spec->resolve),
-        p->spec.base_path = arena_str(mem, spec->base_path);
-        p->spec.authorization = arena_str(mem, spec->authorization);
+        p->spec.resolve = arena_str(mem, spec->resolve);
+        p->spec.health = arena_str(mem, spec->health);
+        for (size_t i = 0; i < spec->headers_n; i++)
+            p->spec.headers[i] = (HttpHeader){ arena_str(mem, spec->headers[i].name),
+                                               arena_str(mem, spec->headers[i].value) };
         p->text = str_z(mem_strdup(S("")));
         buf_init(&p->body, BODY_MAX);
         map_set(&probes.by_id, p->spec.id, p);

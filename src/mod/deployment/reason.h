@@ -15,6 +15,9 @@
       "{field} 仅用于外接引擎，不适用于 {engine}")                                                \
     X(ENDPOINT_FORM, "bad_endpoint", "{field} must be http://HOST[:PORT][/BASE], {why}",          \
       "{field} 应为 http://主机[:端口][/前缀]：{why}")                                            \
+    X(MANNER_UNFIT, "endpoint_dialect_unfit",                                                     \
+      "{field} {value} is not for servers that speak {dialect}",                                  \
+      "{field} {value} 不适用于使用 {dialect} 接口的服务")                                        \
     X(CONTEXT_LARGE, "context_too_large",                                                         \
       "{field} is {got} tokens, {model} was trained for {limit}",                                 \
       "{field} 为 {got} 词元，而 {model} 的训练上下文为 {limit}")                                 \

@@ -298,10 +298,10 @@ static void start_row(Ctx *c, One *o, ReplicaRow *r) {
     r->digest = d->serving.digest, r->upstream = upstream_of(d),
     r->engine = str_z(engine_of(d)->name);
     if (!r->window_exits && !moved) r->reason = (str){ 0 }; // else it says why it is started again
-    if (r->attached && !endpoint_parse(c, d->endpoint.url, &url)) {
+    if (r->attached && !endpoint_parse(c, &d->endpoint, &url)) {
         r->host = arena_str(c->mem, url.host_header),
         r->base_path = arena_str(c->mem, url.base_path);
-        r->sealed_key = d->endpoint.api_key;
+        r->sealed_key = d->endpoint.api_key, r->manner = d->endpoint.manner;
         r->tls = url.tls;
     }
     replica_to(r, AT_STARTING, os_wall_ms(c->os));

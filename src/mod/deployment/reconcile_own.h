@@ -37,7 +37,7 @@ typedef struct One { // one deployment; rows and seen go together
     size_t gone_n;
     VersionInfo version;
     bool has_version;
-    str blocked; // why no replica may be started; absent: they may
+    str blocked;    // why no replica may be started; absent: they may
     bool misplaced; // another node might: this one has not the model's files
 } One;
 

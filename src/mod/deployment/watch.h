@@ -7,7 +7,11 @@
 
 // ---- probe.c: is it there. Any thread; the calls run on loops[0].
 typedef struct ProbeSpec {
-    str id, host, resolve, base_path, authorization; // resolve: a name to look up, absent: addr
+    str id, host, resolve; // resolve: a name to look up, absent: addr
+    str health;            // attached: what is asked
+    bool may_lack_health;  // 404 and 405 say as well that it is there
+    HttpHeader headers[ENDPOINT_HEADERS];
+    size_t headers_n;
     Addr addr;
     int port;
     const Engine *engine;

@@ -24,7 +24,7 @@ typedef struct AnthropicReading {
     AnthropicBlock *blocks;
     size_t n, cap;
     int64_t calls, input, cached, cache_written, output, reasoning;
-    bool used; // a usage was seen
+    bool used; // the prompt's count was seen
 } AnthropicReading;
 typedef struct AnthropicWriting {
     DeltaKind open; // kind of the block under way; END: none

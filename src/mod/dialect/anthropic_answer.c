@@ -33,15 +33,18 @@ static void take(yyjson_val *usage, const char *key, int64_t *out) {
     if (yyjson_is_int(json_get(usage, key))) *out = count_of(usage, key);
 }
 
-// Counts are of the whole so far; one that is not said again stays.
-static void read_usage(Reading *r, yyjson_val *usage) {
+// Counts are of the whole so far; one that is not said again stays. Until the prompt's is said
+// nothing is. at_start: the answer's is not of the answer yet.
+static void read_usage(Reading *r, yyjson_val *usage, bool at_start) {
     AnthropicReading *s = r->state;
-    if (!yyjson_is_obj(usage)) return;
+    s->used |= yyjson_is_int(json_get(usage, "input_tokens"));
+    if (!s->used || !yyjson_is_obj(usage)) return;
     take(usage, "input_tokens", &s->input), take(usage, "output_tokens", &s->output);
     take(usage, "cache_read_input_tokens", &s->cached);
     take(usage, "cache_creation_input_tokens", &s->cache_written);
     take(json_get(usage, "output_tokens_details"), "thinking_tokens", &s->reasoning);
     tell(r, &(Delta){ .kind = DELTA_USAGE,
+                      .prompt_only = at_start,
                       .usage = { .prompt = s->input + s->cached + s->cache_written,
                                  .cached = s->cached,
                                  .cache_written = s->cache_written,
@@ -126,9 +129,9 @@ err anthropic_read_event(Reading *r, str event, yyjson_val *data) {
     else if (str_is(type, "content_block_stop")) end_block(r, index);
     else if (str_is(type, "message_start"))
         begin(r, json_get(data, "message")),
-            read_usage(r, json_get(json_get(data, "message"), "usage"));
+            read_usage(r, json_get(json_get(data, "message"), "usage"), true);
     else if (str_is(type, "message_delta"))
-        read_finish(r, json_get(data, "delta")), read_usage(r, json_get(data, "usage"));
+        read_finish(r, json_get(data, "delta")), read_usage(r, json_get(data, "usage"), false);
     else if (str_is(type, "message_stop")) tell(r, &(Delta){ .kind = DELTA_END });
     return ERR_OK;
 }
@@ -142,7 +145,7 @@ err anthropic_read_whole(Reading *r, yyjson_val *root) {
         read_block(r, (int64_t)i, block);
         end_block(r, (int64_t)i);
     }
-    read_finish(r, root), read_usage(r, json_get(root, "usage"));
+    read_finish(r, root), read_usage(r, json_get(root, "usage"), false);
     return r->finished ? ERR_OK : not_of(r, "it has no stop_reason");
 }
 

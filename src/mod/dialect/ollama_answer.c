@@ -42,6 +42,8 @@ static void read_end(Reading *r, yyjson_val *root) {
     Delta d = { .kind = DELTA_FINISH, .finish = s->calls ? FINISH_CALLS : FINISH_STOP };
     if (str_is(reason, "length")) d.finish = FINISH_LENGTH;
     tell(r, &d);
+    // A prompt that was still in its cache is not counted again by some releases.
+    if (!yyjson_is_int(json_get(root, "prompt_eval_count"))) return;
     tell(r, &(Delta){ .kind = DELTA_USAGE,
                       .usage = { .prompt = count_of(root, "prompt_eval_count"),
                                  .completion = count_of(root, "eval_count") } });

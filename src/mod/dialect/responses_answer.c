@@ -90,7 +90,7 @@ static void tell_end(Reading *r, yyjson_val *response) {
     if (str_is(reason, "content_filter")) d.finish = FINISH_FILTER;
     else if (reason.n) d.finish = FINISH_LENGTH;
     tell(r, &d);
-    if (!yyjson_is_obj(usage)) return;
+    if (!yyjson_is_int(json_get(usage, "input_tokens"))) return; // it says nothing
     yyjson_val *in = json_get(usage, "input_tokens_details"),
                *out = json_get(usage, "output_tokens_details");
     tell(r, &(Delta){ .kind = DELTA_USAGE,

@@ -132,6 +132,7 @@ typedef struct Delta {
     str stop;             // FINISH_STOP: the stop sequence, where it is known
     yyjson_val *logprobs; // a list in OpenAI's form, or NULL
     bool so_far;          // USAGE: its server counts as it goes
+    bool prompt_only;     // USAGE: before the answer
     TokenUse usage;
 } Delta;
 #endif

@@ -26,6 +26,7 @@ typedef struct Answer {
     int status;
     str message; // of an error
     bool finished, usage_seen;
+    bool prompt_told;         // the prompt's count alone, before the answer
     bool cut;                 // what came is not, or no longer, an answer
     bool shown;               // something of it went to the client, so no other engine may answer
     Fold *fold;               // asked for a stream, answered whole

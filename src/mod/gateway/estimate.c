@@ -41,10 +41,11 @@ void flow_estimate(Flow *f) {
     const Answer *a = &f->out;
     if (a->usage_seen) return;
     r->completion_tokens = a->tokens;
-    if (!at_work(f) || r->prompt_tokens) return; // that it told: so it told the answer's so far
+    // A prompt's count that comes as the answer goes comes with the answer's so far.
+    if (!at_work(f) || (r->prompt_tokens && !a->prompt_told)) return;
     int64_t text = (f->said_bytes + TEXT_PER_TOKEN - 1) / TEXT_PER_TOKEN,
             most = flow_output_most(f, f->deployment);
-    r->prompt_tokens = flow_prompt_most(f, f->deployment);
+    if (!a->prompt_told) r->prompt_tokens = flow_prompt_most(f, f->deployment);
     if (f->in.output_max != UNSET_INT && text > most) text = most;
     if (r->completion_tokens < text) r->completion_tokens = text;
 }

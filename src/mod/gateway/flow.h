@@ -9,6 +9,7 @@
 #include "mod/dialect/dialect.h"
 #include "mod/gateway/answer.h"
 #include "mod/gateway/line.h"
+#include "mod/gateway/reason.h"
 #include "mod/route/route.h"
 #include "mod/trace/trace.h"
 
@@ -68,8 +69,10 @@ struct Flow {
     int64_t start_ms, start_ns, queue_ns, joined_ns, said_ns; // said: its place in the queue
     int64_t sent_ns;                                          // this attempt's request
     int attempt, deaths;  // deaths: engines that ended their connection instead of this answer
-    const Engine *engine; // of the replica that answers, as is the next
-    str upstream_model, upstream_host; // host: absent for one of our own
+    const Engine *engine; // of the replica that answers, as are the next
+    const Dialect *dialect;
+    Accent accent;
+    str upstream_model;
     Call *call;
     Answer out;
     int64_t first_ms, machine_ms;      // machine time: reserved at admission; then again and again
@@ -105,9 +108,11 @@ int64_t flow_output_most(const Flow *f, const DeploymentEntry *d);
 int64_t flow_cost_at(const Flow *f, const DeploymentEntry *d); // at most, by this one; nano
 int64_t flow_cost_most(const Flow *f);                         // by any of the plan
 int64_t flow_tokens_most(const Flow *f);                       // prompt and answer
+bool deployment_says(const DeploymentEntry *d, Operation op);  // in the dialect of its server
+err dialect_lacks(Flow *f, const Dialect *d);                  // the refusal where it cannot
 err flow_resolve(Flow *f);                     // its plan, from project, name and operation
 err flow_unserved(Flow *f, LineAnswer answer); // FULL or NONE: why its deployment does not serve it
-void limits_of(Flow *f); // fills its subjects
+void limits_of(Flow *f);                       // fills its subjects
 bool limits_have_money(const Flow *f);
 LimitUse limits_reserved(const Flow *f);
 LimitUse limits_used(const Flow *f); // by the last attempt
@@ -132,8 +137,8 @@ void flow_drained(Flow *f);                        // the client took what was h
 void stream_close(Flow *f);                        // frees what Answer holds
 
 // translate.c: where client and engine speak different dialects
-const Dialect *engine_dialect(const Engine *e);
-bool flow_translates(const Flow *f, const Engine *e);
+bool flow_translates(const Flow *f);
+bool speaks_openai(const Dialect *d);              // NULL: an operation that is OpenAI's alone
 err talk_parse(Flow *f);                           // a body that is not in OpenAI's dialect
 err translate_body(Flow *f, struct evbuffer *out); // ERR_INVALID: the engine's has no place for it
 void translate_open(Flow *f);                      // for an attempt
@@ -149,39 +154,6 @@ void gateway_models(Exchange *x);                           // models.c
 void gateway_tags(Exchange *x);                             // the same in Ollama's shape
 void gateway_refuse(Ctx *c, const char *dialect, Buf *out); // c->failure in this dialect
 
-#define GATEWAY_REASONS(X)                                                                  \
-    X(MODEL_UNKNOWN, "model_not_found",                                                     \
-      "there is no model {model} in this project; it has: {known}",                         \
-      "此项目中没有模型 {model}；现有：{known}")                                            \
-    X(MODEL_TASK, "model_task", "model {model} is deployed for {task}, not for {wanted}",   \
-      "模型 {model} 的部署任务是 {task}，不是 {wanted}")                                    \
-    X(MODEL_DOWN, "model_not_ready", "model {model} cannot answer now: {why}",              \
-      "模型 {model} 目前无法应答：{why}")                                                   \
-    X(MODEL_ELSEWHERE, "model_on_another_node",                                             \
-      "model {model} runs on node {node}, out of reach of this one, {here}: ask that node", \
-      "模型 {model} 运行在节点 {node} 上，当前节点 {here} 无法访问：请向该节点发送请求")    \
-    X(QUEUE_FULL, "queue_full",                                                             \
-      "{waiting} requests already wait for model {model}; try again in {ms} ms",            \
-      "模型 {model} 已有 {waiting} 个请求在排队；请 {ms} 毫秒后重试")                       \
-    X(QUEUE_LATE, "queue_timeout", "no slot of model {model} became free within {ms} ms",   \
-      "{ms} 毫秒内模型 {model} 没有空闲槽位")                                               \
-    X(CONTEXT, "context_length_exceeded",                                                   \
-      "the prompt has {tokens} tokens, the context of model {model} is {context}",          \
-      "提示词有 {tokens} 个 token，模型 {model} 的上下文为 {context}")                      \
-    X(ENGINE_REFUSED, "engine_refused", "the engine refused the request: {why}",            \
-      "推理引擎拒绝了请求：{why}")                                                          \
-    X(ENGINE_FAILED, "engine_failed", "the engine of model {model} failed: {why}",          \
-      "模型 {model} 的推理引擎出错：{why}")                                                 \
-    X(ENGINE_SLOW, "engine_timeout", "model {model} gave no {what} within {ms} ms",         \
-      "模型 {model} 在 {ms} 毫秒内没有给出 {what}")                                         \
-    X(NO_SPACE, "storage_full",                                                             \
-      "the disk has no room to record this request, so it is not served",                   \
-      "磁盘空间不足以记录该请求，因此不予处理")                                             \
-    X(LOOP, "endpoint_loop",                                                                \
-      "this request came through {hops} gateways: an endpoint leads back to itself",        \
-      "该请求已经过 {hops} 个网关：某个 endpoint 指回了自身")
-REASONS_DECLARE(GATEWAY_REASONS)
-extern const Reason *const gateway_reasons[];
 enum {
     GW_BODY_MAX,
     GW_ANSWER_MAX,

@@ -14,9 +14,10 @@ static bool is_the_clients(str message) {
     return false;
 }
 
-// The server does not take our key, or does not have what its deployment says it has.
+// The server does not take our key, or wants our money, or does not have what its deployment says
+// it has.
 static bool is_ours(int status) {
-    return status == 401 || status == 403 || status == 404 || status == 405;
+    return status == 401 || status == 402 || status == 403 || status == 404 || status == 405;
 }
 
 // "Field 'n': Value must be …": its name, or NULL.
@@ -40,6 +41,8 @@ static bool number_after(str text, const char *mark, int64_t *out) {
 static bool is_too_long(yyjson_val *error, str message, int64_t *tokens, int64_t *context) {
     if (json_get_i64(error, "n_prompt_tokens", tokens) && json_get_i64(error, "n_ctx", context))
         return true;
+    if (number_after(message, "prompt is too long: ", tokens)) // Anthropic's
+        return number_after(message, " tokens > ", context);
     return number_after(message, "input (", tokens)
            && number_after(message, "current batch size: ", context); // of a text to embed
 }
@@ -50,11 +53,13 @@ err engine_refusal(Flow *f, int status, str body) {
     };
     Ctx *c = f->c;
     yyjson_val *root = NULL, *error;
+    DialectError said;
     const char *model = say_str(c, f->deployment->name);
     int64_t tokens, context;
     if (json_parse(c, body, &root)) root = NULL;
     error = json_get(root, "error");
     str message = json_get_str(error, "message");
+    if (!message.p && dialect_read_error(f->dialect, root, &said)) message = said.message;
     if (!message.p) message = body;
     if (is_too_long(error, message, &tokens, &context))
         return fail(c, ERR_INVALID, R_CONTEXT, "field", fields[f->operation], "tokens",

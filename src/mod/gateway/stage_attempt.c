@@ -143,7 +143,7 @@ static void on_data(void *arg, struct evbuffer *chunk) {
     if (!exchange_pending(f->x)) f->out.left = f->out.tokens;
     size_t n = evbuffer_get_length(chunk);
     str bytes = str_n(n ? (char *)evbuffer_pullup(chunk, -1) : "", n);
-    bool lines = f->out.translation && engine_dialect(f->engine)->framing == FRAMING_NDJSON;
+    bool lines = f->out.translation && f->dialect->framing == FRAMING_NDJSON;
     if (is_stream(f))
         f->out.cut |=
             lines ? !translate_lines(f, bytes) : !sse_feed(&f->out.sse, bytes, on_event, f);
@@ -307,7 +307,7 @@ static void answer_open(Flow *f) {
     buf_init(&f->out.whole, (size_t)setting_int(&gateway_settings[GW_ANSWER_MAX]));
     buf_init(&f->out.held, HELD_MAX);
     sse_init(&f->out.sse, EVENT_MAX);
-    if (flow_translates(f, f->engine)) translate_open(f);
+    if (flow_translates(f)) translate_open(f);
 }
 
 // A kept connection ended under the request. The engine may have run it all the same, so what
@@ -331,15 +331,25 @@ static str target_of(Flow *f, const Replica *r) {
     static const char *const paths[] = { [OP_CHAT] = "/chat/completions",
                                          [OP_COMPLETION] = "/completions",
                                          [OP_EMBEDDING] = "/embeddings" };
-    return arena_printf(f->c->mem, STR_FMT "%s", STR_ARG(r->base_path.n ? r->base_path : S("/v1")),
-                        f->spoken ? engine_dialect(f->engine)->path : paths[f->operation]);
+    return arena_printf(f->c->mem, STR_FMT "%s" STR_FMT,
+                        STR_ARG(r->base_path.n ? r->base_path : S("/v1")),
+                        f->spoken ? f->dialect->path : paths[f->operation], STR_ARG(r->query));
+}
+
+// OpenAI's own servers refuse max_tokens for some models. Others may not know the name that came
+// after it, and what is not heard limits nothing.
+static bool is_openais(str host) {
+    return str_ends(host, S("api.openai.com")) || str_ends(host, S(".openai.azure.com"));
 }
 
 // What truly answers: while a deployment changes, its replicas differ in all of this.
 static void take_engine(Flow *f, const Replica *r) {
     const DeploymentEntry *d = f->deployment;
     f->engine = r && r->engine ? r->engine : d->engine;
-    f->upstream_host = r ? arena_str(f->c->mem, r->host) : (str){ 0 };
+    f->dialect = r ? r->dialect : d->dialect;
+    f->accent = r ? r->accent : (Accent){ 0 };
+    f->accent.counts = f->engine->launched;
+    f->accent.old_max = !r || !is_openais(r->host);
     f->upstream_model =
         r && r->upstream_model.n ? arena_str(f->c->mem, r->upstream_model) : d->upstream_model;
 }
@@ -359,14 +369,13 @@ static void take_replica(Flow *f, const Replica *r) {
 static void send_attempt(Flow *f, const Replica *r, struct evbuffer *body) {
     take_replica(f, r);
     answer_open(f);
-    HttpHeader headers[4] = { { S("Content-Type"), S("application/json") },
-                              { S("X-Request-Id"), f->c->request_id } };
+    HttpHeader headers[3 + ENDPOINT_HEADERS] = { { S("Content-Type"), S("application/json") },
+                                                 { S("X-Request-Id"), f->c->request_id } };
     size_t n = 2;
     if (!f->engine->launched)
         headers[n++] = (HttpHeader){ S("Lathe-Hops"),
                                      arena_printf(f->c->mem, "%lld", (long long)f->hops + 1) };
-    if (r && r->authorization.n)
-        headers[n++] = (HttpHeader){ S("Authorization"), r->authorization };
+    for (size_t i = 0; r && i < r->headers_n; i++) headers[n++] = r->headers[i];
     CallSpec spec = { .to = r ? r->addr : (Addr){ "unix:/nowhere" },
                       .method = HTTP_POST,
                       .target = r ? target_of(f, r) : S("/"),

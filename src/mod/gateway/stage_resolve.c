@@ -32,6 +32,24 @@ static err task_wrong(Flow *f, const DeploymentEntry *d) {
                 operation_name(f->operation));
 }
 
+bool deployment_says(const DeploymentEntry *d, Operation op) {
+    return op == OP_CHAT || speaks_openai(d->dialect);
+}
+
+static bool fits(const DeploymentEntry *d, Operation op) {
+    return task_fits(d->task, op) && deployment_says(d, op);
+}
+
+err dialect_lacks(Flow *f, const Dialect *d) {
+    return fail(f->c, ERR_INVALID, R_MODEL_DIALECT, "field", "model", "model",
+                say_str(f->c, f->in.model), "dialect", d->name, "wanted",
+                operation_name(f->operation));
+}
+
+static err unfit_why(Flow *f, const DeploymentEntry *d) {
+    return task_fits(d->task, f->operation) ? dialect_lacks(f, d->dialect) : task_wrong(f, d);
+}
+
 // The request's own chance: its attempts, and whoever asks why, find the same order.
 static uint64_t dice_of(const Flow *f) {
     uint64_t h = 0xcbf29ce484222325; // FNV-1a
@@ -45,12 +63,12 @@ static err plan_route(Flow *f, const RouteEntry *r) {
     const DeploymentEntry *unfit = NULL;
     for (size_t i = 0; i < n; i++) {
         const DeploymentEntry *d = deployment_by_id(f->snapshot, r->targets[order[i]].deployment);
-        if (d && task_fits(d->task, f->operation)) f->plan[f->plan_n++] = d;
+        if (d && fits(d, f->operation)) f->plan[f->plan_n++] = d;
         else if (d) unfit = d;
     }
     f->route = r;
     if (f->plan_n) return ERR_OK;
-    if (unfit) return task_wrong(f, unfit);
+    if (unfit) return unfit_why(f, unfit);
     return fail(f->c, ERR_UNAVAILABLE, R_MODEL_DOWN, "model", say_str(f->c, r->name), "why",
                 "none of its route's targets is known here yet");
 }
@@ -64,7 +82,7 @@ static err plan(Flow *f) {
         return fail(f->c, ERR_NOTFOUND, R_MODEL_UNKNOWN, "field", "model", "model",
                     say_str(f->c, f->in.model), "known", known_models(f));
     f->plan[f->plan_n++] = d;
-    return task_fits(d->task, f->operation) ? ERR_OK : task_wrong(f, d);
+    return fits(d, f->operation) ? ERR_OK : unfit_why(f, d);
 }
 
 err flow_resolve(Flow *f) {

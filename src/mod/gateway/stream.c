@@ -29,7 +29,7 @@ static void add_text(struct evbuffer *out, str text) {
 // Asked for a stream although the client wants one piece.
 bool flow_folds(const Flow *f) {
     return f->engine->launched && !f->in.stream && f->operation != OP_EMBEDDING
-           && !flow_translates(f, f->engine);
+           && !flow_translates(f);
 }
 
 // The engine's own name of the model; usage in every stream; of an engine that we launched the
@@ -37,7 +37,8 @@ bool flow_folds(const Flow *f) {
 // else as the client sent it.
 err body_for_engine(Flow *f, struct evbuffer *out) {
     const Engine *engine = f->engine;
-    if (flow_translates(f, engine)) return translate_body(f, out);
+    if (flow_translates(f)) return translate_body(f, out);
+    if (!speaks_openai(f->dialect)) return dialect_lacks(f, f->dialect); // while it changes
     bool folds = flow_folds(f), streams = f->in.stream || folds;
     Asked a = { .rename = !str_eq(f->upstream_model, f->in.model),
                 .usage = streams && engine->streams_usage && !f->in.wants_usage,

@@ -7,7 +7,12 @@
 #include "mod/gateway/flow.h"
 #include <assert.h>
 
-enum { LINE_MAX_BYTES = 1 << 20, ERROR_MAX = 4096, TOKENS_MAX = 1 << 30 };
+enum {
+    LINE_MAX_BYTES = 1 << 20,
+    ERROR_MAX = 4096,
+    TOKENS_MAX = 1 << 30,
+    OUTPUT_DEFAULT = 4096 // where an engine must be told a limit, and nobody has one
+};
 
 struct Translation {
     Reading reading;
@@ -21,10 +26,10 @@ struct Translation {
     Buf why;
 };
 
-const Dialect *engine_dialect(const Engine *e) { return dialect_find(str_z(e->dialect)); }
+bool speaks_openai(const Dialect *d) { return !d || str_is(str_z(d->name), "openai.chat"); }
 
-bool flow_translates(const Flow *f, const Engine *e) {
-    return f->spoken && engine_dialect(e) != f->spoken;
+bool flow_translates(const Flow *f) {
+    return f->spoken && !(speaks_openai(f->dialect) && speaks_openai(f->spoken));
 }
 
 // ---- the request
@@ -58,16 +63,10 @@ err talk_parse(Flow *f) {
 
 static bool asks_stream(const Flow *f) { return f->in.stream || f->engine->launched; }
 
-// OpenAI's own servers refuse max_tokens for some models. Others may not know the name that came
-// after it, and what is not heard limits nothing.
-static bool is_openais(str host) {
-    return str_ends(host, S("api.openai.com")) || str_ends(host, S(".openai.azure.com"));
-}
-
 // Under the engine's own name of the model, streamed where the client or the engine needs it,
 // always with usage.
 err translate_body(Flow *f, struct evbuffer *out) {
-    const Dialect *d = engine_dialect(f->engine);
+    const Dialect *d = f->dialect;
     TRY(talk_read(f));
     Talk t = *f->talk;
     t.model = f->upstream_model;
@@ -78,9 +77,10 @@ err translate_body(Flow *f, struct evbuffer *out) {
     Buf b;
     buf_init(&b, f->in.text.n * 12 + 65536);
     Json j = json_to(&b);
-    Accent accent = { .output_default = f->deployment->context,
-                      .old_max = !is_openais(f->upstream_host),
-                      .counts = f->engine->launched };
+    Accent accent = f->accent; // what it may make is reserved, and no more than the context
+    if (!accent.output_default) accent.output_default = OUTPUT_DEFAULT;
+    if (accent.output_default > f->deployment->context)
+        accent.output_default = f->deployment->context;
     err e = dialect_write(f->c, d, &accent, &t, &j);
     if (!e && b.full)
         e = fail(f->c, ERR_TOOLARGE, R_TOO_LONG, "what", "the request in another dialect", "limit",
@@ -115,12 +115,13 @@ static void note_piece(Flow *f, str text) {
 
 static void note_usage(Flow *f, const Delta *d) {
     Told told = { within(d->usage.prompt), within(d->usage.completion), within(d->usage.cached) };
-    if (!d->so_far) {
+    if (!d->so_far && !d->prompt_only) {
         answer_usage(f, told);
         return;
     }
-    f->out.translation->counts = true, f->out.tokens = told.completion;
     f->r.prompt_tokens = told.prompt, f->r.cached_tokens = told.cached;
+    if (d->prompt_only) f->out.prompt_told = true;
+    else f->out.translation->counts = true, f->out.tokens = told.completion;
 }
 
 static void note(Flow *f, const Delta *d) {
@@ -148,7 +149,7 @@ static void note_error(Flow *f, const Delta *d) {
 static void tell(void *arg, const Delta *d) {
     Flow *f = arg;
     Translation *t = f->out.translation;
-    if (d->so_far && f->out.usage_seen) return; // there is more to go by
+    if ((d->so_far || d->prompt_only) && f->out.usage_seen) return; // there is more to go by
     note(f, d);
     answer_mark(f);
     if (d->kind == DELTA_ERROR) note_error(f, d);
@@ -167,7 +168,7 @@ static void write_open(Flow *f, Writing *w) {
 
 void translate_open(Flow *f) {
     Translation *t = f->out.translation = new (f->c->mem, Translation, 1);
-    reading_init(&t->reading, engine_dialect(f->engine), f->c, tell, f);
+    reading_init(&t->reading, f->dialect, f->c, tell, f);
     t->reading.made = f->c->request_id;
     write_open(f, &t->writing);
     t->whole = !f->in.stream;
@@ -205,9 +206,11 @@ bool translate_lines(Flow *f, str bytes) {
     return true;
 }
 
-// The engine's stream is over: where it has said that it finished, the end's own mark is no matter.
+// The engine's stream is over: where it has said that it finished, the end's own mark is no matter,
+// nor the last line's.
 void translate_over(Flow *f) {
     Translation *t = f->out.translation;
+    if (t->line.n && !t->line.full) translate_event(f, (str){ 0 }, buf_str(&t->line));
     if (!f->out.cut && t->reading.finished) reading_close(&t->reading);
 }
 
