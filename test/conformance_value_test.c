@@ -19,6 +19,7 @@ static const struct {
     { "deployment", "endpoint.url", "\"http://127.0.0.1:9/v1\"", "an address" },
     { "deployment", "endpoint.dialect", "\"openai.chat\"", "of others it takes not every accent" },
     { "deployment", "task", "\"chat\"", "an attached engine says nothing of itself" },
+    { "api_key", "user", NULL, "it is of a service account already, and a key has one owner" },
     { "admin_key", "admin_org", NULL, "a key of the system, as the one that makes it" },
 };
 

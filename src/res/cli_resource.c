@@ -183,7 +183,8 @@ static void put_kind(Json *j, const Resource *r, yyjson_val *row) {
 // As documents: of what can be applied, one row or a page of them.
 static str with_kind(Cli *cli, const Resource *r, const CliAnswer *a) {
     bool document = cli->show == SHOW_JSON || cli->show == SHOW_YAML;
-    if (!document || !yyjson_is_obj(a->json) || r->flags & (RES_NO_CREATE | RES_UNNAMED)
+    bool rows_in = json_get(a->json, "id") || json_get(a->json, "data");
+    if (!document || !rows_in || r->flags & (RES_NO_CREATE | RES_UNNAMED)
         || field_find(r->fields, S("kind")))
         return a->body;
     Buf b;
@@ -245,11 +246,11 @@ static err finish(Cli *cli, const Resource *r, const CliAnswer *a, str name) {
         TRY(cli_wait_resource(cli, r, id.n ? id : name));
         CliAnswer now;
         TRY(cli_call(cli, HTTP_GET, path_of(cli, r, id.n ? id : name, NULL), (str){ 0 }, &now));
-        cli_print(cli, now.body, NULL), cli_asides(cli, r, a->json);
+        cli_print(cli, with_kind(cli, r, &now), NULL), cli_asides(cli, r, a->json);
         return ERR_OK;
     }
     yyjson_val *result = json_get(a->json, "result");
-    cli_print(cli, a->body, NULL), cli_asides(cli, r, cli->dry_run ? result : a->json);
+    cli_print(cli, with_kind(cli, r, a), NULL), cli_asides(cli, r, cli->dry_run ? result : a->json);
     return ERR_OK;
 }
 

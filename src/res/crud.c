@@ -71,8 +71,9 @@ static err op_close(Ctx *c, Op *op, const void *old, const void *row) {
 
 // op_close of what was made or changed: with what there is to know about it.
 static err op_changed(Ctx *c, Tx *tx, Op *op, const void *old, const void *row) {
-    Advice advice;
-    TRY(advice_of(c, tx, op->b->table->r, row, &advice));
+    Advice advice = { 0 };
+    bool same = old && ((const Head *)old)->revision == ((const Head *)row)->revision;
+    if (!same) TRY(advice_of(c, tx, op->b->table->r, row, &advice));
     err e = op_close(c, op, old, row);
     op->answer = advice_join(c, &advice, op->answer);
     return e;

@@ -145,3 +145,73 @@ def test_lists_are_sorted_as_they_say(server, lathe):
     assert "--sort -FIELD: downwards" in said and "started_at" in said and "trace content ID" in said
     said = good(lathe("help", "route"))
     assert '\'[{"deployment": …, "weight": …}]\'' in said and "--FIELD null" in said
+
+
+# ---- a person's key
+
+
+def test_a_persons_key_may_what_the_person_may(server, lathe):
+    good(lathe("user", "create", "new-bob"))
+    member = good(lathe("member", "create", "--user", "new-bob", "--role", "viewer", "-o", "name")).strip()
+    key = secret_in(good(lathe("api_key", "create", "new-bob", "--user", "new-bob")))
+    who = json.loads(good(lathe("--key", key, "whoami", "-o", "json")))
+    assert (who["name"], who["permissions"]) == ("new-bob", ["*.read"])
+    code, _, err = lathe("--key", key, "api_key", "create", "new-more", "--user", "admin")
+    assert code != 0 and "lacks the permission" in err
+    code, _, err = lathe("api_key", "create", "new-two", "--user", "new-bob", "--service_account", "app")
+    assert code != 0 and "not both" in err
+    code, _, err = lathe("user", "delete", "new-bob")
+    assert code != 0 and "used by api_key new-bob" in err
+    good(lathe("member", "delete", member))
+    assert not works(server, key), "the key follows the person's roles"
+    good(lathe("api_key", "delete", "new-bob"))
+    good(lathe("user", "delete", "new-bob"))
+    assert "it may do everything all the same" in good(lathe("help", "admin_key"))
+
+
+# ---- prices and budgets
+
+
+def warned(answer):
+    code, _, err = answer
+    assert code == 0, err
+    return err.removeprefix("lathe: warning: ").strip()
+
+
+def test_which_of_several_prices_counts(server, lathe):
+    def active():
+        return {p["name"]: p["active"] for p in server.call("GET", "/lathe/v1/prices").json["data"]}
+    assert warned(lathe("price", "create", "new-old", "--model", "smol", "--input", "1")) == ""
+    assert "new-old is for model smol too, and is asked no longer" in warned(lathe("price", "create", "new-now", "--model", "smol"))
+    assert active() == {"new-old": False, "new-now": True}
+    assert "new-now for model smol is newer" in warned(lathe("price", "set", "new-old", "--input", "2"))
+    good(lathe("price", "set", "new-now", "--model", "smollest"))
+    assert active() == {"new-old": True, "new-now": True}
+    good(lathe("price", "set", "new-now", "--model", "smol"))
+    assert active() == {"new-old": False, "new-now": True}
+    good(lathe("price", "delete", "new-now"))
+    assert active() == {"new-old": True}
+    code, _, err = lathe("price", "create", "new-cny", "--model", "other", "--currency", "CNY")
+    assert code == 2 and "price new-old is in USD" in err, "a budget has one currency"
+    code, _, err = lathe("price", "create", "new-odd", "--model", "other", "--currency", "usd")
+    assert code == 2 and "ISO 4217" in err
+    good(lathe("price", "set", "new-old", "--currency", "CNY"))
+    good(lathe("price", "delete", "new-old"))
+
+
+def test_what_costs_nothing_is_said(server, lathe):
+    said = warned(lathe("price", "create", "new-typo", "--model", "smoll"))
+    assert "no deployment serves a model smoll yet; served are:" in said and "smol" in said.split("served are:")[1]
+    got = server.call("PATCH", "/lathe/v1/prices/new-typo", {"input": "1"}, headers={"Accept-Language": "zh"}).json
+    assert [w["reason"] for w in got["warnings"]] == ["price_idle"] and "没有部署" in got["warnings"][0]["message"]
+    limits = ("--limits.money_per_day", "5")
+    assert "money_per_day does not limit requests for what has no price: smol" \
+        in warned(lathe("api_key", "create", "new-poor", "--service_account", "app", *limits))
+    for kind in ("project", "organisation"):
+        assert "has no price: smol" in warned(lathe(kind, "set", "default", *limits))
+        assert warned(lathe(kind, "set", "default", "--limits.money_per_day", "null")) == ""
+    assert warned(lathe("price", "set", "new-typo", "--model", "smol")) == ""
+    assert warned(lathe("api_key", "set", "new-poor", "--limits.money_per_day", "6")) == ""
+    assert "warnings" not in server.call("GET", "/lathe/v1/api_keys/new-poor").json
+    good(lathe("price", "delete", "new-typo"))
+    good(lathe("api_key", "delete", "new-poor"))

@@ -38,7 +38,7 @@ static const Route routes[] = {
 };
 const Module access_module = {
     .name = "access", .needs = "", .resources = resources, .routes = routes,
-        .migrations = access_migrations, .migrations_n = 5,
+        .migrations = access_migrations, .migrations_n = 6,
     .settings = access_settings, .metrics = access_metrics, .reasons = access_reasons,
         .roles = access_roles, .init = access_init,
         .database = first_start, .start = access_start, .stop = access_stop,

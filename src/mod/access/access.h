@@ -57,7 +57,8 @@ extern const SnapshotPart access_part; // keys and projects
     X(BUDGET, "budget_reached",                                                                   \
       "{who} has {left} left of its money_per_day of {value}, and this request may cost up to "   \
       "{most}: a smaller limit of output tokens makes it less",                                   \
-      "{who} 的 money_per_day 为 {value}，剩余 {left}，而本请求最多可能花费 {most}：调低输出词元上限可降低该值") \
+      "{who} 的 money_per_day 为 {value}，剩余 {left}，而本请求最多可能花费 "     \
+      "{most}：调低输出词元上限可降低该值")                                                       \
     X(PROJECT_LIMITED, "project_limit_reached",                                                   \
       "project {project} has reached its limit {limit} of {value}; it frees in {ms} ms",          \
       "项目 {project} 已达到限制 {limit}（{value}），{ms} 毫秒后恢复")                            \
@@ -81,6 +82,8 @@ extern const SnapshotPart access_part; // keys and projects
       "field {field}: nothing here asks for permission {got}; the roles and routes pages of the " \
       "reference name those that there are",                                                      \
       "字段 {field}：没有任何操作需要权限 {got}；可用权限见参考手册的角色与路由页")               \
+    X(OWNER_TWICE, "key_of_two", "a key is a service_account's or a user's, not both",            \
+      "密钥只能属于 service_account 或 user 之一")                                                \
     X(LAST_ADMIN, "last_admin", "the last administrator's key cannot go",                         \
       "不能移除最后一个管理员的密钥")
 REASONS_DECLARE(ACCESS_REASONS)

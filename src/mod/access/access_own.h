@@ -41,7 +41,8 @@ typedef struct ServiceAccount {
 } ServiceAccount;
 typedef struct ApiKey {
     Head head;
-    str service_account, key, hint, hash, owner; // owner: the account, else who made it
+    str service_account, user, key, hint, hash;
+    str owner; // the account, the user, else who made it
     str *scopes;
     size_t scopes_n;
     Limits limits;
@@ -66,9 +67,9 @@ void flood_start(void);
 void flood_stop(void); // nobody is identified any more
 // After a key was refused: the failure to give, which may say to wait instead.
 err flood_check(Ctx *c, const HttpRequest *r, err e);
-err flood_note(Ctx *c, err e); // only counts it
+err flood_note(Ctx *c, err e);      // only counts it
 str flood_source(Ctx *c, str peer); // who is counted as one: the address, of IPv6 its /64
-extern const Limits limits_none; // a key, a project, an organisation without any
+extern const Limits limits_none;    // a key, a project, an organisation without any
 extern const RoleRow access_roles[];
 extern const Migration access_migrations[];
 extern const size_t access_migrations_n;

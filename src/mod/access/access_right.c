@@ -138,11 +138,15 @@ static err stays_bound(Ctx *c, Tx *tx, const ApiKey *k, bool made) {
 
 static err set_owner(Ctx *c, Tx *tx, ApiKey *k) {
     User user = { 0 };
+    if (k->service_account.n && k->user.n) return fail(c, ERR_INVALID, R_OWNER_TWICE);
     k->owner = c->who ? c->who->id : (str){ 0 };
-    if (!k->service_account.n && c->who && c->who->kind == WHO_SERVICE)
+    if (!k->service_account.n && !k->user.n && c->who && c->who->kind == WHO_SERVICE)
         k->service_account = c->who->id;
-    if (k->service_account.n) k->owner = k->service_account;
-    if (k->service_account.n || system_acts(c)) return ERR_OK;
+    if (k->service_account.n || k->user.n) {
+        k->owner = k->user.n ? k->user : k->service_account;
+        return ERR_OK;
+    }
+    if (system_acts(c)) return ERR_OK;
     err e = res_get(c, tx, &user_resource, k->owner, &user); // of this organisation
     return e == ERR_NOTFOUND ? fail(c, ERR_INVALID, R_FIELD_REQUIRED, "field", "service_account")
                              : e;

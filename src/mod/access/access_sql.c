@@ -76,5 +76,9 @@ const Migration access_migrations[] = {
     { 5, // keys no longer go unasked with their account: 0 is REF_RESTRICT
       "UPDATE ref SET rule = 0 WHERE owner_kind = 'api_key' AND target_kind = 'service_account';",
       NULL },
+    { 6, // a person's
+      "ALTER TABLE api_keys ADD COLUMN \"user\" TEXT;"
+      LIST_INDEX_UNSET("api_keys", "project", "user", "''"),
+      NULL },
 };
 const size_t access_migrations_n = countof(access_migrations);

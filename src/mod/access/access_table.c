@@ -11,10 +11,12 @@ static const Field limit_rows[] = {
     INT(Limits, requests_per_minute, 0, 1, 1000000, "Requests a minute", "每分钟请求数"),
     INT(Limits, tokens_per_minute, 0, 1, 1000000000,
         "Tokens a minute, of prompts and answers; what a request may use at most is reserved, "
-        "what it used counts", "每分钟词元数（提示与应答）：按上限预留，按实际用量计算"),
+        "what it used counts", "每分钟 token 数（提示与应答）：按上限预留，按实际用量计算"),
     INT(Limits, concurrency, 0, 1, 100000, "Requests at once", "并发请求数"),
-    ROW(Limits, money_per_day, T_MONEY, 0, "Money a day (UTC), reserved before each request",
-        "每日费用（UTC），请求前预留",
+    ROW(Limits, money_per_day, T_MONEY, 0,
+        "Money a day (UTC), in the currency of the organisation's prices, reserved before each "
+        "request; a model without a price costs nothing",
+        "每日费用（UTC），币种同组织的价格，请求前预留；没有价格的模型不计费",
         .min = 1, .max = MONEY_MAX),
     { 0 }
 };
@@ -72,6 +74,9 @@ static const Field service_account_rows[] = {
 static const Field api_key_rows[] = {
     REF(ApiKey, service_account, IMMUTABLE | INDEXED | COLUMN, "service_account", REF_RESTRICT,
         "Whose key; absent: yours", "所属服务账号；缺省为创建者本人"),
+    REF(ApiKey, user, IMMUTABLE | INDEXED | COLUMN, "user", REF_RESTRICT,
+        "A person whose key it is, with what their roles allow in this project",
+        "所属用户：权限为其在本项目中的角色所允许者"),
     LIST(ApiKey, scopes, str, SORTED_SET, text_item, 0, 100,
          "Cuts what its owner may do: inference.use, models.read; empty: all of it",
          "限定权限范围：inference.use、models.read；空为不限"),
@@ -88,7 +93,10 @@ static const Field api_key_rows[] = {
     { 0 }
 };
 static const Field admin_key_rows[] = {
-    REF(AdminKey, user, IMMUTABLE, "user", REF_SOFT, "Whose key", "所属用户"),
+    REF(AdminKey, user, IMMUTABLE, "user", REF_SOFT,
+        "Who answers for it, in the audit too; it may do everything all the same. A key with no "
+        "more than a person's own rights is an api_key with --user",
+        "责任人（记入审计）；该密钥仍拥有全部权限。仅含本人权限的密钥请用 api_key 的 --user"),
     REF(AdminKey, admin_org, IMMUTABLE | INDEXED | COLUMN, "organisation", REF_CASCADE,
         "The organisation it rules; absent: the whole system", "所管理的组织；缺省为整个系统"),
     ROW(AdminKey, expires_at, T_TIME, INDEXED | COLUMN, "Works until then; absent: for ever",
@@ -211,13 +219,15 @@ const Resource api_key_resource = {
         .flags = RES_IN_SNAPSHOT,
     .size = sizeof(ApiKey), .fields = api_key_rows, .actions = api_key_actions,
         .check = api_key_check, .notify = snapshot_wake,
-    .en = "A key of a project's application, with scopes and limits", .zh = "API 密钥：带权限范围与限额" };
+    .en = "A key of an application or a person in a project, with scopes and limits",
+    .zh = "API 密钥：供项目中的应用或个人使用，带权限范围与限额" };
 const Resource admin_key_resource = {
     .name = "admin_key", .plural = "admin_keys", .prefix = "adminkey", .scope = SCOPE_SYSTEM,
         .flags = RES_IN_SNAPSHOT,
     .size = sizeof(AdminKey), .fields = admin_key_rows, .check = admin_key_check,
         .notify = snapshot_wake,
-    .en = "A key of an administrator", .zh = "管理员密钥" };
+    .en = "A key of an administrator: all rights over the system, or over one organisation",
+    .zh = "管理员密钥：拥有整个系统或某个组织的全部权限" };
 
 static const char *const owner_permissions[] = { "*", NULL };
 static const char *const developer_permissions[] = {

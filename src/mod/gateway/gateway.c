@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // gateway.c - descriptor; gauges of the queues. The way of a request is flow.c and the stages.
 #include "mod/gateway/gateway.h"
+#include "mod/gateway/advice.h"
 #include "mod/gateway/chat.h"
 #include "mod/gateway/flow.h"
 
@@ -15,6 +16,7 @@ const Module gateway_module = {
     .reasons = gateway_reasons,
     .verbs = gateway_verbs,
     .init = gateway_init,
+    .advise = gateway_advise,
     .en = "Every model behind one endpoint",
     .zh = "统一的模型入口",
 };
@@ -35,4 +37,5 @@ static err gateway_init(Ctx *c) {
     return ERR_OK;
 }
 
-REASONS_DEFINE(GATEWAY_REASONS, gateway_reasons)
+#define ALL_REASONS(X) GATEWAY_REASONS(X) GATEWAY_ADVICE_REASONS(X)
+REASONS_DEFINE(ALL_REASONS, gateway_reasons)

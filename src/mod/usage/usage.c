@@ -198,7 +198,9 @@ const Module usage_module = {
     .settings = usage_settings,
     .metrics = usage_metrics,
     .migrations = usage_migrations,
-    .migrations_n = 2,
+    .migrations_n = 3,
+    .reasons = usage_reasons,
+    .advise = price_advise,
     .retentions = usage_retentions,
     .init = usage_init,
     .database = fold_catch_up,
@@ -207,3 +209,4 @@ const Module usage_module = {
     .en = "What was used and what it cost",
     .zh = "用量与费用",
 };
+REASONS_DEFINE(USAGE_REASONS, usage_reasons)

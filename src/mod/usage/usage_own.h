@@ -17,7 +17,30 @@ typedef struct PriceRow {
     Head head;
     str model, currency, price_project;
     int64_t input, cached, output, machine_second;
+    bool active; // of those of one model and place the newest
 } PriceRow;
+// price_row.c: prices as rows
+err price_check(Ctx *c, Tx *tx, const void *old, void *now);
+err price_stage(Ctx *c, Tx *tx, const void *old, const void *now);
+struct Advice;
+err price_advise(Ctx *c, Tx *tx, const Resource *r, const void *now, struct Advice *out);
+
+#define USAGE_REASONS(X)                                                                       \
+    X(PRICE_CURRENCY, "price_currency",                                                        \
+      "field currency: an organisation has one, and price {price} is in {currency}: a budget " \
+      "could not be kept in two",                                                              \
+      "字段 currency：一个组织只用一种币种，而价格 {price} 的币种为 "     \
+      "{currency}；预算无法以两种币种计算")                                                    \
+    X(PRICE_CODE, "price_currency_code",                                                       \
+      "field currency: {got} is no code of ISO 4217, such as USD",                             \
+      "字段 currency：{got} 不是 ISO 4217 代码（如 USD）")                                     \
+    X(PRICE_REPLACED, "price_replaced",                                                        \
+      "price {price} is for model {model} too, and is asked no longer: the newest one counts", \
+      "价格 {price} 也用于模型 {model}，现已不再采用：以最新者为准")                           \
+    X(PRICE_OLDER, "price_older", "it is not asked: price {price} for model {model} is newer", \
+      "未被采用：模型 {model} 的价格 {price} 更新")
+REASONS_DECLARE(USAGE_REASONS)
+extern const Reason *const usage_reasons[];
 extern const Resource usage_resource, price_resource;
 extern const Route usage_routes[];
 extern const Setting usage_settings[];

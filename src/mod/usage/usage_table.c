@@ -46,10 +46,16 @@ const Resource usage_resource = {
     .en = "What each attempt used and cost", .zh = "每次推理尝试的用量与费用",
 };
 static const Field price_rows[] = {
-    TEXT(PriceRow, model, REQUIRED | INDEXED | COLUMN, 300, "Model", "模型"),
+    TEXT(PriceRow, model, REQUIRED | INDEXED | COLUMN, 300,
+        "The model that a deployment serves, by name; of an attached one without a model, the "
+        "deployment. Of several prices for it the newest is asked, and one of a project before "
+        "those of the organisation",
+        "部署所服务的模型名；外接且无模型的部署则为部署名。同一模型有多个价格时采用最新者，项目专用价格优先于组织价格"),
     REF(PriceRow, price_project, IMMUTABLE | COLUMN, "project", REF_CASCADE,
         "Only in this project", "仅用于此项目"),
-    TEXT(PriceRow, currency, COLUMN, 3, "ISO 4217 code", "币种（ISO 4217）", .min = 3,
+    TEXT(PriceRow, currency, COLUMN, 3,
+        "ISO 4217 code; one for all prices of an organisation, and its limits of money are in it",
+        "币种（ISO 4217）；一个组织的全部价格同一币种，费用限额亦以其计", .min = 3,
         .fallback = "USD"),
     ROW(PriceRow, input, T_MONEY, COLUMN, "A million tokens read", "每百万输入 token", .min = 0,
         .max = MONEY_MAX, .fallback = "0"),
@@ -60,12 +66,14 @@ static const Field price_rows[] = {
         .max = MONEY_MAX, .fallback = "0"),
     ROW(PriceRow, machine_second, T_MONEY, COLUMN, "A second at the engine", "每秒机器时间", .min = 0,
         .max = MONEY_MAX, .fallback = "0"),
+    BOOL(PriceRow, active, STATUS | COLUMN, "Asked for; else a newer one for the same model is",
+        "正在采用；否则已由同一模型的更新价格取代"),
     { 0 }
 };
 const Resource price_resource = {
     .name = "price", .plural = "prices", .prefix = "price", .scope = SCOPE_ORG,
         .flags = RES_IN_SNAPSHOT, .size = sizeof(PriceRow),
-    .fields = price_rows, .notify = snapshot_wake,
+    .fields = price_rows, .check = price_check, .stage = price_stage, .notify = snapshot_wake,
         .en = "What a model costs: by tokens, by machine time, or both",
         .zh = "模型价格：按 token、按机器时间或两者",
 };
@@ -106,6 +114,11 @@ const Migration usage_migrations[] = {
       "CREATE INDEX usage_open_node ON usage_open (node);", NULL },
     { 2, LIST_IDS("prices", "org") LIST_INDEX("prices", "org", "model")
       LIST_INDEX("prices", "org", "created_at") "DROP INDEX prices_model;", NULL },
+    { 3,
+      "ALTER TABLE prices ADD COLUMN active BIGINT NOT NULL DEFAULT 1;"
+      "UPDATE prices SET active = 0 WHERE EXISTS (SELECT 1 FROM prices q WHERE q.org = prices.org "
+      "AND q.model = prices.model AND COALESCE(q.price_project, '') = "
+      "COALESCE(prices.price_project, '') AND q.id > prices.id);", NULL },
 };
 const Setting usage_settings[] = {
     { "retain.usage", SET_SPAN, "400d", 0, INT64_MAX, .live = true,
