@@ -180,7 +180,10 @@ static void add_left_out(Explain *x) {
                 (ExplainTarget){ .deployment = S("-"), .can = CAN_NOT };
         ExplainTarget *t = &x->e.targets[x->e.targets_n - 1];
         t->can = CAN_NOT;
-        t->why = d ? S("it is made for another task") : S("it is not known on this server yet");
+        t->why = !d ? S("it is not known on this server yet")
+                 : deployment_says(d, x->flow.operation)
+                     ? S("it is made for another task")
+                     : S("the dialect of its server has no such operation");
     }
 }
 
