@@ -60,8 +60,14 @@ Told conf_do(Conf *f, const Tenant *p, HttpMethod method, const char *path, cons
     return conf_ask(f, &q);
 }
 
-str conf_reason(const Told *t) { return json_get_str(json_get(t->json, "error"), "reason"); }
-str conf_field(const Told *t) { return json_get_str(json_get(t->json, "error"), "field"); }
+// Of foreign routes in OpenAI's words.
+static str conf_told(const Told *t, const char *ours, const char *theirs) {
+    yyjson_val *error = json_get(t->json, "error");
+    str text = json_get_str(error, ours);
+    return text.p ? text : json_get_str(error, theirs);
+}
+str conf_reason(const Told *t) { return conf_told(t, "reason", "code"); }
+str conf_field(const Told *t) { return conf_told(t, "field", "param"); }
 bool conf_has(str text, const char *part) { return str_find(text, str_z(part)) >= 0; }
 
 // ---- places

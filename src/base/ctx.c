@@ -31,6 +31,12 @@ err fail_(Ctx *c, err e, const Reason *why, const char *const kv[]) {
     return e;
 }
 
+Failure failure_copy(Arena *to, const Failure *from) {
+    Failure f = *from;
+    for (size_t i = 0; i < FAILURE_PARAMS && f.key[i]; i++) f.val[i] = arena_str(to, from->val[i]);
+    return f;
+}
+
 const char *say(Ctx *c, const char *fmt, ...) {
     va_list args;
     va_start(args, fmt);

@@ -34,6 +34,8 @@ void ctx_init(Ctx *c, Arena *mem, struct Os *os);
 #define fail(c, e, reason, ...) \
     fail_((c), (e), &(reason), (const char *const[]){ __VA_ARGS__ __VA_OPT__(, ) NULL, NULL })
 err fail_(Ctx *c, err e, const Reason *why, const char *const kv[]);
+// Its texts in another arena: for another context, or another time.
+Failure failure_copy(Arena *to, const Failure *from);
 // Text for a parameter: fail(c, ..., "size", say(c, "%zu", n))
 const char *say(Ctx *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 // s as a C string in the arena, cut between characters at 200 bytes with an ellipsis; a NUL is '?'.

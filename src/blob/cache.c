@@ -319,12 +319,6 @@ static err bring(Ctx *c, Cache *k, Fetch *f, const BlobProgress *progress) {
     return e;
 }
 
-static void failure_keep(Arena *to, Failure *out, const Failure *from) {
-    *out = *from;
-    for (size_t i = 0; i < FAILURE_PARAMS && from->key[i]; i++)
-        out->val[i] = arena_str(to, from->val[i]);
-}
-
 // The caller holds the lock and is one of f->waiting.
 static void leave(Cache *k, Fetch *f) {
     if (f->over && map_get(&k->fetches, str_z(f->hex)) == f) map_del(&k->fetches, str_z(f->hex));
@@ -338,7 +332,7 @@ static err lead(Ctx *c, Cache *k, Fetch *f, const BlobProgress *progress) {
     err e = bring(c, k, f, progress);
     pthread_mutex_lock(&k->lock);
     f->over = true, f->failed = e;
-    if (e) failure_keep(f->mem, &f->why, &c->failure);
+    if (e) f->why = failure_copy(f->mem, &c->failure);
     pthread_cond_broadcast(&k->moved);
     leave(k, f);
     return e;
@@ -359,7 +353,7 @@ static err follow(Ctx *c, Cache *k, Fetch *f, const BlobProgress *progress, bool
     }
     if (!e) e = f->failed;
     *out_again = f->over && (f->failed == ERR_CANCELLED || f->failed == ERR_TIMEOUT);
-    if (f->over && f->failed) failure_keep(c->mem, &c->failure, &f->why);
+    if (f->over && f->failed) c->failure = failure_copy(c->mem, &f->why);
     leave(k, f);
     return e;
 }

@@ -237,7 +237,8 @@ def test_an_answer_in_one_piece_costs_its_text_and_has_a_limit(fake):
     before = peak_bytes(server.process.pid)
     x = chat(server, "chat", "long", False, 60000, ignore_eos=True).read()
     assert x.ok and x.usage["completion_tokens"] == 60000, (x.status, x.body[:300])
-    assert peak_bytes(server.process.pid) - before < 16 << 20  # of each of 60,000 events nothing stays but its word
+    most = 16 << 20 if SLOWER == 1 else 512 << 20           # AddressSanitizer keeps 256 MiB of what was freed
+    assert peak_bytes(server.process.pid) - before < most   # of each of 60,000 events nothing stays but its word
     engine_call(replicas(server)[0], "POST", "/fake/options", {"big-bytes": 900000})
     x = chat(server, "chat", "larger", False, 20, ignore_eos=True).read()
     assert x.status == 502 and "too large" in x.body.decode(), (x.status, x.body[:300])

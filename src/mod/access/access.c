@@ -38,7 +38,7 @@ static const Route routes[] = {
 };
 const Module access_module = {
     .name = "access", .needs = "", .resources = resources, .routes = routes,
-        .migrations = access_migrations, .migrations_n = 6,
+        .migrations = access_migrations, .migrations_n = 7,
     .settings = access_settings, .metrics = access_metrics, .reasons = access_reasons,
         .roles = access_roles, .init = access_init,
         .database = first_start, .start = access_start, .stop = access_stop,
@@ -81,7 +81,8 @@ static err seed_first(Ctx *c, Tx *tx, void *arg) {
                         .title = S("Default"),
                         .recording = 0,
                         .recording_percent = 10,
-                        .recording_days = 30 };
+                        .recording_days = 30,
+                        .responses_days = UNSET_INT };
     User admin = { .head.name = S("admin"), .title = S("Administrator") };
     AdminKey first = { .head.name = S("admin") };
     TRY(res_create(c, tx, &organisation_resource, &org));

@@ -20,6 +20,7 @@ typedef struct KeyEntry {                          // a living key as the reques
 typedef struct PlaceEntry { // an organisation or a project
     str id, name, org;      // org absent: an organisation
     Limits limits;          // of all its keys together
+    int64_t responses_days; // that answers are kept; 0: none is; UNSET_INT: as the setting says
 } PlaceEntry;
 const PlaceEntry *access_place(const Snapshot *s, str id); // NULL: there is none
 // The key of `Authorization: Bearer …` or `x-api-key`, as this snapshot has it. ERR_UNAUTHENTICATED

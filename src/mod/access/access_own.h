@@ -14,6 +14,7 @@ typedef struct Project {
     str title;
     int recording; // recordings[]: whether prompts and answers are kept
     int64_t recording_percent, recording_days;
+    int64_t responses_days; // UNSET_INT: as the server's setting says
     Limits limits;
 } Project;
 typedef struct User {

@@ -173,18 +173,20 @@ static void write_place(Json *j, const Head *h, const Limits *limits) {
     json_kv_str(j, "id", h->id), json_kv_str(j, "name", h->name);
     if (h->org.n) json_kv_str(j, "org", h->org);
     write_limits(j, limits);
-    json_end_obj(j);
 }
 
 static err write_org(Loader *l, void *row) {
     const Organisation *o = row;
     write_place(l->out, &o->head, &o->limits);
+    json_end_obj(l->out);
     return ERR_OK;
 }
 
 static err write_project(Loader *l, void *row) {
     const Project *p = row;
     write_place(l->out, &p->head, &p->limits);
+    if (p->responses_days != UNSET_INT) json_kv_i64(l->out, "responses", p->responses_days);
+    json_end_obj(l->out);
     return ERR_OK;
 }
 

@@ -80,5 +80,6 @@ const Migration access_migrations[] = {
       "ALTER TABLE api_keys ADD COLUMN \"user\" TEXT;"
       LIST_INDEX_UNSET("api_keys", "project", "user", "''"),
       NULL },
+    { 7, "ALTER TABLE projects ADD COLUMN responses_days BIGINT;", NULL },
 };
 const size_t access_migrations_n = countof(access_migrations);

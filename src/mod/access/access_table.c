@@ -34,6 +34,10 @@ static const Field project_rows[] = {
         .fallback = "10"),
     INT(Project, recording_days, 0, 1, 3650, "Days that content is kept", "内容保留天数",
         .fallback = "30"),
+    INT(Project, responses_days, 0, 0, 3650,
+        "Days that responses of /v1/responses are kept; 0: none is; absent: as "
+        "retain.responses says",
+        "/v1/responses 的应答保留天数；0 为不保存；缺省按 retain.responses"),
     OBJECT(Project, limits, 0, limit_rows, "Limits of all its keys together",
         "其全部密钥合计的限额"),
     { 0 }

@@ -79,6 +79,8 @@ static void place_read(Arena *mem, yyjson_val *in, PlaceEntry *out) {
     out->name = arena_str(mem, json_get_str(in, "name"));
     out->org = arena_str(mem, json_get_str(in, "org"));
     read_limits(in, &out->limits);
+    out->responses_days = UNSET_INT;
+    json_get_i64(in, "responses", &out->responses_days);
 }
 
 static Places *places_new(Ctx *c, yyjson_val *in) {

@@ -10,6 +10,7 @@
 #include "mod/gateway/answer.h"
 #include "mod/gateway/line.h"
 #include "mod/gateway/reason.h"
+#include "mod/response/response.h"
 #include "mod/route/route.h"
 #include "mod/trace/trace.h"
 
@@ -45,6 +46,12 @@ struct Flow {
     Operation operation;
     const Dialect *spoken; // by the client; NULL: an operation that is not translated
     Talk *talk;            // the request in no dialect; NULL: not needed so far
+    struct {               // /v1/responses (stored.c)
+        bool keeps;        // its answer
+        str id, previous;  // of the answer; of the one that it goes on from, absent: none
+        yyjson_val *input; // as the client sent it
+        ResponseTask *task;
+    } stored;
     const FlowStage *stage;
     const Snapshot *snapshot;
     const KeyEntry *key;
@@ -92,6 +99,8 @@ Verdict flow_denied(Flow *f, err e); // NEXT for ERR_OK, else FAIL
 // stages, one file each
 Verdict stage_identify(Flow *f);
 Verdict stage_parse(Flow *f);
+Verdict stage_recall(Flow *f);
+void stage_recall_cancel(Flow *f);
 Verdict stage_resolve(Flow *f);
 Verdict stage_admit(Flow *f);
 Verdict stage_pick(Flow *f);
@@ -100,9 +109,12 @@ Verdict stage_attempt(Flow *f);
 void stage_attempt_cancel(Flow *f);
 Verdict stage_settle(Flow *f);
 Verdict stage_record(Flow *f);
+Verdict stage_keep(Flow *f);
+void stage_keep_cancel(Flow *f);
 Verdict stage_answer(Flow *f);
 
 // between them
+err flow_read_body(Flow *f, str body); // stage_parse.c; body lives as long
 int64_t flow_prompt_most(const Flow *f, const DeploymentEntry *d); // tokens; estimate.c
 int64_t flow_output_most(const Flow *f, const DeploymentEntry *d);
 int64_t flow_cost_at(const Flow *f, const DeploymentEntry *d); // at most, by this one; nano
@@ -150,6 +162,8 @@ void translate_over(Flow *f);                               // the engine's stre
 err translate_judge(Flow *f);                               // what it said
 void translate_end(Flow *f);                                // the last events, after the settling
 bool translate_body_out(Flow *f, Buf *out);                 // the answer in one piece
+bool translate_again(Flow *f, Buf *out);                    // the same once more, or of a stream
+err stored_parse(Flow *f);                                  // stored.c: what is to be kept
 void gateway_models(Exchange *x);                           // models.c
 void gateway_tags(Exchange *x);                             // the same in Ollama's shape
 void gateway_refuse(Ctx *c, const char *dialect, Buf *out); // c->failure in this dialect

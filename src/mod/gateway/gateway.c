@@ -9,7 +9,7 @@ static err gateway_init(Ctx *c);
 
 const Module gateway_module = {
     .name = "gateway",
-    .needs = "access deployment dialect route trace usage",
+    .needs = "access deployment dialect response route trace usage",
     .routes = gateway_routes,
     .settings = gateway_settings,
     .metrics = gateway_metrics,

@@ -10,6 +10,8 @@
 const FlowStage gateway_stages[] = {
     { "identify", stage_identify, NULL, false, "Whose key, which project, may it", "识别密钥、项目与权限" },
     { "parse", stage_parse, NULL, false, "Read and check the body", "读取并检查请求体" },
+    { "recall", stage_recall, stage_recall_cancel, false,
+        "What was said before, where it goes on from a kept answer", "读取所延续的已保存对话" },
     { "resolve", stage_resolve, NULL, false, "From the model's name to a deployment", "由模型名找到部署" },
     { "admit", stage_admit, NULL, false, "Limits; reserve what it may cost", "限额检查与费用预留" },
     { "pick", stage_pick, stage_pick_cancel, false, "A slot of a replica, after a fair queue",
@@ -18,6 +20,8 @@ const FlowStage gateway_stages[] = {
         "请求引擎并转发应答" },
     { "settle", stage_settle, NULL, true, "What was used and what it cost", "结算用量与费用" },
     { "record", stage_record, NULL, true, "The wide record: trace and audit", "记录追踪与审计" },
+    { "keep", stage_keep, stage_keep_cancel, true, "Keep the answer of /v1/responses",
+        "保存 /v1/responses 的应答" },
     { "answer", stage_answer, NULL, true, "The end of the answer", "结束应答" },
     { 0 }
 };
@@ -56,6 +60,7 @@ const Metric *const gateway_metrics[] = { &gateway_waiting, &gateway_running, NU
 static void chat(Exchange *x) { flow_start(x, OP_CHAT, "openai.chat"); }
 static void completions(Exchange *x) { flow_start(x, OP_COMPLETION, NULL); }
 static void embeddings(Exchange *x) { flow_start(x, OP_EMBEDDING, NULL); }
+static void responses(Exchange *x) { flow_start(x, OP_CHAT, "openai.responses"); }
 static void messages(Exchange *x) { flow_start(x, OP_CHAT, "anthropic"); }
 static void ollama_chat(Exchange *x) { flow_start(x, OP_CHAT, "ollama.chat"); }
 static void ollama_generate(Exchange *x) { flow_start(x, OP_CHAT, "ollama.generate"); }
@@ -77,6 +82,9 @@ const Route gateway_routes[] = {
     { HTTP_POST, "/v1/embeddings", STREAMS, "inference.use", .stream = embeddings,
         .body_max = BODY_MAX, .errors = "413 502 504 507",
       .en = "Embed texts (OpenAI)", .zh = "文本向量（OpenAI）" },
+    { HTTP_POST, "/v1/responses", STREAMS, "inference.use", .stream = responses,
+        .body_max = BODY_MAX, .errors = "413 502 504 507",
+      .en = "Answer a conversation, kept on request (OpenAI)", .zh = "对话应答，可保存（OpenAI）" },
     { HTTP_POST, "/v1/messages", STREAMS, "inference.use", .stream = messages,
         .refuse = refuse_anthropic, .body_max = BODY_MAX, .errors = "413 502 504 507",
       .en = "Answer a conversation (Anthropic)", .zh = "对话（Anthropic）" },

@@ -52,7 +52,7 @@ static err read_choices(Ctx *c, yyjson_val *root, int64_t prompts, ParsedBody *i
     return ERR_OK;
 }
 
-static err parse(Flow *f, str body) {
+err flow_read_body(Flow *f, str body) {
     Ctx *c = f->c;
     ParsedBody *in = &f->in;
     int64_t prompts;
@@ -82,7 +82,7 @@ static err parse(Flow *f, str body) {
 
 static void body_is_here(void *arg, err e, str body) {
     Flow *f = arg;
-    if (!e) e = parse(f, body);
+    if (!e) e = flow_read_body(f, body);
     if (e) flow_fail(f);
     else flow_resume(f);
 }

@@ -58,7 +58,8 @@ err talk_parse(Flow *f) {
     TRY(check_most(f, TALK_OUTPUT_MAX, t->output_max, INT32_MAX));
     TRY(check_most(f, TALK_CHOICES, t->choices, CHOICES_MAX));
     in->n = in->choices = in->made = t->choices > 0 ? t->choices : 1;
-    return in->model.n ? ERR_OK : fail(f->c, ERR_INVALID, R_FIELD_REQUIRED, "field", "model");
+    if (!in->model.n) return fail(f->c, ERR_INVALID, R_FIELD_REQUIRED, "field", "model");
+    return stored_parse(f);
 }
 
 static bool asks_stream(const Flow *f) { return f->in.stream || f->engine->launched; }
@@ -71,6 +72,7 @@ err translate_body(Flow *f, struct evbuffer *out) {
     Talk t = *f->talk;
     t.model = f->upstream_model;
     t.stream = asks_stream(f), t.said[TALK_STREAM] = "stream";
+    t.previous = (str){ 0 }; // it is kept here, and what was said is in the body
     bool tells =
         t.stream && f->engine->streams_usage && d->place[TALK_STREAM_USAGE].kind != PLACE_NONE;
     t.stream_usage = tells ? 1 : -1, t.said[TALK_STREAM_USAGE] = tells ? "stream" : NULL;
@@ -162,7 +164,8 @@ static void show(void *arg, str event, str data) { answer_show(arg, event, data)
 
 static void write_open(Flow *f, Writing *w) {
     writing_init(w, f->spoken, f->talk);
-    w->id = f->c->request_id, w->model = f->in.model, w->created_s = f->start_ms / 1000;
+    w->id = f->stored.id.n ? f->stored.id : f->c->request_id, w->model = f->in.model,
+    w->created_s = f->start_ms / 1000;
     w->event = show, w->arg = f;
 }
 
@@ -266,6 +269,13 @@ bool translate_body_out(Flow *f, Buf *out) {
     Json j = json_to(out);
     if (!t->full) writing_whole(&t->writing, &j);
     return !t->full && !out->full;
+}
+
+bool translate_again(Flow *f, Buf *out) {
+    Json j = json_to(out);
+    buf_clear(out);
+    writing_whole(&f->out.translation->writing, &j);
+    return !out->full;
 }
 
 void gateway_refuse(Ctx *c, const char *dialect, Buf *out) {

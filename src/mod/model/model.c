@@ -80,12 +80,6 @@ err model_digest_check(Ctx *c, const char *field, str hex) {
     return fail(c, ERR_INVALID, R_IMPORT_DIGEST, "field", field);
 }
 
-void model_failure_copy(Ctx *to, const Failure *from) {
-    to->failure = *from;
-    for (size_t i = 0; i < FAILURE_PARAMS && from->key[i]; i++)
-        to->failure.val[i] = arena_str(to->mem, from->val[i]);
-}
-
 // ---- models
 
 err model_check(Ctx *c, Tx *tx, const void *old, void *now) {

@@ -110,7 +110,6 @@ int64_t model_import_max_bytes(void);
 err model_digest_check(Ctx *c, const char *field, str hex); // absent is fine
 err model_import_size_check(Ctx *c, const char *what, int64_t bytes);
 err model_room_check(Ctx *c, str what, int64_t bytes); // on the disk, with a margin for the rest
-void model_failure_copy(Ctx *to, const Failure *from); // also into another arena
 void model_memory_fill(Ctx *c, const GgufFacts *g, Version *v);
 
 // ---- model_sql.c

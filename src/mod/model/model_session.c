@@ -118,7 +118,7 @@ static err open_writer(Ctx *c, Session *s) {
     BlobWriter *w;
     err e = blob_stage(s->c, model_app()->blobs, s->id, &w);
     if (e) {
-        model_failure_copy(c, &s->c->failure);
+        c->failure = failure_copy(c->mem, &s->c->failure);
         if (c->failure.why == &R_BLOB_STAGED) e = busy(c, s->id);
         end(s);
         return e;

@@ -260,7 +260,7 @@ static void answer(Write *w) {
     Ctx *c = exchange_ctx(x);
     w->x = NULL;
     if (w->e) {
-        model_failure_copy(c, &w->c->failure);
+        c->failure = failure_copy(c->mem, &w->c->failure);
         exchange_refuse(x);
         return;
     }
