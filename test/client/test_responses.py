@@ -7,6 +7,7 @@ import json
 import openai
 import pytest
 from harness import SLOWER, Server, wait_for
+from makers import MAKERS, Said
 from upstream import Upstream, chunk, completion
 
 FRANCE = "Name the capital city of France."
@@ -115,6 +116,27 @@ def test_what_was_asked_is_listed_page_by_page(oai, listener):
     assert [i.content[0].text for i in oai.responses.input_items.list(kept.id)] == [m["content"] for m in reversed(said)]
     with pytest.raises(openai.BadRequestError, match="limit"):
         oai.responses.input_items.list(kept.id, limit=1000)
+
+
+@pytest.mark.parametrize("dialect", ["openai.responses", "anthropic", "ollama.chat"])
+def test_an_upstream_of_another_dialect_is_told_all_of_it(oai, server, dialect):
+    maker, asked = MAKERS[dialect], []
+
+    def post(call):
+        asked.append(call.asked)
+        call.say(maker.whole(Said("Sunny.")))
+
+    upstream = Upstream(post)
+    try:
+        server.deploy("theirs", engine="openai", task="chat", endpoint={"url": upstream.url.removesuffix("/v1"), "dialect": dialect})
+        one = oai.responses.create(model="theirs", input="One")
+        two = oai.responses.create(model="theirs", input="Two", previous_response_id=one.id)
+    finally:
+        server.remove("theirs")
+        upstream.close()
+    said = json.dumps(asked[-1])
+    assert all(word in said for word in ("One", "Sunny.", "Two")) and "resp_" not in said and not asked[-1].get("store")
+    assert (two.output_text, two.previous_response_id, two.store) == ("Sunny.", one.id, True)
 
 
 def test_what_is_deleted_or_was_not_to_be_kept_is_not_gone_on_from(oai, listener, server):
