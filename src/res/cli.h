@@ -106,6 +106,10 @@ err cli_yaml(Ctx *c, str text, str **out_docs, size_t *out_n); // YAML documents
     X(CLI_LONG, "input_too_long", "stdin is longer than {max} bytes", "标准输入超过 {max} 字节") \
     X(CLI_DOCUMENT, "bad_document", "it must be a map with kind, name and the kind's fields", \
       "应为含 kind、name 及该类型字段的映射") \
+    X(CLI_NO_KEY, "no_key", \
+      "no API key for {url}: set LATHE_API_KEY, or --key, or `key` in" \
+      " ~/.config/lathe/config.yaml", \
+      "没有用于 {url} 的 API 密钥：请设置 LATHE_API_KEY、--key 或 ~/.config/lathe/config.yaml 中的 key") \
     X(CLI_EMPTY, "no_document", "there is no document in it", "其中没有文档") \
     X(CLI_MANY, "too_many_documents", "there are more than {max} documents", \
       "文档超过 {max} 个") \

@@ -131,6 +131,8 @@ static err read_failure(Cli *cli, int status, str body) {
     yyjson_val *e = json_get(v, "error");
     str message = json_get_str(e, "message"), id = json_get_str(e, "request_id");
     if (id.n) c->request_id = id;
+    if (status == 401 && !cli->key.n)
+        return fail(c, ERR_UNAUTHENTICATED, R_CLI_NO_KEY, "url", say_str(c, cli->url));
     if (!message.p) message = arena_printf(c->mem, "HTTP status %d", status);
     return fail(c, code_of(status), R_CLI_ANSWER, "message", say_str(c, message));
 }

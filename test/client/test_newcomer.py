@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from conftest import LATHE, SLOWER
+from harness import chat
 
 
 @pytest.fixture
@@ -215,3 +216,58 @@ def test_what_costs_nothing_is_said(server, lathe):
     assert "warnings" not in server.call("GET", "/lathe/v1/api_keys/new-poor").json
     good(lathe("price", "delete", "new-typo"))
     good(lathe("api_key", "delete", "new-poor"))
+
+
+def test_an_engines_own_members_are_passed_on(server):
+    own = {"top_k": 40, "min_p": 0.1, "repeat_penalty": 1.1, "cache_prompt": True, "timings_per_token": False, "nobody_knows_it": 1}
+    body = {"model": "chat", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2, "temperature": None, "seed": -1, **own}
+    assert server.call("POST", "/v1/chat/completions", body, key=server.app_key).status == 200
+
+
+# ---- what is refused says why, and leaves nothing behind
+
+
+def test_an_import_of_no_file_leaves_no_model(lathe, tmp_path):
+    (tmp_path / "empty.gguf").touch()
+    for file in ("none.gguf", "empty.gguf"):
+        assert lathe("model", "import", "new-none", "--file", str(tmp_path / file))[0] != 0
+        assert "there is no model new-none" in lathe("model", "get", "new-none")[2]
+
+
+def test_a_failed_version_is_not_deployed(server, lathe, tmp_path):
+    (tmp_path / "odd.gguf").write_bytes(b"GGUF" + b"\xff" * 100)
+    assert lathe("model", "import", "new-odd", "--file", str(tmp_path / "odd.gguf"))[0] != 0
+    for model in ("new-odd:1", "new-odd"):
+        code, _, err = lathe("deployment", "create", "new-odd", "--model", model)
+        assert code != 0 and "is not ready: " in err and ("its import failed" in err or model == "new-odd")
+    assert "导入失败" in lathe("deployment", "create", "new-odd", "--model", "new-odd:1", lang="zh_CN.UTF-8")[2]
+    good(lathe("model", "delete", "new-odd"))
+
+
+def test_a_missing_key_is_told_as_such(server, lathe):
+    code, _, err = lathe("model", "list", LATHE_API_KEY="")
+    assert code != 0 and f"no API key for {server.url}: set LATHE_API_KEY" in err
+
+
+def test_limits_and_disabled_keys_say_what_frees_them(server, lathe):
+    key = secret_in(good(lathe("api_key", "create", "new-slow", "--service_account", "app", "--limits.concurrency", "1")))
+    held = chat(server, "chat", max_tokens=400, key=key)
+    assert held.head() and held.status == 200
+    try:
+        answer = server.call("POST", "/v1/chat/completions", {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}, key=key)
+        assert answer.status == 429 and "it frees when one of its requests ends" in answer.json["error"]["message"]
+    finally:
+        held.close()
+    good(lathe("api_key", "set", "new-slow", "--disabled", "true", "--limits.concurrency", "null"))
+    assert json.loads(good(lathe("api_key", "get", "new-slow", "-o", "json")))["limits"]["concurrency"] is None
+    assert "or it or its owner is disabled" in lathe("--key", key, "whoami")[2]
+    good(lathe("api_key", "delete", "new-slow"))
+
+
+def test_a_developer_makes_routes(lathe):
+    good(lathe("service_account", "create", "new-dev", "--roles", "developer"))
+    key = secret_in(good(lathe("api_key", "create", "new-dev", "--service_account", "new-dev")))
+    good(lathe("--key", key, "route", "create", "new-devs", "--targets", '[{"deployment":"chat"}]'))
+    good(lathe("--key", key, "route", "delete", "new-devs"))
+    good(lathe("api_key", "delete", "new-dev"))
+    good(lathe("service_account", "delete", "new-dev"))

@@ -219,6 +219,16 @@ def bad_members():
         yield chat, {**ask, name: wrong}, name + field, "field_type"
     for name, wrong in [("max_tokens", 0), ("max_tokens", -1), ("max_tokens", 2 ** 40), ("n", 0), ("n", 129), ("n", 2 ** 63)]:
         yield chat, {**ask, name: wrong}, name, "field_range"
+    for name, wrong in [("temperature", "hot"), ("temperature", 2.1), ("temperature", -1), ("top_p", "x"), ("top_p", 1.5), ("seed", 1.5),
+                        ("presence_penalty", 3), ("frequency_penalty", [1]), ("top_logprobs", 21), ("logprobs", 2), ("user", 5),
+                        ("metadata", "x"), ("parallel_tool_calls", "yes"), ("reasoning_effort", 3), ("store", 1)]:
+        yield chat, {**ask, name: wrong}, name, "field_type"
+    for name, wrong in [("logprobs", True), ("logprobs", -1), ("echo", 1), ("suffix", []), ("temperature", {})]:
+        yield text, {"model": "ghost", "prompt": "x", name: wrong}, name, "field_type"
+    yield embed, {"model": "ghost", "input": "x", "dimensions": 0}, "dimensions", "field_type"
+    for slip in ("max_token", "max_tokens_", "temprature", "tempurature", "streams", "message", "tool_choices", "responce_format"):
+        yield chat, {**ask, slip: 5}, slip, "unknown_field"
+    yield text, {"model": "ghost", "promt": "x", "promptt": "x"}, "promptt", "unknown_field"
     for wrong, field in [(5, ""), (None, ""), ([], ""), ({}, ""), ([{}], "[0]"), (["a", 5], "[1]"), ([[]], "[0]"), ([1, -1], "[0]")]:
         yield text, {"model": "ghost", "prompt": wrong}, "prompt" + field, "field_type"
         yield embed, {"model": "ghost", "input": wrong}, "input" + field, "field_type"

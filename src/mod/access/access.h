@@ -37,55 +37,55 @@ Identity access_identity(const KeyEntry *k);
 Limiter *access_limiter(void);         // subjects are ids of keys, projects and organisations
 extern const SnapshotPart access_part; // keys and projects
 
-#define ACCESS_REASONS(X)                                                                         \
-    X(KEY_MISSING, "key_missing", "send your API key as `Authorization: Bearer KEY`",             \
-      "请以 `Authorization: Bearer KEY` 提供 API 密钥")                                           \
-    X(KEY_UNKNOWN, "key_unknown", "this API key is not known here, or was revoked",               \
-      "该 API 密钥不存在或已被吊销")                                                              \
-    X(KEY_UNCLEAR, "key_unclear",                                                                 \
-      "this API key is not known here yet, and what changed since cannot be read now; try again", \
-      "此处尚不认识该 API 密钥，且目前无法读取最新更改；请重试")                                  \
-    X(KEY_EXPIRED, "key_expired", "API key {key} expired at {at}",                                \
-      "API 密钥 {key} 已于 {at} 过期")                                                            \
-    X(KEYS_WRONG, "too_many_wrong_keys",                                                          \
-      "more than {limit} keys a minute from {address} are not known here; try again in {ms} ms",  \
-      "来自 {address} 的未知密钥每分钟超过 {limit} 个；请 {ms} 毫秒后重试")                       \
-    X(PROJECT_DENIED, "project_denied", "API key {key} does not belong to project {project}",     \
-      "API 密钥 {key} 不属于项目 {project}")                                                      \
-    X(LIMITED, "limit_reached",                                                                   \
-      "API key {key} has reached its limit {limit} of {value}; it frees in {ms} ms",              \
-      "API 密钥 {key} 已达到限制 {limit}（{value}），{ms} 毫秒后恢复")                            \
-    X(BUDGET, "budget_reached",                                                                   \
-      "{who} has {left} left of its money_per_day of {value}, and this request may cost up to "   \
-      "{most}: a smaller limit of output tokens makes it less",                                   \
-      "{who} 的 money_per_day 为 {value}，剩余 {left}，而本请求最多可能花费 "     \
-      "{most}：调低输出词元上限可降低该值")                                                       \
-    X(PROJECT_LIMITED, "project_limit_reached",                                                   \
-      "project {project} has reached its limit {limit} of {value}; it frees in {ms} ms",          \
-      "项目 {project} 已达到限制 {limit}（{value}），{ms} 毫秒后恢复")                            \
-    X(ORG_LIMITED, "organisation_limit_reached",                                                  \
-      "organisation {org} has reached its limit {limit} of {value}; it frees in {ms} ms",         \
-      "组织 {org} 已达到限制 {limit}（{value}），{ms} 毫秒后恢复")                                \
-    X(ORG_DENIED, "organisation_denied", "API key {key} does not belong to organisation {org}",   \
-      "API 密钥 {key} 不属于组织 {org}")                                                          \
-    X(ORG_UNKNOWN, "organisation_not_found", "there is no organisation {org} here",               \
-      "此处没有组织 {org}")                                                                       \
-    X(KEY_BOUND, "key_is_bound",                                                                  \
-      "API key {key} is bound by its own {field}: it cannot give any key more",                   \
-      "API 密钥 {key} 自身受 {field} 约束，不能授予更多")                                         \
-    X(PROJECT_UNKNOWN, "project_not_found", "there is no project {project} here",                 \
-      "此处没有项目 {project}")                                                                   \
-    X(PROJECT_FULL, "project_not_empty", "project {project} still has {kind}: delete them first", \
-      "项目 {project} 中仍有 {kind}：请先删除")                                                   \
-    X(BUILTIN, "role_builtin", "role {role} comes with Lathe and cannot change",                  \
-      "角色 {role} 为内置角色，不能修改")                                                         \
-    X(PERMISSION_UNKNOWN, "permission_not_found",                                                 \
-      "field {field}: nothing here asks for permission {got}; the roles and routes pages of the " \
-      "reference name those that there are",                                                      \
-      "字段 {field}：没有任何操作需要权限 {got}；可用权限见参考手册的角色与路由页")               \
-    X(OWNER_TWICE, "key_of_two", "a key is a service_account's or a user's, not both",            \
-      "密钥只能属于 service_account 或 user 之一")                                                \
-    X(LAST_ADMIN, "last_admin", "the last administrator's key cannot go",                         \
+#define ACCESS_REASONS(X)                                                                          \
+    X(KEY_MISSING, "key_missing", "send your API key as `Authorization: Bearer KEY`",              \
+      "请以 `Authorization: Bearer KEY` 提供 API 密钥")                                            \
+    X(KEY_UNKNOWN, "key_unknown",                                                                  \
+      "this API key is not known here: it is wrong, was revoked, or it or its owner is disabled",  \
+      "此处不认识该 API 密钥：密钥有误、已被吊销，或该密钥或其所属者已停用")                       \
+    X(KEY_UNCLEAR, "key_unclear",                                                                  \
+      "this API key is not known here yet, and what changed since cannot be read now; try again",  \
+      "此处尚不认识该 API 密钥，且目前无法读取最新更改；请重试")                                   \
+    X(KEY_EXPIRED, "key_expired", "API key {key} expired at {at}",                                 \
+      "API 密钥 {key} 已于 {at} 过期")                                                             \
+    X(KEYS_WRONG, "too_many_wrong_keys",                                                           \
+      "more than {limit} keys a minute from {address} are not known here; try again in {ms} ms",   \
+      "来自 {address} 的未知密钥每分钟超过 {limit} 个；请 {ms} 毫秒后重试")                        \
+    X(PROJECT_DENIED, "project_denied", "API key {key} does not belong to project {project}",      \
+      "API 密钥 {key} 不属于项目 {project}")                                                       \
+    X(LIMITED, "limit_reached", "API key {key} has reached its limit {limit} of {value}; {frees}", \
+      "API 密钥 {key} 已达到限制 {limit}（{value}），{frees}")                                     \
+    X(BUDGET, "budget_reached",                                                                    \
+      "{who} has {left} left of its money_per_day of {value}, and this request may cost up to "    \
+      "{most}: a smaller limit of output tokens makes it less",                                    \
+      "{who} 的 money_per_day 为 {value}，剩余 {left}，而本请求最多可能花费 "      \
+      "{most}：调低输出 token 上限可降低该值")                                                     \
+    X(PROJECT_LIMITED, "project_limit_reached",                                                    \
+      "project {project} has reached its limit {limit} of {value}; {frees}",                       \
+      "项目 {project} 已达到限制 {limit}（{value}），{frees}")                                     \
+    X(ORG_LIMITED, "organisation_limit_reached",                                                   \
+      "organisation {org} has reached its limit {limit} of {value}; {frees}",                      \
+      "组织 {org} 已达到限制 {limit}（{value}），{frees}")                                         \
+    X(ORG_DENIED, "organisation_denied", "API key {key} does not belong to organisation {org}",    \
+      "API 密钥 {key} 不属于组织 {org}")                                                           \
+    X(ORG_UNKNOWN, "organisation_not_found", "there is no organisation {org} here",                \
+      "此处没有组织 {org}")                                                                        \
+    X(KEY_BOUND, "key_is_bound",                                                                   \
+      "API key {key} is bound by its own {field}: it cannot give any key more",                    \
+      "API 密钥 {key} 自身受 {field} 约束，不能授予更多")                                          \
+    X(PROJECT_UNKNOWN, "project_not_found", "there is no project {project} here",                  \
+      "此处没有项目 {project}")                                                                    \
+    X(PROJECT_FULL, "project_not_empty", "project {project} still has {kind}: delete them first",  \
+      "项目 {project} 中仍有 {kind}：请先删除")                                                    \
+    X(BUILTIN, "role_builtin", "role {role} comes with Lathe and cannot change",                   \
+      "角色 {role} 为内置角色，不能修改")                                                          \
+    X(PERMISSION_UNKNOWN, "permission_not_found",                                                  \
+      "field {field}: nothing here asks for permission {got}; the roles and routes pages of the "  \
+      "reference name those that there are",                                                       \
+      "字段 {field}：没有任何操作需要权限 {got}；可用权限见参考手册的角色与路由页")                \
+    X(OWNER_TWICE, "key_of_two", "a key is a service_account's or a user's, not both",             \
+      "密钥只能属于 service_account 或 user 之一")                                                 \
+    X(LAST_ADMIN, "last_admin", "the last administrator's key cannot go",                          \
       "不能移除最后一个管理员的密钥")
 REASONS_DECLARE(ACCESS_REASONS)
 extern const Reason *const access_reasons[];

@@ -235,15 +235,16 @@ const Resource admin_key_resource = {
 
 static const char *const owner_permissions[] = { "*", NULL };
 static const char *const developer_permissions[] = {
-    "*.read", "inference.use", "models.*", "model_versions.*", "deployments.*", "jobs.*",
+    "*.read", "inference.use", "models.*", "model_versions.*", "deployments.*",
+    "routes.*", "jobs.*",
     "secrets.create", "secrets.update", "secrets.delete",
     NULL };
 static const char *const viewer_permissions[] = { "*.read", NULL };
 static const char *const application_permissions[] = { "inference.use", NULL };
 const RoleRow access_roles[] = {
     { "owner", owner_permissions, "May do everything here", "拥有全部权限" },
-    { "developer", developer_permissions, "Models, deployments, inference; reads everything",
-        "管理模型与部署，使用推理，可读一切" },
+    { "developer", developer_permissions, "Models, deployments, routes, inference; reads everything",
+        "管理模型、部署与路由，使用推理，可读一切" },
     { "viewer", viewer_permissions, "Reads everything", "只读" },
     { "application", application_permissions, "Uses models, nothing else", "仅使用模型" },
     { 0 }

@@ -197,7 +197,7 @@ static const char *version_text(Ctx *c, const VersionInfo *v) {
 static err check_version(Ctx *c, Tx *tx, Deployment *d) {
     VersionInfo v = { 0 };
     err e = model_version(c, tx, d->model, &v);
-    if (e == ERR_CONFLICT && v.id.n) return ERR_OK;
+    if (e == ERR_CONFLICT && v.id.n && !v.failed) return ERR_OK;
     if (e) return e;
     if (v.embedder && d->task >= 0 && d->task != TASK_EMBEDDING)
         return fail(c, ERR_INVALID, R_TASK_UNFIT, "field", "task", "task", task_names[d->task],

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // check_body.c - what of a request's body is refused before an engine sees it: members whose type
 // or form OpenAI's reference fixes (platform documentation, "Create chat completion", "Create
-// completion", "Create embeddings") and engines answer badly, some with a 500. What engines name
-// well themselves (temperature, seed, …) is left to them, and so is every member not known here.
+// completion", "Create embeddings"). Engines answer what is wrong there badly, some with a 500 or
+// in the words of their JSON library. A member not known here is the engine's, but one that is a
+// letter away from a known one is a slip, which would change the answer without a word.
 // Owner: texts in c->mem. Threads: any.
 #include "mod/gateway/flow.h"
 
@@ -131,12 +132,117 @@ static err check_encoding(Ctx *c, yyjson_val *root) {
                 "got", yyjson_is_str(v) ? say_str(c, s) : kind_of(v));
 }
 
+// ---- scalars
+typedef enum { A_NUMBER, AN_INTEGER, A_BOOL, A_TEXT, AN_OBJECT } Form;
+typedef struct Scalar {
+    const char *name, *want; // want: of a number with its range
+    Form form;
+    double least, most;
+} Scalar;
+
+// clang-format off
+static const Scalar scalars[] = {
+    { "temperature",       "a number from 0 to 2",   A_NUMBER,   0, 2 },
+    { "top_p",             "a number from 0 to 1",   A_NUMBER,   0, 1 },
+    { "presence_penalty",  "a number from -2 to 2",  A_NUMBER,  -2, 2 },
+    { "frequency_penalty", "a number from -2 to 2",  A_NUMBER,  -2, 2 },
+    { "seed",              "an integer",             AN_INTEGER, 0, 0 },
+    { "top_logprobs",      "an integer from 0 to 20", AN_INTEGER, 0, 20 },
+    { "dimensions",        "an integer of at least 1", AN_INTEGER, 1, INT32_MAX },
+    { "echo",              "true or false",          A_BOOL,     0, 0 },
+    { "store",             "true or false",          A_BOOL,     0, 0 },
+    { "parallel_tool_calls", "true or false",        A_BOOL,     0, 0 },
+    { "user",              "text",                   A_TEXT,     0, 0 },
+    { "suffix",            "text",                   A_TEXT,     0, 0 },
+    { "service_tier",      "text",                   A_TEXT,     0, 0 },
+    { "reasoning_effort",  "text",                   A_TEXT,     0, 0 },
+    { "verbosity",         "text",                   A_TEXT,     0, 0 },
+    { "safety_identifier", "text",                   A_TEXT,     0, 0 },
+    { "prompt_cache_key",  "text",                   A_TEXT,     0, 0 },
+    { "metadata",          "an object",              AN_OBJECT,  0, 0 },
+};
+// Checked elsewhere, or not at all.
+static const char *const others[] = {
+    "model", "messages", "prompt", "input", "stream", "stream_options", "max_tokens",
+    "max_completion_tokens", "n", "stop", "tools", "tool_choice", "functions", "function_call",
+    "logprobs", "logit_bias", "response_format", "encoding_format", "best_of", "modalities",
+    "audio", "prediction", "web_search_options",
+};
+// clang-format on
+
+static bool fits(const Scalar *s, yyjson_val *v) {
+    bool free = s->least >= s->most, number = s->form == A_NUMBER || s->form == AN_INTEGER;
+    double n = yyjson_is_num(v) ? yyjson_get_num(v) : 0;
+    if (number && !free && (n < s->least || n > s->most)) return false;
+    switch (s->form) {
+    case A_NUMBER: return yyjson_is_num(v);
+    case AN_INTEGER: return yyjson_is_int(v);
+    case A_BOOL: return yyjson_is_bool(v);
+    case A_TEXT: return yyjson_is_str(v);
+    case AN_OBJECT: return yyjson_is_obj(v);
+    }
+    return false;
+}
+
+static err scalar_wrong(Ctx *c, const Scalar *s, yyjson_val *v) {
+    const char *got = yyjson_is_num(v) ? json_text(c->mem, v).p : kind_of(v);
+    return fail(c, ERR_INVALID, R_FIELD_TYPE, "field", s->name, "want", s->want, "got", got);
+}
+
+// Completions ask for a number of log probabilities, conversations whether there are any.
+static err check_logprobs(Ctx *c, Operation op, yyjson_val *v) {
+    static const Scalar forms[] = {
+        [OP_CHAT] = { "logprobs", "true or false", A_BOOL, 0, 0 },
+        [OP_COMPLETION] = { "logprobs", "an integer from 0 to 20", AN_INTEGER, 0, 20 },
+    };
+    if (is_absent(v) || op == OP_EMBEDDING || fits(&forms[op], v)) return ERR_OK;
+    return scalar_wrong(c, &forms[op], v);
+}
+
+// A known name that the other one is a slip of: not of short ones, which have many neighbours.
+static bool slips(str name, const char *known, const char **out) {
+    enum { SHORT = 6 };
+    size_t n = strlen(known);
+    bool near = name.n >= SHORT && n >= SHORT && name.n + 1 >= n && n + 1 >= name.n;
+    if (!near || str_distance(name, str_z(known)) > 1) return false;
+    *out = known;
+    return true;
+}
+
+static err check_name(Ctx *c, str name) {
+    const char *near = NULL;
+    for (size_t i = 0; i < countof(others); i++)
+        if (str_is(name, others[i])) return ERR_OK;
+    for (size_t i = 0; i < countof(others) && !near; i++)
+        if (slips(name, others[i], &near)) break;
+    for (size_t i = 0; i < countof(scalars) && !near; i++)
+        if (slips(name, scalars[i].name, &near)) break;
+    if (!near) return ERR_OK;
+    return fail(c, ERR_INVALID, R_FIELD_UNKNOWN, "field", say_str(c, name), "nearest", near);
+}
+
+static err check_member(Ctx *c, str name, yyjson_val *v) {
+    for (size_t i = 0; i < countof(scalars); i++) {
+        if (!str_is(name, scalars[i].name)) continue;
+        return is_absent(v) || fits(&scalars[i], v) ? ERR_OK : scalar_wrong(c, &scalars[i], v);
+    }
+    return check_name(c, name);
+}
+
+static err check_members(Ctx *c, Operation op, yyjson_val *root) {
+    size_t i, n;
+    yyjson_val *key, *v;
+    yyjson_obj_foreach(root, i, n, key, v) TRY(check_member(c, json_str(key), v));
+    return check_logprobs(c, op, json_get(root, "logprobs"));
+}
+
 err body_check(Ctx *c, Operation op, yyjson_val *root, int64_t *out_prompts) {
     static const char *const fields[] = {
         [OP_CHAT] = "messages", [OP_COMPLETION] = "prompt", [OP_EMBEDDING] = "input"
     };
     yyjson_val *v = json_get(root, fields[op]);
     *out_prompts = 1;
+    TRY(check_members(c, op, root));
     if (!v) return fail(c, ERR_INVALID, R_FIELD_REQUIRED, "field", fields[op]);
     if (op == OP_CHAT) TRY(check_messages(c, v));
     else TRY(check_texts(c, fields[op], v, op == OP_COMPLETION, out_prompts));

@@ -55,6 +55,15 @@ static err too_dear(Flow *f, size_t by, const LimitState *s) {
                 "most", money_format(c->mem, f->r.reserved_nano).p);
 }
 
+// When the next one may come: a slot frees when a request ends, which nobody can tell.
+static const char *frees(Ctx *c, LimitKind kind, int64_t ms) {
+    bool zh = c->lang && !strcmp(c->lang, "zh");
+    if (kind == LIMIT_CONCURRENCY)
+        return zh ? "其中一个请求结束后恢复" : "it frees when one of its requests ends";
+    if (ms < 1000) return say(c, zh ? "%lld 毫秒后恢复" : "it frees in %lld ms", (long long)ms);
+    return say(c, zh ? "%.1f 秒后恢复" : "it frees in %.1f s", (double)ms / 1000);
+}
+
 err limits_refused(Flow *f, size_t by, LimitKind kind, const LimitState *s, int64_t retry_ms) {
     static const Reason *const why[] = { &R_LIMITED, &R_PROJECT_LIMITED, &R_ORG_LIMITED };
     static const char *const who[] = { "key", "project", "org" };
@@ -63,7 +72,7 @@ err limits_refused(Flow *f, size_t by, LimitKind kind, const LimitState *s, int6
                 ? too_dear(f, by, s)
                 : fail(c, ERR_LIMITED, *why[by], who[by], say_str(c, name_of(f, by)), "limit",
                        limit_name(kind), "value", say(c, "%lld", (long long)s->limit), "ms",
-                       say(c, "%lld", (long long)retry_ms));
+                       say(c, "%lld", (long long)retry_ms), "frees", frees(c, kind, retry_ms));
     c->failure.retry_after_ms = retry_ms;
     return e;
 }

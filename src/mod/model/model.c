@@ -252,7 +252,7 @@ err model_version_resolve(Ctx *c, Tx *tx, str text, str *out_id) {
     if (e == ERR_NOTFOUND) return no_version(c, text);
     if (e) return e;
     return fail(c, ERR_CONFLICT, R_VERSION_NOT_READY, "version", say_str(c, text), "why",
-                "none of its versions is");
+                c->lang && !strcmp(c->lang, "zh") ? "它没有就绪的版本" : "none of its versions is");
 }
 
 // ---- for other modules
@@ -292,16 +292,20 @@ static VersionInfo info_of(Ctx *c, const Version *v, const Model *m) {
         .embedder = g.embedder,
         .can_chat = g.can_chat,
         .ready = ready,
+        .failed = v->state == VERSION_FAILED,
         .facts = g,
     };
 }
 
 static err not_ready(Ctx *c, const Version *v, const VersionInfo *info) {
-    static const char *const why[] = { "its import waits", "it is being imported", "it is",
-                                       "its import failed" };
-    const char *text = why[v->state];
+    static const char *const why[][4] = {
+        { "its import waits", "it is being imported", "it is", "its import failed" },
+        { "等待导入", "正在导入", "已就绪", "导入失败" },
+    };
+    bool zh = c->lang && !strcmp(c->lang, "zh");
+    const char *text = why[zh][v->state];
     if (v->state == VERSION_FAILED && v->state_reason.n)
-        text = say(c, "its import failed: " STR_FMT, STR_ARG(v->state_reason));
+        text = say(c, "%s%s" STR_FMT, text, zh ? "：" : ": ", STR_ARG(v->state_reason));
     return fail(c, ERR_CONFLICT, R_VERSION_NOT_READY, "version",
                 say(c, STR_FMT ":" STR_FMT, STR_ARG(info->model), STR_ARG(info->number)), "why",
                 text);

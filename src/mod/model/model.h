@@ -14,8 +14,8 @@ typedef struct VersionInfo {
     str architecture, quantisation, chat_template;
     int64_t size_bytes, context, parameters, layers, embedding, heads, heads_kv, key_length,
         value_length;
-    bool embedder, can_chat, ready;
-    GgufFacts facts; // all of them: the members above are copies
+    bool embedder, can_chat, ready, failed; // failed: it is not on its way to be ready
+    GgufFacts facts;                        // all of them: the members above are copies
 } VersionInfo;
 // By "smol:2", by id, or by "smol", which is its newest ready version; in c->project. ERR_NOTFOUND
 // with R_NOT_FOUND; ERR_CONFLICT with R_VERSION_NOT_READY: *out is filled all the same, but for a

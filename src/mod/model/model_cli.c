@@ -193,7 +193,6 @@ static err send_file(Plan *p) {
     CliAnswer a;
     TRY(file_open(c, p->file, FILE_READ, &s.f));
     err e = file_size(c, s.f, &s.size);
-    if (!e && !s.size) e = fail(c, ERR_INVALID, R_UPLOAD_EMPTY);
     if (!e) e = p->upload.n ? ask_offset(&s) : begin_upload(p, s.size);
     s.piece = arena_alloc_raw(c->mem, PIECE);
     if (!e) e = send_all(&s);
@@ -281,8 +280,19 @@ static err show(Plan *p) {
 
 // ---- the verb
 
+static err file_there(Plan *p) {
+    File *f;
+    int64_t size;
+    TRY(file_open(p->cli->c, p->file, FILE_READ, &f));
+    err e = file_size(p->cli->c, f, &size);
+    file_close(f);
+    TRY(e);
+    return size ? ERR_OK : fail(p->cli->c, ERR_INVALID, R_UPLOAD_EMPTY);
+}
+
 static err import(Plan *p, bool no_wait) {
     TRY(cli_connect(p->cli));
+    if (p->file.p) TRY(file_there(p)); // before a model is made for it
     TRY(make_model(p));
     TRY(p->file.p ? send_file(p) : fetch_there(p));
     if (!no_wait) TRY(cli_wait_job(p->cli, p->job));
