@@ -243,7 +243,8 @@ static const char *const viewer_permissions[] = { "*.read", NULL };
 static const char *const application_permissions[] = { "inference.use", NULL };
 const RoleRow access_roles[] = {
     { "owner", owner_permissions, "May do everything here", "拥有全部权限" },
-    { "developer", developer_permissions, "Models, deployments, routes, inference; reads everything",
+    { "developer", developer_permissions,
+        "Models, deployments, routes, inference; reads everything",
         "管理模型、部署与路由，使用推理，可读一切" },
     { "viewer", viewer_permissions, "Reads everything", "只读" },
     { "application", application_permissions, "Uses models, nothing else", "仅使用模型" },
