@@ -14,15 +14,15 @@ const ErrRow *err_row(err e) {
     return (unsigned)e < countof(rows) ? &rows[e] : &rows[ERR_INTERNAL];
 }
 
-static const str *param(const Failure *f, str key) {
+static int param(const Failure *f, str key) {
     for (int i = 0; i < FAILURE_PARAMS && f->key[i]; i++)
-        if (str_is(key, f->key[i])) return &f->val[i];
-    return NULL;
+        if (str_is(key, f->key[i])) return i;
+    return -1;
 }
 
 str failure_param(const Failure *f, const char *key) {
-    const str *val = param(f, str_z(key));
-    return val ? *val : (str){ 0 };
+    int i = param(f, str_z(key));
+    return i < 0 ? (str){ 0 } : f->val[i];
 }
 
 void failure_format(const Failure *f, const char *lang, Buf *out) {
@@ -30,14 +30,15 @@ void failure_format(const Failure *f, const char *lang, Buf *out) {
         buf_add(out, str_z(err_row(f->code)->slug));
         return;
     }
-    str rest = str_z(lang && !strcmp(lang, "zh") ? f->why->zh : f->why->en), text;
+    bool zh = lang && !strcmp(lang, "zh");
+    str rest = str_z(zh ? f->why->zh : f->why->en), text;
     while (str_cut(&rest, '{', &text)) {
         buf_add(out, text);
         if (!rest.p) break;
         ptrdiff_t end = str_find_char(rest, '}');
-        const str *val = end < 0 ? NULL : param(f, str_sub(rest, 0, (size_t)end));
-        if (val) {
-            buf_add(out, *val);
+        int i = end < 0 ? -1 : param(f, str_sub(rest, 0, (size_t)end));
+        if (i >= 0) {
+            buf_add(out, zh ? word_in_chinese(f->key[i], f->val[i]) : f->val[i]);
             rest = str_sub(rest, (size_t)end + 1, rest.n);
         } else buf_add_char(out, '{'); // a brace that names no parameter stays as it is
     }

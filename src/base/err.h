@@ -78,5 +78,6 @@ typedef struct Failure {
 
 // Writes the sentence with its parameters filled in. lang: "zh" or anything else for English.
 void failure_format(const Failure *f, const char *lang, Buf *out);
+str word_in_chinese(const char *key, str value); // words.c: of a parameter; else the value itself
 str failure_param(const Failure *f, const char *key); // absent string when there is none
 #endif

@@ -228,7 +228,7 @@ static err verb_list(Cli *cli, const Resource *r) {
     TRY(cli_call(cli, HTTP_GET, target, (str){ 0 }, &a));
     cli_print(cli, with_kind(cli, r, &a), columns_of(cli, r));
     if (json_get_str(a.json, "next_cursor").p && cli->show == SHOW_TABLE)
-        fprintf(stderr, "more: --cursor " STR_FMT "\n",
+        fprintf(stderr, "%s: --cursor " STR_FMT "\n", strcmp(c->lang, "zh") ? "more" : "更多",
                 STR_ARG(json_get_str(a.json, "next_cursor")));
     return ERR_OK;
 }
@@ -289,8 +289,10 @@ static err verb_delete(Cli *cli, const Resource *r) {
     TRY(cli_call(cli, HTTP_DELETE, path_of(cli, r, name, NULL), (str){ 0 }, &a));
     str id = json_get_str(a.json, "id");
     if (cli->wait && a.status == 202) TRY(gone(cli, r, id.n ? id : name));
+    static const char *const ends[][2] = { { "deleted", "is being deleted" },
+                                           { "已删除", "正在删除" } };
     fprintf(stderr, "%s " STR_FMT " %s\n", r->name, STR_ARG(name),
-            a.status == 202 && !cli->wait ? "is being deleted" : "deleted");
+            ends[!strcmp(cli->c->lang, "zh")][a.status == 202 && !cli->wait]);
     return ERR_OK;
 }
 

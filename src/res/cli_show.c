@@ -89,7 +89,7 @@ static void print_table(Cli *cli, yyjson_val *rows, const char *const *columns) 
         if (w > widths[k]) widths[k] = w;
     }
     if (yyjson_arr_size(rows)) print_line(cli, NULL, names, n, widths);
-    else fprintf(stderr, "none\n");
+    else fprintf(stderr, strcmp(cli->c->lang, "zh") ? "none\n" : "无\n");
     yyjson_arr_foreach(rows, i, max, row) print_line(cli, row, names, n, widths);
 }
 

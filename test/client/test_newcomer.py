@@ -271,3 +271,24 @@ def test_a_developer_makes_routes(lathe):
     good(lathe("--key", key, "route", "delete", "new-devs"))
     good(lathe("api_key", "delete", "new-dev"))
     good(lathe("service_account", "delete", "new-dev"))
+
+
+# ---- Chinese
+
+
+CHINESE = [["apply", "-f", "/nix.yaml"], ["backup", "list"], ["model", "import", "x"], ["model", "import", "x", "--file", "/nix"],
+           ["api_key", "create", "q", "--disabled", "perhaps"], ["trace", "list", "--started_at", "x"], ["api_key", "list", "--limit", "0"],
+           ["price", "create", "p", "--model", "m", "--input", "much"], ["service_account", "delete", "nobody"], ["route", "list"]]
+
+
+@pytest.mark.parametrize("line", CHINESE, ids=" ".join)
+def test_no_english_among_the_chinese(lathe, line):
+    _, out, err = lathe(*line, lang="zh_CN.UTF-8")
+    said = re.sub(r"`[^`]*`|\(request [^)]*\)|--\w+|req_\w+", "", out + err)
+    assert said and not re.search(r"[A-Za-z]+ [a-z]+ [a-z]+|(?<![A-Za-z_])(cannot|none|such|must)(?![a-z_])", said), said
+
+
+def test_one_word_for_token(lathe):
+    for noun in ("api_key", "deployment", "route", "trace", "price"):
+        said = good(lathe("help", noun, lang="zh_CN.UTF-8"))
+        assert "词元" not in said and "令牌" not in said

@@ -35,7 +35,7 @@ static const char *const cache_names[] = { "auto", "f16", "q8_0", NULL };
     INT(Manner, output_default, flags, 1, 10000000, \
         "Tokens of an answer where its dialect wants a limit (anthropic) and the client gives " \
         "none; absent: 4096, and never more than the context", \
-        "接口要求限制输出（anthropic）而客户端未给出时的词元数；缺省为 4096，且不超过上下文")
+        "接口要求限制输出（anthropic）而客户端未给出时的 token 数；缺省为 4096，且不超过上下文")
 const Field manner_rows[] = { MANNER_ROWS(STATUS), { 0 } };
 _Static_assert(offsetof(Endpoint, manner) == 0, "its rows are the endpoint's own");
 static const Field endpoint_rows[] = {
@@ -69,7 +69,7 @@ static const Field replica_rows[] = {
     MOMENT(ready_at, "When it became ready", "就绪时间"),
     MOMENT(next_at, "When it is started again", "下次启动时间"),
     MOMENT(since, "When it came into this state", "进入该状态的时间"),
-    NUMBER(context, "Tokens that one request may use", "单个请求可用的词元数"),
+    NUMBER(context, "Tokens that one request may use", "单个请求可用的 token 数"),
     NUMBER(slots, "Requests at once", "并发请求数"),
     INT(ReplicaRow, failures, STATUS | HIDDEN, 0, INT64_MAX, "Failures in a row", "连续失败次数"),
     ROW(ReplicaRow, window_at, T_TIME, STATUS | HIDDEN, "Start of the count of exits", "退出计数的起始时间"),
@@ -95,14 +95,15 @@ static const Field serving_rows[] = {
     TEXT(Serving, model, STATUS, 300, "Model", "模型"),
     ROW(Serving, version, T_ID, STATUS, "Version of the model", "模型版本标识"),
     TEXT(Serving, digest, STATUS, 64, "SHA-256 of its content", "内容的 SHA-256"),
-    INT(Serving, context, STATUS, 0, INT64_MAX, "Tokens that one request may use", "单个请求可用的词元数"),
+    INT(Serving, context, STATUS, 0, INT64_MAX, "Tokens that one request may use",
+        "单个请求可用的 token 数"),
     INT(Serving, size_bytes, STATUS, 0, INT64_MAX, "Bytes of its content", "内容字节数"),
     INT(Serving, generation, STATUS, 0, INT64_MAX, "Generation of the wish that this comes from",
         "所依据的期望代次"),
     BOOL(Serving, cache_q8, STATUS, "Whether the KV cache is quantised to 8 bits",
         "KV 缓存是否量化为 8 位"),
     BOOL(Serving, pool_mean, STATUS, "Whether an embedding is the mean over all tokens",
-        "向量是否取全部词元的平均"),
+        "向量是否取全部 token 的平均"),
     { 0 }
 };
 
@@ -118,7 +119,7 @@ static const Field deployment_rows[] = {
         "副本数", .fallback = "1"),
     INT(Deployment, context, 0, 64, 10000000,
         "Tokens that one request may use; absent: the model's, at most 4096",
-        "单个请求可用的词元数；缺省取模型上限，至多 4096"),
+        "单个请求可用的 token 数；缺省取模型上限，至多 4096"),
     INT(Deployment, slots, 0, 0, SLOTS_MAX,
         "Requests at once on one replica; one that is launched takes 1 to 256, for each has its "
         "own part of the context; 0, attached only: as many as come",

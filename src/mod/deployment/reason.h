@@ -20,7 +20,7 @@
       "{field} {value} 不适用于使用 {dialect} 接口的服务")                                        \
     X(CONTEXT_LARGE, "context_too_large",                                                         \
       "{field} is {got} tokens, {model} was trained for {limit}",                                 \
-      "{field} 为 {got} 词元，而 {model} 的训练上下文为 {limit}")                                 \
+      "{field} 为 {got} token，而 {model} 的训练上下文为 {limit}")                                 \
     X(TASK_UNFIT, "task_unfit",                                                                   \
       "{field} {task} does not fit {model}, which is an embedding model",                         \
       "{model} 是向量模型，不支持任务 {task}（{field}）")                                         \

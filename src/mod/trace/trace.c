@@ -25,7 +25,7 @@ static const Metric duration = { "gen_ai.server.request.duration", "s", METRIC_H
     "Duration of generative AI requests", "生成式请求耗时" };
 static const Metric ttft = { "gen_ai.server.time_to_first_token", "s", METRIC_HISTOGRAM,
     { LABELS }, ttft_buckets,
-    "Time to first token", "首 Token 延迟" };
+    "Time to first token", "首 token 延迟" };
 static const Metric tbt = { "gen_ai.server.time_per_output_token", "s", METRIC_HISTOGRAM,
     { LABELS }, tbt_buckets,
     "Time per output token after the first", "首个之后每个输出 Token 的耗时" };
