@@ -92,6 +92,14 @@ bool time_parse(str s, int64_t *out_unix_ms) {
     return true;
 }
 
+int64_t time_month(int64_t unix_ms) {
+    int y, m, d;
+    date_of(time_day(unix_ms), &y, &m, &d);
+    return 12 * (int64_t)y + m - 1;
+}
+
+int64_t time_month_begin(int64_t month) { return days_of(month / 12, month % 12 + 1, 1) * DAY_MS; }
+
 int64_t time_day(int64_t unix_ms) { return unix_ms / DAY_MS - (unix_ms % DAY_MS < 0); }
 
 typedef struct Unit {

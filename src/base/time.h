@@ -10,6 +10,8 @@ str time_format(int64_t unix_ms, char out[TIME_TEXT]);
 // Any RFC 3339 offset; fractions cut to ms; a leap second is the second after it. Years as above.
 bool time_parse(str s, int64_t *out_unix_ms);
 int64_t time_day(int64_t unix_ms);       // days since the epoch, UTC
+int64_t time_month(int64_t unix_ms);     // months since year 0, UTC: 12 * year + month - 1
+int64_t time_month_begin(int64_t month); // Unix ms
 bool span_parse(str s, int64_t *out_ms); // 250ms 30s 5m 2h 7d; a bare number is ms
 str span_format(Arena *a, int64_t ms);   // in the largest of these units that is exact
 bool bytes_parse(str s, int64_t *out);   // 512 64KiB 20MiB 1GiB 5GB, up to PiB and PB

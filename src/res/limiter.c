@@ -2,8 +2,9 @@
 // limiter.c - see limiter.h. Subjects live in 64 shards, each a small hash table under its own
 // lock. GCRA keeps one number a window: the theoretical arrival time (TAT) of the next conforming
 // request; a limit of n a minute has an emission interval of 60 s / n and lets a burst of n through
-// at once. Money of a day = spent + reserved; a reservation is taken back on the day it was made.
-// Two days are kept: a clock that goes back over midnight, and forth again, finds each as it was.
+// at once. Money of a period = spent + reserved; a reservation is taken back in the period it was
+// made in. Two days and two months are kept: a clock that goes back over midnight, and forth again,
+// finds each as it was.
 // Sums of money are wider than money: no number of dear requests at once makes one run over.
 #include "res/limiter.h"
 #include "base/time.h"
@@ -16,14 +17,17 @@ enum { SHARDS = 64, SHARD_BUCKETS = 256 };
 
 typedef __int128 Sum;
 typedef struct Money {
-    int64_t day;
+    int64_t number; // of the period: time_day, time_month, 0
     Sum spent, reserved;
 } Money;
+typedef struct Purse {
+    Money newest, other; // other: of an earlier period
+} Purse;
 typedef struct Subject {
     struct Subject *next, *newer, *older; // bucket chain; order of use in the shard
     int64_t tat_ns, tokens_ns, in_flight; // theoretical arrival times: of requests, of tokens
     int pins;                             // calls that are at it
-    Money newest, other;                  // other: of an earlier day
+    Purse purses[PERIOD__COUNT];
     size_t id_n;
     char id[];
 } Subject;
@@ -38,10 +42,26 @@ struct Limiter {
 };
 
 const char *limit_name(LimitKind k) {
-    static const char *const names[] = { "none", "requests_per_minute", "tokens_per_minute",
-                                         "concurrency", "money_per_day" };
+    static const char *const names[] = { "none",        "requests_per_minute", "tokens_per_minute",
+                                         "concurrency", "money_per_day",       "money_per_month",
+                                         "money_total" };
     assert((unsigned)k < countof(names));
     return names[k];
+}
+
+int64_t limit_of_money(const Limits *l, Period p) {
+    return p == PERIOD_DAY     ? l->money_per_day
+           : p == PERIOD_MONTH ? l->money_per_month
+                               : l->money_total;
+}
+
+static int64_t number_of(Period p, int64_t ms) {
+    return p == PERIOD_DAY ? time_day(ms) : p == PERIOD_MONTH ? time_month(ms) : 0;
+}
+
+static int64_t ends_in_ms(Period p, int64_t ms) { // 0: never
+    if (p == PERIOD_DAY) return DAY_MS - ms % DAY_MS;
+    return p == PERIOD_MONTH ? time_month_begin(time_month(ms) + 1) - ms : 0;
 }
 
 Limiter *limiter_new(size_t subjects_max) {
@@ -70,15 +90,22 @@ static void use_first(Shard *sh, Subject *s) {
     sh->newest = s;
 }
 
-// The one that was idle for longest. A subject with requests under way, or with money spent today,
-// is never forgotten.
-static bool counts(const Money *m, int64_t today) {
-    return m->reserved || (m->spent && m->day >= today);
+// The one that was idle for longest. A subject with requests under way, or with money that counts
+// still, is never forgotten.
+static bool counts(const Money *m, int64_t now) {
+    return m->reserved || (m->spent && m->number >= now);
 }
-static void evict(Shard *sh, int64_t today) {
+static bool is_needed(const Subject *s, int64_t now_ms) {
+    bool needed = s->in_flight || s->pins;
+    for (int p = 0; p < PERIOD__COUNT; p++) {
+        int64_t now = number_of((Period)p, now_ms);
+        needed |= counts(&s->purses[p].newest, now) || counts(&s->purses[p].other, now);
+    }
+    return needed;
+}
+static void evict(Shard *sh, int64_t now_ms) {
     for (Subject *s = sh->oldest; s; s = s->newer) {
-        if (s->in_flight || s->pins || counts(&s->newest, today) || counts(&s->other, today))
-            continue;
+        if (is_needed(s, now_ms)) continue;
         Subject **link = &sh->buckets[str_hash(str_n(s->id, s->id_n)) / SHARDS % SHARD_BUCKETS];
         while (*link != s) link = &(*link)->next;
         *link = s->next;
@@ -89,18 +116,21 @@ static void evict(Shard *sh, int64_t today) {
     }
 }
 
-static Subject *subject(Limiter *l, Shard *sh, str id, uint64_t hash, int64_t today) {
+static Subject *subject(Limiter *l, Shard *sh, str id, uint64_t hash, int64_t now_ms) {
     Subject **bucket = &sh->buckets[hash / SHARDS % SHARD_BUCKETS];
     for (Subject *s = *bucket; s; s = s->next) {
         if (!str_eq(str_n(s->id, s->id_n), id)) continue;
         use_unlink(sh, s), use_first(sh, s);
         return s;
     }
-    if (sh->n >= l->shard_max) evict(sh, today);
+    if (sh->n >= l->shard_max) evict(sh, now_ms);
     Subject *s = mem_new(sizeof *s + id.n);
     memcpy(s->id, id.p, id.n);
     s->id_n = id.n, s->next = *bucket;
-    s->newest.day = today, s->other.day = today - 1;
+    for (int p = 0; p < PERIOD__COUNT; p++) {
+        int64_t now = number_of((Period)p, now_ms);
+        s->purses[p] = (Purse){ { .number = now }, { .number = now - 1 } };
+    }
     *bucket = s;
     use_first(sh, s);
     sh->n++;
@@ -114,16 +144,23 @@ static Shard *shard_lock(Limiter *l, str id, uint64_t *out_hash) {
     return sh;
 }
 
-static Money *money_find(Subject *s, int64_t day) {
-    return day == s->newest.day ? &s->newest : day == s->other.day ? &s->other : NULL;
+// NULL: nobody asks for that period any more.
+static Money *money_find(Subject *s, Period p, int64_t ms) {
+    Purse *of = &s->purses[p];
+    int64_t number = number_of(p, ms);
+    return number == of->newest.number  ? &of->newest
+           : number == of->other.number ? &of->other
+                                        : NULL;
 }
 
-static Money *money_of(Subject *s, int64_t day) {
-    Money *m = money_find(s, day);
+static Money *money_of(Subject *s, Period p, int64_t ms) {
+    Money *m = money_find(s, p, ms);
+    Purse *of = &s->purses[p];
     if (m) return m;
-    m = day > s->newest.day ? &s->newest : &s->other;
-    if (m == &s->newest) s->other = s->newest;
-    *m = (Money){ .day = day };
+    int64_t number = number_of(p, ms);
+    m = number > of->newest.number ? &of->newest : &of->other;
+    if (m == &of->newest) of->other = of->newest;
+    *m = (Money){ .number = number };
     return m;
 }
 
@@ -131,8 +168,8 @@ static bool has(int64_t limit) { return limit > 0; } // UNSET_INT and 0: no limi
 
 static int64_t clamp0(int64_t n) { return n > 0 ? n : 0; }
 
-static int64_t money_left(const Money *m, const Limits *limits) {
-    Sum left = limits->money_per_day - m->spent - m->reserved;
+static int64_t money_left(const Money *m, int64_t limit) {
+    Sum left = limit - m->spent - m->reserved;
     return left > 0 ? (int64_t)left : 0;
 }
 
@@ -159,7 +196,6 @@ static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static LimitAnswer look(Subject *s, const Limits *limits, int64_t now_ms, int64_t mono_ns) {
     LimitAnswer a = { 0 };
-    const Money *m = money_of(s, time_day(now_ms));
     if (has(limits->requests_per_minute))
         a.requests = window(limits->requests_per_minute, s->tat_ns, mono_ns);
     if (has(limits->tokens_per_minute))
@@ -167,30 +203,45 @@ static LimitAnswer look(Subject *s, const Limits *limits, int64_t now_ms, int64_
     if (has(limits->concurrency))
         a.concurrency =
             (LimitState){ limits->concurrency, clamp0(limits->concurrency - s->in_flight), 0 };
-    if (has(limits->money_per_day))
-        a.money =
-            (LimitState){ limits->money_per_day, money_left(m, limits), DAY_MS - now_ms % DAY_MS };
+    for (int i = 0; i < PERIOD__COUNT; i++) {
+        Period p = (Period)i;
+        int64_t limit = limit_of_money(limits, p);
+        if (has(limit))
+            a.money[p] = (LimitState){ limit, money_left(money_of(s, p, now_ms), limit),
+                                       ends_in_ms(p, now_ms) };
+    }
     return a;
 }
 
-static LimitKind refuse(const Subject *s, const Money *m, const Limits *limits, LimitUse reserve,
+// Which period has not so much left; LIMIT_NONE: each has, or nothing is asked of it.
+static LimitKind too_dear(Subject *s, const Limits *limits, int64_t nano, int64_t ms) {
+    for (int i = 0; i < PERIOD__COUNT && nano; i++) {
+        const Money *m = money_find(s, (Period)i, ms);
+        int64_t limit = limit_of_money(limits, (Period)i);
+        if (m && has(limit) && m->spent + m->reserved + nano > limit) return limit_money((Period)i);
+    }
+    return LIMIT_NONE;
+}
+
+static LimitKind refuse(Subject *s, const Limits *limits, LimitUse reserve, int64_t now_ms,
                         int64_t mono_ns) {
     int64_t requests = limits->requests_per_minute, tokens = limits->tokens_per_minute;
     if (has(requests) && fits_in(requests, s->tat_ns, 1, mono_ns) > 0) return LIMIT_REQUESTS;
     if (has(tokens) && fits_in(tokens, s->tokens_ns, least(reserve.tokens, tokens), mono_ns) > 0)
         return LIMIT_TOKENS;
     if (has(limits->concurrency) && s->in_flight >= limits->concurrency) return LIMIT_CONCURRENCY;
-    bool dear =
-        has(limits->money_per_day) && m->spent + m->reserved + reserve.nano > limits->money_per_day;
-    return dear && reserve.nano ? LIMIT_MONEY : LIMIT_NONE;
+    for (int i = 0; i < PERIOD__COUNT; i++) money_of(s, (Period)i, now_ms); // it is there
+    return too_dear(s, limits, reserve.nano, now_ms);
 }
 
-static void admit(Subject *s, Money *m, const Limits *limits, LimitUse reserve, int64_t mono_ns) {
+static void admit(Subject *s, const Limits *limits, LimitUse reserve, int64_t now_ms,
+                  int64_t mono_ns) {
     int64_t requests = limits->requests_per_minute, tokens = limits->tokens_per_minute;
     if (has(requests)) move_on(&s->tat_ns, requests, 1, mono_ns);
     if (has(tokens)) move_on(&s->tokens_ns, tokens, least(reserve.tokens, tokens), mono_ns);
     s->in_flight++;
-    m->reserved += reserve.nano;
+    for (int i = 0; i < PERIOD__COUNT; i++)
+        money_of(s, (Period)i, now_ms)->reserved += reserve.nano;
 }
 
 // What was reserved of the tokens becomes what was used; no debt lasts longer than an hour.
@@ -231,14 +282,14 @@ static void lock_shards(Limiter *l, const uint64_t *hashes, size_t n, Held *h) {
     }
 }
 
-static void hold(Limiter *l, const LimitSubject *of, size_t n, int64_t day, Held *h) {
+static void hold(Limiter *l, const LimitSubject *of, size_t n, int64_t now_ms, Held *h) {
     uint64_t hashes[LIMIT_SUBJECTS_MAX];
     assert(n && n <= LIMIT_SUBJECTS_MAX);
     h->shards_n = 0, h->n = n;
     for (size_t i = 0; i < n; i++) hashes[i] = str_hash(of[i].id);
     lock_shards(l, hashes, n, h);
     for (size_t i = 0; i < n; i++) {
-        h->at[i] = subject(l, &l->shards[hashes[i] % SHARDS], of[i].id, hashes[i], day);
+        h->at[i] = subject(l, &l->shards[hashes[i] % SHARDS], of[i].id, hashes[i], now_ms);
         h->at[i]->pins++;
     }
 }
@@ -258,9 +309,19 @@ static LimitAnswer look_all(const Held *h, const LimitSubject *of, int64_t now_m
     for (size_t i = 1; i < h->n; i++) {
         LimitAnswer a = look(h->at[i], of[i].limits, now_ms, mono_ns);
         tighter(&all.requests, &a.requests), tighter(&all.tokens, &a.tokens);
-        tighter(&all.concurrency, &a.concurrency), tighter(&all.money, &a.money);
+        tighter(&all.concurrency, &a.concurrency);
+        for (int p = 0; p < PERIOD__COUNT; p++) tighter(&all.money[p], &a.money[p]);
     }
     return all;
+}
+
+// When money would admit it, should nobody give anything back; 0: nobody knows.
+static int64_t money_free_in_ms(Subject *s, const LimitAnswer *a, int64_t nano, int64_t now_ms) {
+    Period p = (Period)(a->refused - LIMIT_MONEY);
+    const LimitState *state = &a->money[p];
+    // What is reserved may be given back before; more than the whole limit never fits.
+    bool waits = !money_of(s, p, now_ms)->reserved && nano <= state->limit;
+    return waits ? state->reset_ms : 0;
 }
 
 LimitAnswer limiter_admit(Limiter *l, const LimitSubject *of, size_t n, LimitUse reserve,
@@ -269,19 +330,15 @@ LimitAnswer limiter_admit(Limiter *l, const LimitSubject *of, size_t n, LimitUse
     Held h;
     LimitKind k = LIMIT_NONE;
     size_t by = 0;
-    int64_t day = time_day(now_ms);
-    hold(l, of, n, day, &h);
+    hold(l, of, n, now_ms, &h);
     for (size_t i = 0; i < n && !k; i++)
-        k = refuse(h.at[i], money_of(h.at[i], day), of[i].limits, reserve, mono_ns), by = i;
-    for (size_t i = 0; i < n && !k; i++)
-        admit(h.at[i], money_of(h.at[i], day), of[i].limits, reserve, mono_ns);
+        k = refuse(h.at[i], of[i].limits, reserve, now_ms, mono_ns), by = i;
+    for (size_t i = 0; i < n && !k; i++) admit(h.at[i], of[i].limits, reserve, now_ms, mono_ns);
     LimitAnswer a =
         k ? look(h.at[by], of[by].limits, now_ms, mono_ns) : look_all(&h, of, now_ms, mono_ns);
     a.refused = k, a.by = by, a.at_ms = now_ms;
-    a.retry_after_ms = free_in_ms(h.at[by], of[by].limits, k, reserve, mono_ns);
-    // What is reserved of the day may be given back before midnight; more than a day's never fits.
-    bool waits = k == LIMIT_MONEY && !money_of(h.at[by], day)->reserved;
-    if (waits && reserve.nano <= a.money.limit) a.retry_after_ms = a.money.reset_ms;
+    a.retry_after_ms = k >= LIMIT_MONEY ? money_free_in_ms(h.at[by], &a, reserve.nano, now_ms)
+                                        : free_in_ms(h.at[by], of[by].limits, k, reserve, mono_ns);
     let_go(&h);
     return a;
 }
@@ -289,70 +346,72 @@ LimitAnswer limiter_admit(Limiter *l, const LimitSubject *of, size_t n, LimitUse
 void limiter_settle(Limiter *l, const LimitSubject *of, size_t n, LimitUse reserved, LimitUse used,
                     int64_t admitted_ms) {
     Held h;
-    hold(l, of, n, time_day(admitted_ms), &h);
+    hold(l, of, n, admitted_ms, &h);
     for (size_t i = 0; i < n; i++) {
         Subject *s = h.at[i];
         assert(s->in_flight > 0);
         s->in_flight--;
-        Money *m = money_find(s, time_day(admitted_ms)); // NULL: nobody asks for that day any more
-        // A day that was left for two others and came back begins anew: without that reservation.
-        if (m && m->reserved >= reserved.nano) m->reserved -= reserved.nano;
-        if (m) m->spent += used.nano;
+        for (int p = 0; p < PERIOD__COUNT; p++) {
+            Money *m = money_find(s, (Period)p, admitted_ms);
+            // A period that was left for two others and came back begins anew: without that
+            // reservation.
+            if (m && m->reserved >= reserved.nano) m->reserved -= reserved.nano;
+            if (m) m->spent += used.nano;
+        }
         settle_tokens(s, of[i].limits, reserved.tokens, used.tokens);
     }
     let_go(&h);
 }
 
-// Whether each has so much left on that day; else *by.
-static bool all_fit(const Held *h, const LimitSubject *of, int64_t day, int64_t nano, size_t *by) {
-    for (size_t i = 0; i < h->n; i++) {
-        const Money *m = money_find(h->at[i], day); // NULL: nobody asks for that day any more
+// Which of them has not so much left; LIMIT_NONE: each has.
+static LimitKind all_fit(const Held *h, const LimitSubject *of, int64_t ms, int64_t nano,
+                         size_t *by) {
+    LimitKind k = LIMIT_NONE;
+    for (size_t i = 0; i < h->n && !k; i++) {
         assert(h->at[i]->in_flight > 0);
-        if (!m || !has(of[i].limits->money_per_day)
-            || m->spent + m->reserved + nano <= of[i].limits->money_per_day)
-            continue;
-        if (by) *by = i;
-        return false;
+        k = too_dear(h->at[i], of[i].limits, nano, ms);
+        if (k && by) *by = i;
     }
-    return true;
+    return k;
 }
 
-bool limiter_again(Limiter *l, const LimitSubject *of, size_t n, LimitUse used, int64_t admitted_ms,
-                   size_t *out_by) {
+LimitKind limiter_again(Limiter *l, const LimitSubject *of, size_t n, LimitUse used,
+                        int64_t admitted_ms, size_t *out_by) {
     assert(used.nano >= 0 && used.tokens >= 0);
     Held h;
-    int64_t day = time_day(admitted_ms);
-    hold(l, of, n, day, &h);
-    bool fits = all_fit(&h, of, day, used.nano, out_by);
-    for (size_t i = 0; i < n && fits; i++) {
-        Money *m = money_find(h.at[i], day);
-        if (m) m->spent += used.nano;
+    hold(l, of, n, admitted_ms, &h);
+    LimitKind k = all_fit(&h, of, admitted_ms, used.nano, out_by);
+    for (size_t i = 0; i < n && !k; i++) {
+        for (int p = 0; p < PERIOD__COUNT; p++) {
+            Money *m = money_find(h.at[i], (Period)p, admitted_ms);
+            if (m) m->spent += used.nano;
+        }
         settle_tokens(h.at[i], of[i].limits, 0, used.tokens);
     }
     let_go(&h);
-    return fits;
+    return k;
 }
 
-bool limiter_more(Limiter *l, const LimitSubject *of, size_t n, int64_t more_nano,
-                  int64_t admitted_ms, size_t *out_by) {
+LimitKind limiter_more(Limiter *l, const LimitSubject *of, size_t n, int64_t more_nano,
+                       int64_t admitted_ms, size_t *out_by) {
     assert(more_nano >= 0);
     Held h;
-    int64_t day = time_day(admitted_ms);
-    hold(l, of, n, day, &h);
-    bool fits = all_fit(&h, of, day, more_nano, out_by);
-    for (size_t i = 0; i < n && fits; i++) {
-        Money *m = money_find(h.at[i], day);
-        if (m) m->reserved += more_nano;
-    }
+    hold(l, of, n, admitted_ms, &h);
+    LimitKind k = all_fit(&h, of, admitted_ms, more_nano, out_by);
+    for (size_t i = 0; i < n && !k; i++)
+        for (int p = 0; p < PERIOD__COUNT; p++) {
+            Money *m = money_find(h.at[i], (Period)p, admitted_ms);
+            if (m) m->reserved += more_nano;
+        }
     let_go(&h);
-    return fits;
+    return k;
 }
 
-void limiter_spent(Limiter *l, str id, int64_t day, int64_t nano) {
+void limiter_spent(Limiter *l, str id, Period p, int64_t now_ms, int64_t nano) {
     uint64_t hash;
     Shard *sh = shard_lock(l, id, &hash);
-    Subject *s = subject(l, sh, id, hash, day);
-    money_of(s, day)->spent += nano;
+    Subject *s = subject(l, sh, id, hash, now_ms);
+    money_of(s, p, now_ms)->spent += nano;
     pthread_mutex_unlock(&sh->lock);
 }
 
@@ -360,7 +419,7 @@ LimitAnswer limiter_look(Limiter *l, str id, const Limits *limits, int64_t now_m
                          int64_t mono_ns) {
     uint64_t hash;
     Shard *sh = shard_lock(l, id, &hash);
-    Subject *s = subject(l, sh, id, hash, time_day(now_ms));
+    Subject *s = subject(l, sh, id, hash, now_ms);
     LimitAnswer a = look(s, limits, now_ms, mono_ns);
     pthread_mutex_unlock(&sh->lock);
     return a;

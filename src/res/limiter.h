@@ -1,17 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 // limiter.h - one service of limits for gateway, sign-in and jobs, on one node: requests and tokens
-// a minute (GCRA: ITU-T I.371, ATM Forum TM 4.1), concurrency, and money per day (UTC) with a
-// reservation before the call and settlement after. State is in memory, keyed by a subject's id;
-// money spent is recovered from the usage ledger at start and kept exact by the journal. Threads:
-// any; each call is one short lock of its subjects.
+// a minute (GCRA: ITU-T I.371, ATM Forum TM 4.1), concurrency, and money per day, per month (UTC)
+// and in all, with a reservation before the call and settlement after. State is in memory, keyed by
+// a subject's id; money spent is recovered from the usage ledger at start and kept exact by the
+// journal. Threads: any; each call is one short lock of its subjects.
 #ifndef LATHE_RES_LIMITER_H
 #define LATHE_RES_LIMITER_H
 #include "base/ctx.h"
 
-typedef struct Limits {                                      // UNSET_INT (INT64_MIN) or 0: no limit
-    int64_t requests_per_minute, tokens_per_minute, concurrency, money_per_day; // nano-units
+typedef struct Limits { // UNSET_INT (INT64_MIN) or 0: no limit
+    int64_t requests_per_minute, tokens_per_minute, concurrency;
+    int64_t money_per_day, money_per_month, money_total; // nano-units
 } Limits;
-typedef enum { LIMIT_NONE, LIMIT_REQUESTS, LIMIT_TOKENS, LIMIT_CONCURRENCY, LIMIT_MONEY } LimitKind;
+typedef enum { PERIOD_DAY, PERIOD_MONTH, PERIOD_TOTAL, PERIOD__COUNT } Period;
+int64_t limit_of_money(const Limits *l, Period p);
+typedef enum {
+    LIMIT_NONE,
+    LIMIT_REQUESTS,
+    LIMIT_TOKENS,
+    LIMIT_CONCURRENCY,
+    LIMIT_MONEY // and the next ones: of each period
+} LimitKind;
+static inline LimitKind limit_money(Period p) { return (LimitKind)((int)LIMIT_MONEY + (int)p); }
 const char *limit_name(LimitKind k); // "requests_per_minute" …
 typedef struct LimitState {
     int64_t limit, remaining, reset_ms;
@@ -20,8 +30,8 @@ typedef struct LimitAnswer {
     LimitKind refused;      // LIMIT_NONE: admitted
     size_t by;              // which subject refused it
     int64_t retry_after_ms; // when it would be admitted at the earliest; 0: unknown
-    int64_t at_ms;          // whose day it counts for: now_ms's
-    LimitState requests, tokens, concurrency, money; // for x-ratelimit-* headers
+    int64_t at_ms;          // whose day and month it counts for: now_ms's
+    LimitState requests, tokens, concurrency, money[PERIOD__COUNT]; // for x-ratelimit-* headers
 } LimitAnswer;
 // What a request may use at most, or has used. Of a limit of tokens no more is reserved than it
 // allows in a minute, and what was used beyond that is made up for by those who come next.
@@ -42,20 +52,19 @@ void limiter_free(Limiter *l);
 // clock; mono_ns: monotonic. The states are those of whoever has the least left.
 LimitAnswer limiter_admit(Limiter *l, const LimitSubject *of, size_t n, LimitUse reserve,
                           int64_t now_ms, int64_t mono_ns);
-// The request is over: gives its slots back, turns the reservation of that day into what it used.
+// The request is over: gives its slots back, turns the reservation of then into what it used.
 // admitted_ms, here and below: the answer's at_ms.
-void limiter_settle(Limiter *l, const LimitSubject *of, size_t n, LimitUse reserved,
-                    LimitUse used, int64_t admitted_ms);
+void limiter_settle(Limiter *l, const LimitSubject *of, size_t n, LimitUse reserved, LimitUse used,
+                    int64_t admitted_ms);
 // The request is tried once more: what the last attempt used is spent, and as much as before stays
-// reserved for the next. False, and nothing changed: the money of that day does not allow it.
-bool limiter_again(Limiter *l, const LimitSubject *of, size_t n, LimitUse used,
-                   int64_t admitted_ms, size_t *out_by);
-// More is reserved for a request under way. False, and nothing changed: the money of that day does
-// not allow it. out_by, here and above (may be NULL): whose.
-bool limiter_more(Limiter *l, const LimitSubject *of, size_t n, int64_t more_nano,
-                  int64_t admitted_ms, size_t *out_by);
-void limiter_spent(Limiter *l, str subject, int64_t day,
-                   int64_t nano); // recovery: adds what the ledger knows of that day (time_day)
+// reserved for the next. Else which limit does not allow it, and nothing changed.
+LimitKind limiter_again(Limiter *l, const LimitSubject *of, size_t n, LimitUse used,
+                        int64_t admitted_ms, size_t *out_by);
+// More is reserved for a request under way; the same. out_by, here and above (may be NULL): whose.
+LimitKind limiter_more(Limiter *l, const LimitSubject *of, size_t n, int64_t more_nano,
+                       int64_t admitted_ms, size_t *out_by);
+// Recovery: adds what the ledger knows of the period that now_ms is in.
+void limiter_spent(Limiter *l, str subject, Period p, int64_t now_ms, int64_t nano);
 LimitAnswer limiter_look(Limiter *l, str subject, const Limits *limits, int64_t now_ms,
                          int64_t mono_ns); // for display
 #endif

@@ -2,6 +2,7 @@
 // limiter_test.c - properties of the limits: what a window lets through, what never goes over, what
 // comes back.
 #include "base/test.h"
+#include "base/time.h"
 #include "os/thread.h"
 #include "res/limiter.h"
 
@@ -19,11 +20,11 @@ static void one_settle(Limiter *l, str id, int64_t reserved, int64_t cost, int64
 static bool one_again(Limiter *l, str id, const Limits *limits, int64_t reserved, int64_t cost,
                       int64_t at_ms) {
     (void)reserved;
-    return limiter_again(l, &(LimitSubject){ id, limits }, 1, (LimitUse){ .nano = cost }, at_ms,
-                         NULL);
+    return !limiter_again(l, &(LimitSubject){ id, limits }, 1, (LimitUse){ .nano = cost }, at_ms,
+                          NULL);
 }
 static bool one_more(Limiter *l, str id, const Limits *limits, int64_t more, int64_t at_ms) {
-    return limiter_more(l, &(LimitSubject){ id, limits }, 1, more, at_ms, NULL);
+    return !limiter_more(l, &(LimitSubject){ id, limits }, 1, more, at_ms, NULL);
 }
 
 #define SECOND 1000000000LL
@@ -83,7 +84,7 @@ TEST(limiter_reserves_more_for_a_request_under_way) {
     CHECK(one_more(l, S("k"), &none, 1000, 1));
     CHECK_INT(one_admit(l, S("k"), &limits, 1, 1, 1).refused, LIMIT_MONEY);
     one_settle(l, S("k"), 1100, 30, 1);
-    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 70);
+    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money[PERIOD_DAY].remaining, 70);
     limiter_free(l);
 }
 
@@ -98,8 +99,9 @@ TEST(limiter_clock_that_goes_back_over_midnight) {
     CHECK_INT(one_admit(l, S("k"), &limits, 10, DAY - 1, 1).refused, LIMIT_NONE);
     one_settle(l, S("k"), 10, 0, DAY - 1);
     one_settle(l, S("k"), 60, 0, DAY + 1);
-    CHECK_INT(limiter_look(l, S("k"), &limits, DAY - 1, 1).money.remaining, 10);
-    CHECK_INT(limiter_look(l, S("k"), &limits, DAY + 1, 1).money.remaining, 100); // nothing stays
+    CHECK_INT(limiter_look(l, S("k"), &limits, DAY - 1, 1).money[PERIOD_DAY].remaining, 10);
+    CHECK_INT(limiter_look(l, S("k"), &limits, DAY + 1, 1).money[PERIOD_DAY].remaining,
+              100); // nothing stays
     limiter_free(l);
 }
 
@@ -110,13 +112,13 @@ TEST(limiter_clock_that_was_far_ahead) {
     CHECK_INT(one_admit(l, S("k"), &limits, 70, 1, 1).refused, LIMIT_NONE);
     CHECK_INT(one_admit(l, S("k"), &limits, 70, 400LL * DAY, 1).refused, LIMIT_NONE);
     one_settle(l, S("k"), 70, 70, 1);
-    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 30);
-    CHECK_INT(limiter_look(l, S("k"), &limits, DAY, 1).money.remaining, 100);
+    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money[PERIOD_DAY].remaining, 30);
+    CHECK_INT(limiter_look(l, S("k"), &limits, DAY, 1).money[PERIOD_DAY].remaining, 100);
     CHECK_INT(one_admit(l, S("k"), &limits, 100, DAY, 1).refused, LIMIT_NONE);
     one_settle(l, S("k"), 70, 70, 400LL * DAY);
     one_settle(l, S("k"), 100, 100, DAY);
-    CHECK_INT(limiter_look(l, S("k"), &limits, DAY, 1).money.remaining, 0);
-    CHECK_INT(limiter_look(l, S("k"), &limits, 400LL * DAY, 1).money.remaining, 30);
+    CHECK_INT(limiter_look(l, S("k"), &limits, DAY, 1).money[PERIOD_DAY].remaining, 0);
+    CHECK_INT(limiter_look(l, S("k"), &limits, 400LL * DAY, 1).money[PERIOD_DAY].remaining, 30);
     limiter_free(l);
 }
 
@@ -125,12 +127,13 @@ TEST(limiter_another_attempt_is_paid_for_too) {
     Limits limits = { .money_per_day = 100, .concurrency = 1 };
     CHECK_INT(one_admit(l, S("k"), &limits, 60, 1, 1).refused, LIMIT_NONE);
     CHECK(!one_again(l, S("k"), &limits, 60, 41, 1));
-    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 40); // nothing changed
+    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money[PERIOD_DAY].remaining,
+              40); // nothing changed
     CHECK(one_again(l, S("k"), &limits, 60, 40, 1));
-    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 0);
+    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money[PERIOD_DAY].remaining, 0);
     CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).concurrency.remaining, 0); // still one request
     one_settle(l, S("k"), 60, 50, 1);
-    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 10);
+    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money[PERIOD_DAY].remaining, 10);
     CHECK_INT(one_admit(l, S("k"), &limits, 5, 1, 1).refused, LIMIT_NONE);
     CHECK_INT(one_admit(l, S("other"), &limits, 5, DAY, 1).refused, LIMIT_NONE);
     CHECK(one_again(l, S("k"), &limits, 5, 5, 1));
@@ -147,7 +150,7 @@ TEST(limiter_sums_more_money_than_there_is) {
         CHECK_INT(one_admit(l, S("k"), &none, dear, 1, 1).refused, LIMIT_NONE);
     CHECK_INT(one_admit(l, S("k"), &limits, 1, 1, 1).refused, LIMIT_MONEY);
     for (int i = 0; i < MANY; i++) one_settle(l, S("k"), dear, dear, 1);
-    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 0);
+    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money[PERIOD_DAY].remaining, 0);
     CHECK_INT(one_admit(l, S("k"), &limits, 1, 1, 1).refused, LIMIT_MONEY);
     limiter_free(l);
 }
@@ -157,22 +160,22 @@ TEST(limiter_sums_more_money_than_there_is) {
 TEST(limiter_gives_back_what_was_reserved_while_the_clock_was_behind) {
     Limiter *l = limiter_new(100);
     Limits limits = { .money_per_day = 100 };
-    limiter_spent(l, S("k"), 1, 10);
+    limiter_spent(l, S("k"), PERIOD_DAY, DAY, 10);
     LimitAnswer a = one_admit(l, S("k"), &limits, 60, DAY - 5, 1);
     CHECK_INT(a.refused, LIMIT_NONE);
-    CHECK_INT(a.money.remaining, 40);
+    CHECK_INT(a.money[PERIOD_DAY].remaining, 40);
     one_settle(l, S("k"), 60, 20, a.at_ms);
-    CHECK_INT(limiter_look(l, S("k"), &limits, DAY - 5, 1).money.remaining, 80);
-    CHECK_INT(limiter_look(l, S("k"), &limits, DAY + 1, 1).money.remaining, 90);
+    CHECK_INT(limiter_look(l, S("k"), &limits, DAY - 5, 1).money[PERIOD_DAY].remaining, 80);
+    CHECK_INT(limiter_look(l, S("k"), &limits, DAY + 1, 1).money[PERIOD_DAY].remaining, 90);
     limiter_free(l);
 }
 
 TEST(limiter_recovers_what_was_spent) {
     Limiter *l = limiter_new(100);
     Limits limits = { .money_per_day = 100 };
-    limiter_spent(l, S("k"), 0, 70);
-    limiter_spent(l, S("k"), 0, 20);
-    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 10);
+    limiter_spent(l, S("k"), PERIOD_DAY, 0, 70);
+    limiter_spent(l, S("k"), PERIOD_DAY, 0, 20);
+    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money[PERIOD_DAY].remaining, 10);
     CHECK_INT(one_admit(l, S("k"), &limits, 11, 1, 1).refused, LIMIT_MONEY);
     limiter_free(l);
 }
@@ -181,7 +184,7 @@ TEST(limiter_forgets_only_the_idle) {
     Limiter *l = limiter_new(64);
     Limits limits = { .concurrency = 1, .money_per_day = 5 };
     CHECK_INT(one_admit(l, S("busy"), &limits, 0, 1, 1).refused, LIMIT_NONE);
-    limiter_spent(l, S("spender"), 0, 5);
+    limiter_spent(l, S("spender"), PERIOD_DAY, 0, 5);
     Ctx *c = test_ctx();
     for (int i = 0; i < 5000; i++)
         limiter_look(l, arena_printf(c->mem, "idle%d", i), &limits, 1, 1);
@@ -217,7 +220,7 @@ TEST(limiter_burst_of_threads_stays_within_budget) {
     Limits limits = { .money_per_day = 1000 };
     CHECK(spent <= 1000);
     CHECK(admitted >= 100);
-    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money.remaining, 1000 - spent);
+    CHECK_INT(limiter_look(l, S("k"), &limits, 1, 1).money[PERIOD_DAY].remaining, 1000 - spent);
     limiter_free(l);
 }
 
@@ -230,23 +233,26 @@ TEST(limiter_all_admit_or_none) {
     Limiter *l = limiter_new(100);
     LimitAnswer got = limiter_admit(l, a, 3, (LimitUse){ .nano = 90 }, 1, 1);
     CHECK_INT(got.refused, LIMIT_NONE);
-    CHECK(got.money.limit == 100 && got.money.remaining == 10); // the key has less left
+    CHECK(got.money[PERIOD_DAY].limit == 100
+          && got.money[PERIOD_DAY].remaining == 10); // the key has less left
     got = limiter_admit(l, b, 3, (LimitUse){ .nano = 90 }, 1, 1);
-    CHECK(got.refused == LIMIT_MONEY && got.by == 1 && got.money.limit == 150);
-    CHECK_INT(limiter_look(l, S("b"), &key, 1, 1).money.remaining, 100); // without a trace
+    CHECK(got.refused == LIMIT_MONEY && got.by == 1 && got.money[PERIOD_DAY].limit == 150);
+    CHECK_INT(limiter_look(l, S("b"), &key, 1, 1).money[PERIOD_DAY].remaining,
+              100); // without a trace
     CHECK_INT(limiter_look(l, S("b"), &key, 1, 1).requests.remaining, 10);
     got = limiter_admit(l, b, 3, (LimitUse){ .nano = 60 }, 1, 1);
-    CHECK(got.refused == LIMIT_NONE && got.money.limit == 150 && !got.money.remaining);
+    CHECK(got.refused == LIMIT_NONE && got.money[PERIOD_DAY].limit == 150
+          && !got.money[PERIOD_DAY].remaining);
     got = limiter_admit(l, b, 3, (LimitUse){ .nano = 0 }, 1, 1);
     CHECK(got.refused == LIMIT_CONCURRENCY && got.by == 1);
     size_t by = 9;
-    CHECK(!limiter_more(l, b, 3, 1, 1, &by) && by == 1);
+    CHECK(limiter_more(l, b, 3, 1, 1, &by) == LIMIT_MONEY && by == 1);
     limiter_settle(l, a, 3, (LimitUse){ .nano = 90 }, (LimitUse){ .nano = 10 }, 1);
-    CHECK(limiter_more(l, b, 3, 40, 1, &by));
-    CHECK(!limiter_more(l, b, 3, 1, 1, &by) && by == 0); // now its key has no more
-    CHECK(!limiter_again(l, b, 3, (LimitUse){ .nano = 1 }, 1, &by) && by == 0);
+    CHECK_INT(limiter_more(l, b, 3, 40, 1, &by), LIMIT_NONE);
+    CHECK(limiter_more(l, b, 3, 1, 1, &by) == LIMIT_MONEY && by == 0); // now its key has no more
+    CHECK(limiter_again(l, b, 3, (LimitUse){ .nano = 1 }, 1, &by) && by == 0);
     limiter_settle(l, b, 3, (LimitUse){ .nano = 100 }, (LimitUse){ .nano = 100 }, 1);
-    CHECK_INT(limiter_look(l, S("p"), &project, 1, 1).money.remaining, 40);
+    CHECK_INT(limiter_look(l, S("p"), &project, 1, 1).money[PERIOD_DAY].remaining, 40);
     CHECK_INT(limiter_look(l, S("p"), &project, 1, 1).concurrency.remaining, 2);
     limiter_free(l);
 }
@@ -279,7 +285,7 @@ TEST(limiter_a_crowd_does_not_overspend_what_it_shares) {
     }
     for (int i = 0; i < THREADS; i++) thread_join(threads[i]), sum += all[i].admitted;
     CHECK_INT(sum, 12345);
-    CHECK_INT(limiter_look(l, S("p"), &project, 1, 1).money.remaining, 3);
+    CHECK_INT(limiter_look(l, S("p"), &project, 1, 1).money[PERIOD_DAY].remaining, 3);
     limiter_free(l);
 }
 
@@ -321,5 +327,50 @@ TEST(limiter_a_request_that_may_use_more_than_a_minutes_tokens) {
     CHECK_INT(a.refused, LIMIT_TOKENS);
     CHECK_INT(a.retry_after_ms, 60100);
     CHECK_INT(ask_tokens(l, &limits, 1, t + 61 * SECOND).refused, LIMIT_NONE);
+    limiter_free(l);
+}
+
+// ---- months, and all time
+TEST(limiter_money_of_a_month_ends_with_it) {
+    const int64_t begin = time_month_begin(12 * 2026 + 1), next = time_month_begin(12 * 2026 + 2);
+    Limiter *l = limiter_new(100);
+    Limits limits = { .money_per_day = 60, .money_per_month = 100 };
+    CHECK_INT(next - begin, 28LL * DAY);
+    CHECK_INT(one_admit(l, S("k"), &limits, 60, begin, 1).refused, LIMIT_NONE);
+    one_settle(l, S("k"), 60, 55, begin);
+    CHECK_INT(one_admit(l, S("k"), &limits, 6, begin, 1).refused, LIMIT_MONEY);
+    LimitAnswer a = one_admit(l, S("k"), &limits, 46, begin + DAY, 1);
+    CHECK_INT(a.refused, limit_money(PERIOD_MONTH));
+    CHECK_INT(a.retry_after_ms, 27LL * DAY);
+    CHECK_INT(a.money[PERIOD_MONTH].remaining, 45);
+    CHECK_INT(a.money[PERIOD_DAY].remaining, 60);
+    CHECK_INT(one_admit(l, S("k"), &limits, 45, next - 1, 1).refused, LIMIT_NONE);
+    CHECK_INT(one_admit(l, S("k"), &limits, 1, next - 1, 1).retry_after_ms, 0); // it may come back
+    CHECK_INT(one_admit(l, S("k"), &limits, 60, next, 1).refused, LIMIT_NONE);
+    one_settle(l, S("k"), 45, 40, next - 1); // of the month that it was admitted in
+    CHECK_INT(limiter_look(l, S("k"), &limits, next, 1).money[PERIOD_MONTH].remaining, 40);
+    CHECK_INT(limiter_look(l, S("k"), &limits, next - 1, 1).money[PERIOD_MONTH].remaining, 5);
+    one_settle(l, S("k"), 60, 0, next);
+    limiter_free(l);
+}
+
+TEST(limiter_money_in_all_never_comes_back) {
+    Limiter *l = limiter_new(1);
+    Limits limits = { .money_total = 10 }, none = { 0 };
+    limiter_spent(l, S("k"), PERIOD_TOTAL, 0, 4);
+    CHECK_INT(one_admit(l, S("k"), &limits, 6, 1, 1).refused, LIMIT_NONE);
+    CHECK_INT(one_more(l, S("k"), &limits, 1, 1), false);
+    one_settle(l, S("k"), 6, 6, 1);
+    for (int i = 0; i < 1000; i++) { // as many others as there are places, years later: it stays
+        char id[20];
+        snprintf(id, sizeof id, "other %d", i);
+        one_admit(l, str_z(id), &none, 0, 4000LL * DAY, 1);
+        one_settle(l, str_z(id), 0, 0, 4000LL * DAY);
+    }
+    LimitAnswer a = one_admit(l, S("k"), &limits, 1, 4000LL * DAY, 1);
+    CHECK_INT(a.refused, limit_money(PERIOD_TOTAL));
+    CHECK_INT(a.retry_after_ms, 0);
+    CHECK_INT(a.money[PERIOD_TOTAL].remaining, 0);
+    CHECK_INT(one_admit(l, S("k"), &limits, 0, 4000LL * DAY, 1).refused, LIMIT_NONE); // it is free
     limiter_free(l);
 }

@@ -3,6 +3,7 @@
 
 import concurrent.futures
 import decimal
+import json
 import pathlib
 import tempfile
 
@@ -23,7 +24,8 @@ def server():
         s.start()
         s.use_app()
         account = s.make("service_accounts", name="second", roles=["application"])
-        s.second_key = s.make("api_keys", name="second", service_account=account["id"])["key"]
+        second = s.make("api_keys", name="second", service_account=account["id"])
+        s.second_key, s.second = second["key"], second["id"]
         s.make("prices", name="out", model="out", input="1", output="1")
         s.deploy("out", engine="openai", task="chat", slots=64, endpoint={"url": upstream.url})
         yield s
@@ -99,6 +101,32 @@ def test_a_burst_does_not_overspend_a_project(server):
     refused = ask(server, tokens=1000)
     assert (refused.status, refused.json["error"]["code"]) == (429, "budget_reached"), refused.body
     assert "project default" in refused.json["error"]["message"] and "Retry-After" in refused.headers
+
+
+@pytest.mark.parametrize("period", ["money_per_month", "money_total"])
+def test_money_of_a_month_and_in_all(server, period):
+    """Money that was spent before there was such a limit counts; so it does after the server died."""
+    assert ask(server, server.second_key).status == 200
+    server.folded()
+    totals = server.call("GET", "/lathe/v1/usage_totals?by=key&from=2020-01-01").json["data"]
+    mine = next(decimal.Decimal(t["cost"]) for t in totals if server.second in json.dumps(t))
+    key = f"/lathe/v1/api_keys/{server.second}"
+    try:
+        server.call("PATCH", key, {"limits": {period: str(mine)}})
+        refused = ask(server, server.second_key)
+        error = refused.json["error"]
+        assert (refused.status, error["code"]) == (429, "budget_reached") and period in error["message"], refused.body
+        assert ("Retry-After" in refused.headers) == (period == "money_per_month")
+        explained = server.call("GET", f"/lathe/v1/model_plans/out?api_key={server.second}").json
+        assert [(one["limit"], one["remaining"], one["refuses"]) for one in explained["limits"]] == [(period, "0", True)]
+        server.kill()
+        server.start()
+        server.ready("out")
+        assert ask(server, server.second_key).json["error"]["code"] == "budget_reached"
+        server.call("PATCH", key, {"limits": {period: str(mine + 1)}})
+        assert ask(server, server.second_key).status == 200 and ask(server, server.second_key).headers["x-ratelimit-limit-money"] == str(mine + 1)
+    finally:
+        server.call("PATCH", key, {"limits": None})
 
 
 def test_another_project_is_not_limited(server):

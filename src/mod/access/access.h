@@ -56,9 +56,9 @@ extern const SnapshotPart access_part; // keys and projects
     X(LIMITED, "limit_reached", "API key {key} has reached its limit {limit} of {value}; {frees}", \
       "API 密钥 {key} 已达到限制 {limit}（{value}），{frees}")                                     \
     X(BUDGET, "budget_reached",                                                                    \
-      "{who} has {left} left of its money_per_day of {value}, and this request may cost up to "    \
+      "{who} has {left} left of its {limit} of {value}, and this request may cost up to "    \
       "{most}: a smaller limit of output tokens makes it less",                                    \
-      "{who} 的 money_per_day 为 {value}，剩余 {left}，而本请求最多可能花费 "      \
+      "{who} 的 {limit} 为 {value}，剩余 {left}，而本请求最多可能花费 "      \
       "{most}：调低输出 token 上限可降低该值")                                                     \
     X(PROJECT_LIMITED, "project_limit_reached",                                                    \
       "project {project} has reached its limit {limit} of {value}; {frees}",                       \

@@ -70,6 +70,7 @@ void flood_stop(void); // nobody is identified any more
 err flood_check(Ctx *c, const HttpRequest *r, err e);
 err flood_note(Ctx *c, err e);      // only counts it
 str flood_source(Ctx *c, str peer); // who is counted as one: the address, of IPv6 its /64
+extern const Field limit_rows[];
 extern const Limits limits_none;    // a key, a project, an organisation without any
 extern const RoleRow access_roles[];
 extern const Migration access_migrations[];

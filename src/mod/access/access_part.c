@@ -131,6 +131,8 @@ static void write_limits(Json *j, const Limits *of) {
     if (of->tokens_per_minute > 0) json_kv_i64(j, "tpm", of->tokens_per_minute);
     if (of->concurrency > 0) json_kv_i64(j, "concurrency", of->concurrency);
     if (of->money_per_day > 0) json_kv_i64(j, "money", of->money_per_day);
+    if (of->money_per_month > 0) json_kv_i64(j, "money_month", of->money_per_month);
+    if (of->money_total > 0) json_kv_i64(j, "money_total", of->money_total);
 }
 
 static err write_api_key(Loader *l, void *row) {

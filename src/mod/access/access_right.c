@@ -96,22 +96,25 @@ static bool over(int64_t asked, int64_t own) {
     return own != UNSET_INT && (asked == UNSET_INT || asked > own);
 }
 
-static const char *loosened(const ApiKey *own, const ApiKey *k) {
+static int64_t limit_at(const Limits *l, const Field *f) {
+    return *(const int64_t *)field_at(f, (void *)(uintptr_t)l);
+}
+
+static const char *loosened(Ctx *c, const ApiKey *own, const ApiKey *k) {
     if (own->expires_at && (!k->expires_at || k->expires_at > own->expires_at)) return "expires_at";
-    if (over(k->limits.requests_per_minute, own->limits.requests_per_minute))
-        return "limits.requests_per_minute";
-    if (over(k->limits.tokens_per_minute, own->limits.tokens_per_minute))
-        return "limits.tokens_per_minute";
-    if (over(k->limits.concurrency, own->limits.concurrency)) return "limits.concurrency";
-    return over(k->limits.money_per_day, own->limits.money_per_day) ? "limits.money_per_day" : NULL;
+    for (const Field *f = limit_rows; f->name; f++)
+        if (over(limit_at(&k->limits, f), limit_at(&own->limits, f)))
+            return say(c, "limits.%s", f->name);
+    return NULL;
 }
 
 static bool limited(const Limits *l) {
-    return l->requests_per_minute != UNSET_INT || l->tokens_per_minute != UNSET_INT
-           || l->concurrency != UNSET_INT || l->money_per_day != UNSET_INT;
+    bool any = false;
+    for (const Field *f = limit_rows; f->name; f++) any |= limit_at(l, f) != UNSET_INT;
+    return any;
 }
 
-const Limits limits_none = { UNSET_INT, UNSET_INT, UNSET_INT, UNSET_INT };
+const Limits limits_none = { UNSET_INT, UNSET_INT, UNSET_INT, UNSET_INT, UNSET_INT, UNSET_INT };
 
 // What binds the key that acts, whichever kind it is.
 static err acting_key(Ctx *c, Tx *tx, ApiKey *out) {
@@ -129,7 +132,7 @@ static err acting_key(Ctx *c, Tx *tx, ApiKey *out) {
 static err stays_bound(Ctx *c, Tx *tx, const ApiKey *k, bool made) {
     ApiKey own;
     TRY(acting_key(c, tx, &own));
-    const char *field = made && limited(&own.limits) ? "limits" : loosened(&own, k);
+    const char *field = made && limited(&own.limits) ? "limits" : loosened(c, &own, k);
     if (!field) return ERR_OK;
     App *app = app_of(c);
     if (app->audit_denied) app->audit_denied(c, "a key beyond its own", c->who->key_id);

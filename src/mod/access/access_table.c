@@ -7,7 +7,7 @@ static const char *const recordings[] = { "none", "all", "sampled", NULL };
 
 // clang-format off
 #define MONEY_MAX INT64_C(1000000000000000000)
-static const Field limit_rows[] = {
+const Field limit_rows[] = {
     INT(Limits, requests_per_minute, 0, 1, 1000000, "Requests a minute", "每分钟请求数"),
     INT(Limits, tokens_per_minute, 0, 1, 1000000000,
         "Tokens a minute, of prompts and answers; what a request may use at most is reserved, "
@@ -18,6 +18,10 @@ static const Field limit_rows[] = {
         "request; a model without a price costs nothing",
         "每日费用（UTC），币种同组织的价格，请求前预留；没有价格的模型不计费",
         .min = 1, .max = MONEY_MAX),
+    ROW(Limits, money_per_month, T_MONEY, 0, "Money a calendar month (UTC), likewise",
+        "每个自然月的费用（UTC），同样预留", .min = 1, .max = MONEY_MAX),
+    ROW(Limits, money_total, T_MONEY, 0, "Money in all, since the beginning, likewise",
+        "自始累计的费用，同样预留", .min = 1, .max = MONEY_MAX),
     { 0 }
 };
 static const Field organisation_rows[] = {

@@ -51,6 +51,8 @@ static void read_limits(yyjson_val *in, Limits *out) {
     json_get_i64(in, "tpm", &out->tokens_per_minute);
     json_get_i64(in, "concurrency", &out->concurrency);
     json_get_i64(in, "money", &out->money_per_day);
+    json_get_i64(in, "money_month", &out->money_per_month);
+    json_get_i64(in, "money_total", &out->money_total);
 }
 
 // ---- shared by views

@@ -93,7 +93,10 @@ static void see_free(void *arg, str project) {
 static err advise_limits(Ctx *c, Tx *tx, const Resource *r, const void *row, Advice *out) {
     const Head *h = row;
     const Field *f = field_find(r->fields, S("limits"));
-    if (((const Limits *)field_at(f, row))->money_per_day <= 0) return ERR_OK;
+    const Limits *limits = field_at(f, row);
+    bool money = false;
+    for (int p = 0; p < PERIOD__COUNT; p++) money |= limit_of_money(limits, (Period)p) > 0;
+    if (!money) return ERR_OK;
     Free at = { .s = snapshot_take() };
     err e = ERR_OK;
     if (r->scope == SCOPE_SYSTEM) e = each_project(c, tx, h->id, see_free, &at);

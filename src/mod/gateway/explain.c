@@ -44,7 +44,7 @@ static err find_key(Explain *x) {
 }
 
 static str amount(Ctx *c, LimitKind kind, int64_t n) {
-    return kind == LIMIT_MONEY ? money_format(c->mem, n)
+    return kind >= LIMIT_MONEY ? money_format(c->mem, n)
                                : arena_printf(c->mem, "%lld", (long long)n);
 }
 
@@ -69,14 +69,15 @@ static err check_limits(Explain *x) {
     if (!f->key) return ERR_OK;
     limits_of(f);
     f->r.reserved_nano = flow_cost_most(f);
-    x->e.limits = new (c->mem, ExplainLimit, 4 * f->subjects_n);
+    x->e.limits = new (c->mem, ExplainLimit, (size_t)limit_money(PERIOD__COUNT) * f->subjects_n);
     for (size_t i = 0; i < f->subjects_n; i++) {
         LimitAnswer a = limiter_look(access_limiter(), f->subjects[i].id, f->subjects[i].limits,
                                      os_wall_ms(c->os), os_mono_ns(c->os));
         add_limit(x, i, LIMIT_REQUESTS, &a.requests, 1);
         add_limit(x, i, LIMIT_TOKENS, &a.tokens, least(flow_tokens_most(f), a.tokens.limit));
         add_limit(x, i, LIMIT_CONCURRENCY, &a.concurrency, 1);
-        add_limit(x, i, LIMIT_MONEY, &a.money, flow_cost_most(f));
+        for (int p = 0; p < PERIOD__COUNT; p++)
+            add_limit(x, i, limit_money((Period)p), &a.money[p], flow_cost_most(f));
     }
     return x->refused ? limits_refused(f, x->by, x->kind, &x->state, x->state.reset_ms) : ERR_OK;
 }

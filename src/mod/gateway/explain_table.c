@@ -90,7 +90,7 @@ const Field explain_output[] = {
         "等待多久后改问下一目标"),
     LIST(Explanation, targets, ExplainTarget, STATUS, target_rows, 0, 64,
         "Targets in the order in which this request asks them", "按请求顺序排列的目标"),
-    LIST(Explanation, limits, ExplainLimit, STATUS, limit_rows, 0, 12,
+    LIST(Explanation, limits, ExplainLimit, STATUS, limit_rows, 0, 24,
         "Limits of the key, its project and its organisation", "密钥、项目与组织的限制"),
     { 0 }
 };

@@ -94,9 +94,17 @@ static void add_ms(HttpHeader *out, size_t *n, Ctx *c, const char *name, int64_t
     out[(*n)++] = (HttpHeader){ str_z(name), arena_printf(c->mem, "%lldms", (long long)ms) };
 }
 
+// Of the periods that are limited the one with the least left.
+static const LimitState *money_left(const Flow *f) {
+    const LimitState *all = f->limits.money, *least = &all[0];
+    for (int p = 1; p < PERIOD__COUNT; p++)
+        if (all[p].limit && (!least->limit || all[p].remaining < least->remaining)) least = &all[p];
+    return least;
+}
+
 size_t flow_headers(Flow *f, HttpHeader *out) {
     size_t n = 0;
-    const LimitState *r = &f->limits.requests, *t = &f->limits.tokens, *m = &f->limits.money;
+    const LimitState *r = &f->limits.requests, *t = &f->limits.tokens, *m = money_left(f);
     if (r->limit) {
         add(out, &n, f->c, "x-ratelimit-limit-requests", r->limit);
         add(out, &n, f->c, "x-ratelimit-remaining-requests", r->remaining);

@@ -25,7 +25,8 @@ void limits_of(Flow *f) {
 
 bool limits_have_money(const Flow *f) {
     for (size_t i = 0; i < f->subjects_n; i++)
-        if (f->subjects[i].limits->money_per_day > 0) return true;
+        for (int p = 0; p < PERIOD__COUNT; p++)
+            if (limit_of_money(f->subjects[i].limits, (Period)p) > 0) return true;
     return false;
 }
 
@@ -44,15 +45,16 @@ static str name_of(const Flow *f, size_t by) {
 }
 
 // Money is refused when the request may cost more than is left: less may do, waiting may not.
-static err too_dear(Flow *f, size_t by, const LimitState *s) {
+static err too_dear(Flow *f, size_t by, LimitKind kind, const LimitState *s) {
     static const char *const who[][3] = { { "API key", "project", "organisation" },
                                           { "API 密钥", "项目", "组织" } };
     Ctx *c = f->c;
     bool zh = c->lang && !strcmp(c->lang, "zh");
     return fail(c, ERR_LIMITED, R_BUDGET, "who",
-                say(c, "%s " STR_FMT, who[zh][by], STR_ARG(name_of(f, by))), "value",
-                money_format(c->mem, s->limit).p, "left", money_format(c->mem, s->remaining).p,
-                "most", money_format(c->mem, f->r.reserved_nano).p);
+                say(c, "%s " STR_FMT, who[zh][by], STR_ARG(name_of(f, by))), "limit",
+                limit_name(kind), "value", money_format(c->mem, s->limit).p, "left",
+                money_format(c->mem, s->remaining).p, "most",
+                money_format(c->mem, f->r.reserved_nano).p);
 }
 
 // When the next one may come: a slot frees when a request ends, which nobody can tell.
@@ -68,8 +70,8 @@ err limits_refused(Flow *f, size_t by, LimitKind kind, const LimitState *s, int6
     static const Reason *const why[] = { &R_LIMITED, &R_PROJECT_LIMITED, &R_ORG_LIMITED };
     static const char *const who[] = { "key", "project", "org" };
     Ctx *c = f->c;
-    err e = kind == LIMIT_MONEY
-                ? too_dear(f, by, s)
+    err e = kind >= LIMIT_MONEY
+                ? too_dear(f, by, kind, s)
                 : fail(c, ERR_LIMITED, *why[by], who[by], say_str(c, name_of(f, by)), "limit",
                        limit_name(kind), "value", say(c, "%lld", (long long)s->limit), "ms",
                        say(c, "%lld", (long long)retry_ms), "frees", frees(c, kind, retry_ms));

@@ -14,9 +14,10 @@ int64_t machine_first_ms(void) {
     return ms > LEAST_MS ? ms : LEAST_MS;
 }
 
-static void budget_over(Flow *f, size_t by) {
-    const LimitState none = { .limit = f->subjects[by].limits->money_per_day };
-    err e = limits_refused(f, by, LIMIT_MONEY, &none, 0);
+static void budget_over(Flow *f, size_t by, LimitKind kind) {
+    Period p = (Period)(kind - LIMIT_MONEY);
+    const LimitState none = { .limit = limit_of_money(f->subjects[by].limits, p) };
+    err e = limits_refused(f, by, kind, &none, 0);
     stage_attempt_cancel(f);
     (void)e;
     flow_fail(f);
@@ -26,8 +27,10 @@ static void more(void *arg) {
     Flow *f = arg;
     int64_t nano = usage_cost(f->price, 0, 0, 0, f->machine_ms * 1000);
     size_t by = 0;
-    if (!limiter_more(access_limiter(), f->subjects, f->subjects_n, nano, f->limits.at_ms, &by)) {
-        budget_over(f, by);
+    LimitKind over =
+        limiter_more(access_limiter(), f->subjects, f->subjects_n, nano, f->limits.at_ms, &by);
+    if (over) {
+        budget_over(f, by, over);
         return;
     }
     f->r.reserved_nano += nano;

@@ -45,7 +45,7 @@ int64_t flow_tokens_most(const Flow *f) {
 
 static err refuse(Flow *f) {
     const LimitAnswer *a = &f->limits;
-    const LimitState *s = a->refused == LIMIT_MONEY      ? &a->money
+    const LimitState *s = a->refused >= LIMIT_MONEY      ? &a->money[a->refused - LIMIT_MONEY]
                           : a->refused == LIMIT_REQUESTS ? &a->requests
                           : a->refused == LIMIT_TOKENS   ? &a->tokens
                                                          : &a->concurrency;

@@ -287,8 +287,8 @@ static void on_end(void *arg, CallEnd why) {
 static bool start_over(Flow *f) {
     RequestRecord *r = &f->r;
     if (!usage_room(f->app)) return false;
-    if (!limiter_again(access_limiter(), f->subjects, f->subjects_n, limits_used(f),
-                       f->limits.at_ms, NULL)) {
+    if (limiter_again(access_limiter(), f->subjects, f->subjects_n, limits_used(f), f->limits.at_ms,
+                      NULL)) {
         usage_room_back(f->app);
         return false;
     }

@@ -148,6 +148,17 @@ static void sum_day(Ctx *c, Map *days, const RequestRecord *r) {
 
 static str text_or(str s, str instead) { return s.p ? s : instead; }
 
+// What each has cost since the beginning: its key, project and organisation.
+static err add_spent(Ctx *c, Tx *tx, const Day *d) {
+    static SQL(usage_spent_add,
+               "INSERT INTO usage_spent (subject, cost) VALUES ($1, $2) ON "
+               "CONFLICT (subject) DO UPDATE SET cost = " USAGE_SUM("usage_spent.cost", "$2"));
+    const str of[] = { d->of->key_id, d->of->project, d->of->org };
+    for (size_t i = 0; i < countof(of) && d->cost_nano; i++)
+        if (of[i].n) TRY(db_run(c, tx, &usage_spent_add, V(of[i]), V(d->cost_nano)));
+    return ERR_OK;
+}
+
 static err add_days(Ctx *c, Tx *tx, const Map *days) {
     MapEntry *e;
     for (size_t i = 0; map_each(days, &i, &e);) {
@@ -157,6 +168,7 @@ static err add_days(Ctx *c, Tx *tx, const Map *days) {
                    V(text_or(d->of->currency, S(""))), V(d->of->org), V(d->requests), V(d->failed),
                    V(d->prompt_tokens), V(d->cached_tokens), V(d->completion_tokens),
                    V(d->machine_us), V(d->cost_nano)));
+        TRY(add_spent(c, tx, d));
     }
     return ERR_OK;
 }
@@ -415,35 +427,64 @@ static err settle_orphans(Ctx *c, Tx *tx, void *arg) {
     return add_all(c, tx, told);
 }
 
-// What each key, project and organisation spent today, for its limit; told once it was read to the
-// end.
+// What each key, project and organisation spent today, this month and in all, for its limits; told
+// once it was read to the end.
 typedef struct Spent {
     str by;
+    Period period;
     int64_t nano;
     struct Spent *next;
 } Spent;
 typedef struct Spending {
-    int64_t day;
+    int64_t now_ms;
     Spent *first;
 } Spending;
 
-static err read_spending(Ctx *c, Tx *tx, void *arg) {
-    static SQL(spent_today, "SELECT key_id, project, org, cost FROM usage_day "
-                           "WHERE day = $1");
+static void note_spent(Ctx *c, Spending *all, str by, Period p, int64_t nano) {
+    if (!by.n) return;
+    Spent *s = new (c->mem, Spent, 1);
+    *s = (Spent){ by, p, nano, all->first };
+    all->first = s;
+}
+
+static err read_month(Ctx *c, Tx *tx, Spending *all) {
+    static SQL(spent_by_day, "SELECT key_id, project, org, cost, day FROM usage_day WHERE day >= "
+                             "$1 AND day <= $2");
     Rows *rows;
-    bool more;
-    Spending *all = arg;
-    all->first = NULL;
-    TRY(db_ask(c, tx, &rows, &spent_today, V(all->day)));
-    for (;;) {
+    int64_t today = time_day(all->now_ms);
+    int64_t first = time_day(time_month_begin(time_month(all->now_ms)));
+    TRY(db_ask(c, tx, &rows, &spent_by_day, V(first), V(today)));
+    for (bool more;;) {
         TRY(rows_next(c, rows, &more));
         if (!more) return ERR_OK;
         for (int i = 0; i < 3; i++) {
-            Spent *s = new (c->mem, Spent, 1);
-            *s = (Spent){ col_str(rows, i), col_int(rows, 3), all->first };
-            all->first = s;
+            note_spent(c, all, col_str(rows, i), PERIOD_MONTH, col_int(rows, 3));
+            if (col_int(rows, 4) == today)
+                note_spent(c, all, col_str(rows, i), PERIOD_DAY, col_int(rows, 3));
         }
     }
+}
+
+// Those that are gone are asked for no more.
+static err read_total(Ctx *c, Tx *tx, Spending *all) {
+    static SQL(spent_in_all,
+               "SELECT subject, cost FROM usage_spent WHERE subject IN (SELECT id FROM api_keys "
+               "UNION ALL SELECT id FROM admin_keys UNION ALL SELECT id FROM projects UNION ALL "
+               "SELECT id FROM organisations)");
+    Rows *rows;
+    TRY(db_query(c, tx, &spent_in_all, NULL, 0, &rows));
+    for (bool more;;) {
+        TRY(rows_next(c, rows, &more));
+        if (!more) return ERR_OK;
+        note_spent(c, all, col_str(rows, 0), PERIOD_TOTAL, col_int(rows, 1));
+    }
+}
+
+static err read_spending(Ctx *c, Tx *tx, void *arg) {
+    Spending *all = arg;
+    all->first = NULL;
+    TRY(read_month(c, tx, all));
+    return read_total(c, tx, all);
 }
 
 err ledger_settle_orphans(Ctx *c) {
@@ -455,10 +496,10 @@ err ledger_settle_orphans(Ctx *c) {
     return ERR_OK;
 }
 err ledger_recover_spending(Ctx *c) {
-    Spending all = { .day = time_day(os_wall_ms(c->os)) };
+    Spending all = { .now_ms = os_wall_ms(c->os) };
     TRY(db_read(c, c->db, read_spending, &all));
     for (const Spent *s = all.first; s; s = s->next)
-        limiter_spent(access_limiter(), s->by, all.day, s->nano);
+        limiter_spent(access_limiter(), s->by, s->period, all.now_ms, s->nano);
     return ERR_OK;
 }
 

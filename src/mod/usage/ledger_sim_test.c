@@ -168,15 +168,20 @@ static err check_sums(Ctx *c, Tx *tx, void *arg) {
                "0) * 101 + COALESCE(SUM(completion_tokens), 0) * 7 + COALESCE(SUM(cost), 0) "
                "FROM usage_day");
     static SQL(audited, "SELECT count(*) - (SELECT count(*) FROM usage) FROM inference_audits");
+    static SQL(unspent,
+               "SELECT COALESCE(SUM(cost), 0) - (SELECT COALESCE(SUM(cost), 0) FROM usage_spent "
+               "WHERE subject IN (SELECT key_id FROM usage)) FROM usage WHERE key_id <> ''");
     static SQL(open_now, "SELECT count(*) FROM usage_open");
     World *w = arg;
-    int64_t rows, days, audits, open;
+    int64_t rows, days, audits, spent, open;
     TRY(one_number(c, tx, &by_row, &rows));
     TRY(one_number(c, tx, &by_day, &days));
     TRY(one_number(c, tx, &audited, &audits));
+    TRY(one_number(c, tx, &unspent, &spent));
     TRY(one_number(c, tx, &open_now, &open));
     if (rows != days) broken(w, "the sums by day are not those of the rows");
     if (audits) broken(w, "there are not as many audit records as rows");
+    if (spent) broken(w, "what keys spent in all is not what their rows cost");
     if (open) broken(w, "an attempt stays open after a start");
     return ERR_OK;
 }
@@ -207,7 +212,7 @@ static err life_begin(World *w) {
     TRY(db_open(c, &(DbConfig){ .url = S("sqlite:/data/t.db") }, &w->app.db));
     c->db = w->app.db;
     TRY(db_migrate(c, c->db, "audit", audit_module.migrations, audit_module.migrations_n));
-    TRY(db_migrate(c, c->db, "usage", usage_migrations, 1));
+    TRY(db_migrate(c, c->db, "usage", usage_migrations, usage_module.migrations_n));
     TRY(journal_open_sized(c, S("/data"), 1, SEGMENT, &w->app.journal));
     w->reader = (FoldReader){ .f = &ledger };
     TRY(ledger.position(c, &w->reader.at));

@@ -51,7 +51,7 @@ TEST(usage_ledger_counts_what_is_settled_twice_once) {
     CHECK_OK(c, db_open(c, &(DbConfig){ .url = url }, &app.db));
     c->db = app.db;
     CHECK_OK(c, db_migrate(c, c->db, "audit", audit_module.migrations, audit_module.migrations_n));
-    CHECK_OK(c, db_migrate(c, c->db, "usage", usage_migrations, 1));
+    CHECK_OK(c, db_migrate(c, c->db, "usage", usage_migrations, usage_module.migrations_n));
     CHECK_OK(c, journal_open_sized(c, app.data_dir, 1, 1 << 20, &app.journal));
     FoldReader reader = { .f = &ledger };
     CHECK_OK(c, ledger.position(c, &reader.at));

@@ -79,6 +79,10 @@ const Resource price_resource = {
 };
 #define TAIL "revision BIGINT NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, " \
     "created_by TEXT);"
+// Sums in two halves, for one alone might run over.
+#define SPENT_BY(column) \
+    "SELECT " column " AS s, SUM(cost / 1000000000) AS h, SUM(cost % 1000000000) AS l FROM " \
+    "usage_day GROUP BY " column
 const Migration usage_migrations[] = {
     { 1,
       "CREATE TABLE usage (id TEXT NOT NULL, org TEXT NOT NULL, project TEXT NOT NULL, "
@@ -119,6 +123,12 @@ const Migration usage_migrations[] = {
       "UPDATE prices SET active = 0 WHERE EXISTS (SELECT 1 FROM prices q WHERE q.org = prices.org "
       "AND q.model = prices.model AND COALESCE(q.price_project, '') = "
       "COALESCE(prices.price_project, '') AND q.id > prices.id);", NULL },
+    { 4, // what each key, project and organisation has cost since the beginning
+      "CREATE TABLE usage_spent (subject TEXT PRIMARY KEY, cost BIGINT NOT NULL);"
+      "INSERT INTO usage_spent (subject, cost) SELECT s, CASE WHEN h >= 1000000000 THEN "
+      USAGE_SUM_TEXT " ELSE h * 1000000000 + l END FROM ("
+      SPENT_BY("key_id") " UNION ALL " SPENT_BY("project") " UNION ALL " SPENT_BY("org")
+      ") AS t WHERE s <> '' AND h + l > 0;", NULL },
 };
 const Setting usage_settings[] = {
     { "retain.usage", SET_SPAN, "400d", 0, INT64_MAX, .live = true,
