@@ -151,7 +151,7 @@ def heard(name, asked):
         calls = {i["call_id"]: json.loads(i["arguments"])["city"] for i in asked["input"] if i.get("type") == "function_call"}
         results = {i["call_id"]: i["output"] for i in asked["input"] if i.get("type") == "function_call_output"}
     elif name == "anthropic":
-        blocks = [b for m in asked["messages"] for b in m["content"]]
+        blocks = [b for m in asked["messages"] if isinstance(m["content"], list) for b in m["content"]]
         calls = {b["id"]: b["input"]["city"] for b in blocks if b["type"] == "tool_use"}
         results = {b["tool_use_id"]: b["content"] for b in blocks if b["type"] == "tool_result"}
         assert [m["role"] for m in asked["messages"]] == ["user", "assistant", "user"]
@@ -197,6 +197,72 @@ def test_what_is_openais_alone_is_refused_and_left_out_of_routes(server, world):
                                   ("endpoint.api_version", {"api_version": "a&b"}, "chat")):
         a = server.call("POST", "/lathe/v1/deployments", {"name": "never", "engine": "openai", "task": task, "endpoint": {"url": "http://127.0.0.1:9", **endpoint}})
         assert a.status == 400 and a.json["error"]["field"] == field, a.body
+
+
+# ---- where both speak one dialect
+
+SAME = {"anthropic": "/v1/messages", "ollama.chat": "/ollama/api/chat"}
+
+
+@pytest.fixture(params=list(SAME))
+def twin(world, request):
+    """An upstream of the client's own dialect."""
+    u = world[1][request.param]
+    u.reset()
+    return u
+
+
+@pytest.mark.parametrize("says", [SAYS, BOTH], ids=["text", "calls"])
+def test_bytes_pass_as_they_came(server, twin, says):
+    """Also what our reader does not know; only the model's name is the server's own."""
+    path, twin.says = SAME[twin.maker.name], says
+    more = {"anthropic": {"max_tokens": 9, "container": "c", "tools": [{"type": "web_search_20250305", "name": "web_search"}]},
+            "ollama.chat": {"options": {"num_predict": 9, "mirostat": 2}, "logits": True}}[twin.maker.name]
+    for stream in (True, False):
+        body = {"model": twin.maker.name, "messages": ASK, "stream": stream, **more}
+        a = server.call("POST", path, body, key=server.app_key, headers={"anthropic-beta": "files-api-2025-04-14"})
+        assert a.body == (twin.maker.stream(says) if stream else json.dumps(twin.maker.whole(says)).encode())
+        assert twin.asked[-1] == {**body, "model": "theirs"} and twin.heard[-1][1]["anthropic-beta"] == "files-api-2025-04-14"
+        row, = last_row(server)
+        assert (row["prompt_tokens"], row["completion_tokens"], row["tokens_exact"], row["outcome"], row["streamed"]) == (says.prompt, says.tokens, 1, "ok", stream)
+
+
+def test_an_unknown_event_passes_and_the_end_is_always_told(server, world):
+    u = world[1]["anthropic"]
+    u.reset()
+    whole = u.maker.stream(SAYS)
+    new = b'event: news\ndata: {"type": "news"}\n\n'
+    end = whole.index(b"event: message_stop")
+    u.raw = whole[:end] + new + whole[end:]
+    assert ask(server, "/v1/messages", "anthropic").body == u.raw
+    u.raw = whole[:end]
+    a = ask(server, "/v1/messages", "anthropic")
+    assert a.body.startswith(u.raw) and told(a)[-1] == {"type": "message_stop"}
+    assert last_row(server)[0]["outcome"] == "ok"
+
+
+def test_what_can_only_be_passed_on_is_named_where_it_cannot(server, world, twin):
+    """Refused before anything is asked; of a route's targets the one that it can be passed to answers."""
+    path, other = SAME[twin.maker.name], world[1]["openai.chat"]
+    other.reset()
+    made = server.make("routes", name="mixed", targets=[{"deployment": "openai.chat"}, {"deployment": twin.maker.name}])
+    try:
+        asked = len(other.asked)
+        a = server.call("POST", path, {"model": "openai.chat", "messages": ASK, "container": "c", "max_tokens": 9}, key=server.app_key)
+        assert a.status == 400 and b"container" in a.body and len(other.asked) == asked
+        a = ask(server, path, "mixed", container="c")
+        assert a.status == 200 and a.body == twin.maker.stream(SAYS) and len(other.asked) == asked
+    finally:
+        server.call("DELETE", f"/lathe/v1/routes/{made['id']}")
+
+
+@pytest.mark.parametrize("wrong", [{"model": None}, {"model": 1}, {"stream": "yes"}, {"max_tokens": "many"}, {"max_tokens": 2**40}])
+def test_what_is_wrong_is_wrong_where_it_could_pass(server, world, wrong):
+    u = world[1]["anthropic"]
+    u.reset()
+    asked = len(u.asked)
+    a = server.call("POST", "/v1/messages", {"model": "anthropic", "messages": ASK, "max_tokens": 9, "container": "c", **wrong}, key=server.app_key)
+    assert a.status == 400 and next(iter(wrong)) in a.json["error"]["message"] and len(u.asked) == asked, a.body
 
 
 # ---- what fails

@@ -52,6 +52,7 @@ struct Flow {
         yyjson_val *input; // as the client sent it
         ResponseTask *task;
     } stored;
+    bool unread; // our reader does not know all of it: it can only be passed on
     const FlowStage *stage;
     const Snapshot *snapshot;
     const KeyEntry *key;
@@ -148,7 +149,15 @@ void flow_describe(Flow *f);                       // what the record says befor
 void flow_drained(Flow *f);                        // the client took what was held back
 void stream_close(Flow *f);                        // frees what Answer holds
 
-// translate.c: where client and engine speak different dialects
+// pass.c: where client and engine speak one dialect that is not OpenAI's
+bool flow_passes(const Flow *f);
+bool pass_may(const Flow *f); // the reader's failure is that it does not know something
+err pass_parse(Flow *f);      // what the stages need of such a body
+err pass_check(Flow *f);      // the reader's failure, where nobody of the plan may be passed it
+void pass_body(Flow *f, struct evbuffer *out);
+
+// translate.c: where they speak different ones, and what both ways share
+err talk_read(Flow *f);
 bool flow_translates(const Flow *f);
 bool speaks_openai(const Dialect *d);              // NULL: an operation that is OpenAI's alone
 err talk_parse(Flow *f);                           // a body that is not in OpenAI's dialect

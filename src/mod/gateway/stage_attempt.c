@@ -200,7 +200,7 @@ static err read_whole(Flow *f) {
 }
 
 static err write_whole(Flow *f) {
-    if (f->out.translation && !f->in.stream) {
+    if (f->out.translation && !f->in.stream && !flow_passes(f)) {
         buf_clear(&f->out.whole);
         return translate_body_out(f, &f->out.whole) ? ERR_OK : too_large(f);
     }
@@ -369,13 +369,15 @@ static void take_replica(Flow *f, const Replica *r) {
 static void send_attempt(Flow *f, const Replica *r, struct evbuffer *body) {
     take_replica(f, r);
     answer_open(f);
-    HttpHeader headers[3 + ENDPOINT_HEADERS] = { { S("Content-Type"), S("application/json") },
+    HttpHeader headers[4 + ENDPOINT_HEADERS] = { { S("Content-Type"), S("application/json") },
                                                  { S("X-Request-Id"), f->c->request_id } };
     size_t n = 2;
     if (!f->engine->launched)
         headers[n++] = (HttpHeader){ S("Lathe-Hops"),
                                      arena_printf(f->c->mem, "%lld", (long long)f->hops + 1) };
     for (size_t i = 0; r && i < r->headers_n; i++) headers[n++] = r->headers[i];
+    str beta = flow_passes(f) ? http_header(exchange_request(f->x), "anthropic-beta") : (str){ 0 };
+    if (beta.n) headers[n++] = (HttpHeader){ S("anthropic-beta"), beta };
     CallSpec spec = { .to = r ? r->addr : (Addr){ "unix:/nowhere" },
                       .method = HTTP_POST,
                       .target = r ? target_of(f, r) : S("/"),

@@ -92,4 +92,7 @@ err flow_resolve(Flow *f) {
     return e;
 }
 
-Verdict stage_resolve(Flow *f) { return flow_denied(f, flow_resolve(f)); }
+Verdict stage_resolve(Flow *f) {
+    err e = flow_resolve(f);
+    return flow_denied(f, e ? e : pass_check(f));
+}

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // translate.c - between a client and an engine of another dialect: the body written anew, and each
 // event of the answer read and written again, with the same figures noted as where bytes pass as
-// they came (stream.c). A client that wants its answer in one piece gets what was kept of the
-// events, or of the engine's whole one. Owner: an attempt's Translation is freed with its Answer.
-// Threads: the exchange's loop.
+// they came (stream.c). Where both speak Anthropic's or Ollama's (pass.c), events are read alike and
+// pass as they came. A client that wants its answer in one piece gets what was kept of the events,
+// or of the engine's whole one. Owner: an attempt's Translation is freed with its Answer. Threads:
+// the exchange's loop.
 #include "mod/gateway/flow.h"
 #include <assert.h>
 
@@ -21,6 +22,8 @@ struct Translation {
     bool whole;  // the client wants it in one piece
     bool full;   // which grew too large
     bool counts; // the engine tells its tokens as it makes them
+    bool passes; // as it came; last: what ends it
+    Buf last_name, last;
     bool closed;
     err how; // what the engine said went wrong
     Buf why;
@@ -33,7 +36,7 @@ bool flow_translates(const Flow *f) {
 }
 
 // ---- the request
-static err talk_read(Flow *f) {
+err talk_read(Flow *f) {
     if (f->talk) return ERR_OK;
     Talk *t = new (f->c->mem, Talk, 1);
     TRY(dialect_read(f->c, f->spoken, f->in.root, t));
@@ -51,7 +54,13 @@ static err check_most(Flow *f, TalkField field, int64_t n, int64_t most) {
 // What the stages need of a body in a dialect that is not OpenAI's.
 err talk_parse(Flow *f) {
     ParsedBody *in = &f->in;
-    TRY(talk_read(f));
+    err e = talk_read(f);
+    f->unread = e && pass_may(f);
+    if (f->unread) {
+        f->c->failure = (Failure){ 0 };
+        return pass_parse(f);
+    }
+    TRY(e);
     const Talk *t = f->talk;
     in->model = t->model, in->user = t->user, in->stream = t->stream == 1;
     in->output_max = t->output_max > 0 ? t->output_max : UNSET_INT;
@@ -68,6 +77,10 @@ static bool asks_stream(const Flow *f) { return f->in.stream || f->engine->launc
 // always with usage.
 err translate_body(Flow *f, struct evbuffer *out) {
     const Dialect *d = f->dialect;
+    if (flow_passes(f)) {
+        pass_body(f, out);
+        return ERR_OK;
+    }
     TRY(talk_read(f));
     Talk t = *f->talk;
     t.model = f->upstream_model;
@@ -156,6 +169,7 @@ static void tell(void *arg, const Delta *d) {
     answer_mark(f);
     if (d->kind == DELTA_ERROR) note_error(f, d);
     else if (d->kind == DELTA_END) f->out.finished = true;
+    else if (t->passes) return;
     else if (t->whole) t->full |= !writing_keep(&t->writing, d);
     else writing_delta(&t->writing, d);
 }
@@ -163,7 +177,8 @@ static void tell(void *arg, const Delta *d) {
 static void show(void *arg, str event, str data) { answer_show(arg, event, data); }
 
 static void write_open(Flow *f, Writing *w) {
-    writing_init(w, f->spoken, f->talk);
+    static const Talk unread; // only a failure is written then
+    writing_init(w, f->spoken, f->talk ? f->talk : &unread);
     w->id = f->stored.id.n ? f->stored.id : f->c->request_id, w->model = f->in.model,
     w->created_s = f->start_ms / 1000;
     w->event = show, w->arg = f;
@@ -174,21 +189,26 @@ void translate_open(Flow *f) {
     reading_init(&t->reading, f->dialect, f->c, tell, f);
     t->reading.made = f->c->request_id;
     write_open(f, &t->writing);
-    t->whole = !f->in.stream;
+    t->whole = !f->in.stream, t->passes = flow_passes(f);
     buf_init(&t->line, LINE_MAX_BYTES), buf_init(&t->why, ERROR_MAX);
+    buf_init(&t->last, LINE_MAX_BYTES), buf_init(&t->last_name, ERROR_MAX);
 }
 
 void translate_close(Translation *t) {
     if (!t || t->closed) return;
     reading_done(&t->reading), writing_done(&t->writing);
     buf_done(&t->line), buf_done(&t->why);
+    buf_done(&t->last), buf_done(&t->last_name);
     t->closed = true;
 }
 
 void translate_event(Flow *f, str event, str data) {
     Translation *t = f->out.translation;
-    if (!f->out.finished && !f->out.cut && reading_event(&t->reading, event, data))
-        f->out.cut = true;
+    if (f->out.finished || f->out.cut) return;
+    if (reading_event(&t->reading, event, data)) f->out.cut = true;
+    if (!t->passes || f->out.cut || !data.n) return;
+    if (f->out.finished) buf_add(&t->last_name, event), buf_add(&t->last, data);
+    else answer_show(f, event, data);
 }
 
 // False: a line is too long.
@@ -255,7 +275,12 @@ void translate_end(Flow *f) {
     }
     time_it(f, &t->writing);
     if (f->failed) failure = failure_delta(f);
-    f->out.chunks++; // nothing is held back any more
+    f->out.chunks++;               // nothing is held back any more
+    if (t->passes && !f->failed) { // where the end's own mark is missing it is Anthropic's
+        if (t->last.n) answer_show(f, buf_str(&t->last_name), buf_str(&t->last));
+        else answer_show(f, S("message_stop"), S("{\"type\":\"message_stop\"}"));
+        return;
+    }
     writing_delta(&t->writing, f->failed ? &failure : &end);
     if (t == &own) writing_done(&own.writing);
 }
