@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // translate.c - between a client and an engine of another dialect: the body written anew, and each
 // event of the answer read and written again, with the same figures noted as where bytes pass as
-// they came (stream.c). Where both speak Anthropic's or Ollama's (pass.c), events are read alike and
-// pass as they came. A client that wants its answer in one piece gets what was kept of the events,
-// or of the engine's whole one. Owner: an attempt's Translation is freed with its Answer. Threads:
-// the exchange's loop.
+// they came (stream.c). Where both speak Anthropic's or Ollama's (pass.c) events are read alike,
+// and pass. A client that wants its answer in one piece gets what was kept of the events, or of the
+// engine's whole one. Owner: an attempt's Translation is freed with its Answer. Threads: the
+// exchange's loop.
 #include "mod/gateway/flow.h"
 #include <assert.h>
 
