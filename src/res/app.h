@@ -10,6 +10,7 @@
 #include "net/tls.h"
 #include "res/module.h"
 
+#define LATHE_VERSION "0.1.0"
 enum { APP_LOOPS_MAX = 64 };
 typedef struct AuditEntry { // one row of the chain: a change, a denial, or a read of content
     const char *verb;       // "create", "update", "delete", "promote", "denied", "read"

@@ -323,7 +323,7 @@ static int doctor(Cli *cli, int argc, char **argv) {
 
 static int version(Cli *cli, int argc, char **argv) {
     (void)cli, (void)argc, (void)argv;
-    puts("lathe 0.1.0");
+    puts("lathe " LATHE_VERSION);
     return 0;
 }
 

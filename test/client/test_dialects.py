@@ -244,3 +244,21 @@ def test_a_request_has_the_id_that_its_clients_look_for(claude, server):
 def test_what_is_still_tried_out(claude):
     answer = claude.beta.messages.create(model="chat", max_tokens=4, messages=FRANCE, betas=["interleaved-thinking-2025-05-14"])
     assert answer.content[0].text
+
+
+def test_ollama_looks_around(llama, server):
+    assert llama.show("chat").capabilities[0] == "completion" and llama.show("embed").capabilities == ["embedding"]
+    assert llama.show("chat:latest").modelinfo["general.context_length"] == 1024
+    assert {"chat", "embed"} <= {m.model for m in llama.ps().models} <= {m.model for m in llama.list().models}
+    answer = llama.chat(model="chat:latest", messages=FRANCE, options={"num_predict": 16, "temperature": 0})
+    assert "Paris" in answer.message.content and answer.model == "chat:latest"
+    for name in ("chat:other", "nobody"):
+        with pytest.raises(ollama.ResponseError) as told:
+            llama.show(name)
+        assert told.value.status_code == 404
+    version = server.call("GET", "/ollama/api/version", key=server.app_key)
+    assert version.status == 200 and version.json["version"].count(".") == 2
+    for method, path in (("GET", "version"), ("GET", "ps"), ("POST", "show")):
+        assert server.call(method, "/ollama/api/" + path, {"model": "chat"} if method == "POST" else None, key="lathe_x").status == 401
+    for body, status in (({}, 400), ({"model": 5}, 400), ([], 400), ({"model": "x" * 70000}, 413)):
+        assert server.call("POST", "/ollama/api/show", body, key=server.app_key).status == status

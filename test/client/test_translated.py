@@ -238,7 +238,7 @@ def test_lines_are_not_held_up_on_their_way(server, upstream):
 # ---- where there is nothing
 
 
-@pytest.mark.parametrize("path", ["/ollama/api/show", "/p/default/ollama/api/embed", "/ollama", "/ollama/api/chat/more"])
+@pytest.mark.parametrize("path", ["/ollama/api/create", "/p/default/ollama/api/embed", "/ollama", "/ollama/api/chat/more"])
 def test_what_ollama_has_not_is_said_as_it_would(server, upstream, path):
     answer = server.call("POST", path, {}, key=server.app_key)
     assert answer.status == 404 and isinstance(answer.json["error"], str), answer.body

@@ -74,9 +74,11 @@ static err plan_route(Flow *f, const RouteEntry *r) {
 }
 
 static err plan(Flow *f) {
-    const RouteEntry *r = route_find(f->snapshot, f->c->org, f->project, f->in.model);
+    bool ollama = f->spoken && !strncmp(f->spoken->name, "ollama", 6);
+    str name = ollama ? ollama_name(f->in.model) : f->in.model;
+    const RouteEntry *r = route_find(f->snapshot, f->c->org, f->project, name);
     bool own = r && str_eq(r->project, f->project);
-    const DeploymentEntry *d = own ? NULL : deployment_find(f->snapshot, f->project, f->in.model);
+    const DeploymentEntry *d = own ? NULL : deployment_find(f->snapshot, f->project, name);
     if (r && !d) return plan_route(f, r);
     if (!d)
         return fail(f->c, ERR_NOTFOUND, R_MODEL_UNKNOWN, "field", "model", "model",
