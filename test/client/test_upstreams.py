@@ -199,6 +199,80 @@ def test_what_is_openais_alone_is_refused_and_left_out_of_routes(server, world):
         assert a.status == 400 and a.json["error"]["field"] == field, a.body
 
 
+# ---- what its kind says otherwise
+
+ACCENTS = {"plain": {"reasoning_effort": "medium"}, "thinking.type": {"thinking": {"type": "enabled"}},
+           "enable_thinking": {"enable_thinking": True, "thinking_budget": 2000}, "reasoning": {"reasoning": {"max_tokens": 2000}}}
+
+
+@pytest.fixture
+def other(server):
+    """Attaches servers of no maker in particular: each keeps what it was asked, and is gone with the test."""
+    made = []
+
+    def attach(maker, path, **endpoint):
+        kept = []
+
+        def post(call):
+            kept.append((call.path, dict(call.headers), call.asked))
+            call.say(MAKERS[maker].whole(SAYS))
+
+        u = Upstream(post)
+        u.get = lambda call: (kept.append((call.path, dict(call.headers), None)), call.say({"data": []}))
+        made.append((f"other-{len(made)}", u))
+        server.deploy(made[-1][0], engine="openai", task="chat", endpoint={"url": f"http://127.0.0.1:{u.port}{path}", "dialect": maker, **endpoint})
+        return made[-1][0], kept
+
+    yield attach
+    for name, u in made:
+        server.remove(name)
+        u.close()
+
+
+def test_each_hears_of_reasoning_in_its_own_way(server, other):
+    think = {"max_tokens": 4000, "thinking": {"type": "enabled", "budget_tokens": 2000}}
+    for accent, words in ACCENTS.items():
+        name, kept = other("openai.chat", "/v1", accent=accent)
+        assert server.call("POST", "/v1/messages", {"model": name, "messages": ASK, **think}, key=server.app_key).status == 200
+        assert {k: kept[-1][2].get(k) for k in ("reasoning_effort", "thinking", "enable_thinking", "thinking_budget", "reasoning")} == \
+            {k: words.get(k) for k in ("reasoning_effort", "thinking", "enable_thinking", "thinking_budget", "reasoning")}
+    name, kept = other("anthropic", "", accent="adaptive", output_default=2048)
+    ask = {"model": name, "messages": ASK, "reasoning_effort": "high"}
+    assert server.call("POST", "/v1/chat/completions", ask, key=server.app_key).status == 200
+    asked = kept[-1][2]
+    assert (asked["thinking"], asked["output_config"], asked["max_tokens"]) == ({"type": "adaptive"}, {"effort": "high"}, 2048)
+
+
+def test_a_key_goes_where_its_server_wants_it(server, other):
+    name, kept = other("openai.chat", "/openai/deployments/gpt", api_key="k", auth="api-key", api_version="2024-10-21")
+    assert CLIENTS["openai"](server, server.app_key).ask(name, ASK).text == SAYS.text
+    assert kept[0][0] == "/openai/models?api-version=2024-10-21" and kept[-1][0] == "/openai/deployments/gpt/chat/completions?api-version=2024-10-21"
+    assert all(h["api-key"] == "k" and "Authorization" not in h for _, h, _ in kept)
+    name, kept = other("anthropic", "/anthropic", api_key="k", auth="bearer")
+    assert CLIENTS["openai"](server, server.app_key).ask(name, ASK).text == SAYS.text
+    assert kept[-1][0] == "/anthropic/v1/messages"
+    assert all(h["Authorization"] == "Bearer k" and "x-api-key" not in h and h["anthropic-version"] == "2023-06-01" for _, h, _ in kept)
+    name, kept = other("ollama.chat", "/somewhere")
+    assert CLIENTS["openai"](server, server.app_key).ask(name, ASK).text == SAYS.text
+    assert kept[-1][0] == "/somewhere/api/chat" and all("Authorization" not in h for _, h, _ in kept)
+
+
+def test_what_it_speaks_may_change(server, world, other):
+    """The replica that was attached first answers until the next one does, each in its own dialect."""
+    chat = world[1]["openai.chat"]
+    chat.reset()
+    name, kept = other("anthropic", "", api_key=KEY)
+    client = CLIENTS["openai"](server, server.app_key)
+    assert client.ask(name, ASK).text == SAYS.text and kept
+    server.change(name, endpoint={"url": chat.url, "dialect": "openai.chat", "api_key": KEY, "upstream_model": "changed"})
+
+    def changed():
+        assert client.ask(name, ASK).text == SAYS.text
+        return True if chat.asked and chat.asked[-1]["model"] == "changed" else None
+
+    wait_for("the other dialect", 20, changed)
+
+
 # ---- where both speak one dialect
 
 SAME = {"anthropic": "/v1/messages", "ollama.chat": "/ollama/api/chat"}

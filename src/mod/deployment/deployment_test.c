@@ -507,3 +507,51 @@ TEST(deployment_endpoint_is_taken_apart) {
         CHECK_ERR(endpoint_parse(test_ctx(), &e, &u), ERR_INVALID);
     }
 }
+
+// As the makers' clients take an address, and as their servers want to be asked (docs/dialects.md).
+TEST(deployment_manner_is_its_dialects) {
+    static const struct {
+        const char *dialect, *url, *base, *health, *query, *name, *value;
+        size_t headers;
+        int auth;
+    } all[] = {
+        { NULL, "http://a:1", "/v1", "/v1/models", "", "Authorization", "Bearer k", 1, -1 },
+        { "openai.responses", "https://api.openai.com/v1", "/v1", "/v1/models", "", "Authorization",
+          "Bearer k", 1, -1 },
+        { "anthropic", "https://api.anthropic.com", "/v1", "/v1/models", "", "x-api-key", "k", 2,
+          -1 },
+        { "anthropic", "http://a/anthropic/v1/", "/anthropic/v1", "/anthropic/v1/models", "",
+          "Authorization", "Bearer k", 2, 0 },
+        { "anthropic", "http://a/anthropic", "/anthropic/v1", "/anthropic/v1/models", "",
+          "x-api-key", "k", 2, -1 },
+        { "ollama.chat", "http://a:11434", "/api", "/api/tags", "", "Authorization", "Bearer k", 1,
+          -1 },
+        { "ollama.chat", "http://a/ollama/api", "/ollama/api", "/ollama/api/tags", "",
+          "Authorization", "Bearer k", 1, -1 },
+        { "openai.chat", "https://x.openai.azure.com/openai/deployments/gpt",
+          "/openai/deployments/gpt", "/openai/models?api-version=2024-10-21",
+          "?api-version=2024-10-21", "api-key", "k", 1, 2 },
+    };
+    Ctx *c = test_ctx();
+    for (size_t i = 0; i < countof(all); i++) {
+        Endpoint e = { .url = str_z(all[i].url) };
+        Url u;
+        HttpHeader h[ENDPOINT_HEADERS];
+        fields_default(c->mem, manner_rows, &e.manner);
+        for (int k = 0; all[i].dialect && dialect_names[k]; k++)
+            if (!strcmp(dialect_names[k], all[i].dialect)) e.manner.dialect = k;
+        e.manner.auth = all[i].auth;
+        if (*all[i].query) e.manner.api_version = S("2024-10-21");
+        CHECK_OK(c, manner_check(c, &e.manner, TASK_CHAT));
+        CHECK_OK(c, endpoint_parse(c, &e, &u));
+        CHECK_STR(u.base_path, all[i].base);
+        CHECK_STR(manner_health(c->mem, &e.manner, u.base_path), all[i].health);
+        CHECK_STR(manner_query(c->mem, &e.manner), all[i].query);
+        CHECK_INT(manner_headers(c->mem, &e.manner, S("k"), h), all[i].headers);
+        CHECK_STR(h[0].name, all[i].name);
+        CHECK_STR(h[0].value, all[i].value);
+        CHECK_INT(manner_headers(c->mem, &e.manner, (str){ 0 }, h), all[i].headers - 1);
+        CHECK_STR(str_z(manner_dialect(&e.manner)->name),
+                  all[i].dialect ? all[i].dialect : "openai.chat");
+    }
+}
