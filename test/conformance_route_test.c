@@ -184,6 +184,9 @@ static bool collection(const Binding *b) {
     return b->kind == BIND_ROUTE && b->net.method == HTTP_GET && !strchr(own, '{');
 }
 
+// Shows what answers now, and without an engine nothing does.
+static bool idle(const Binding *b) { return strstr(b->net.pattern, "/ollama/api/ps") != NULL; }
+
 static Told get_at(Conf *f, const Binding *b, const Tenant *p, const char *query) {
     const char *path = say(f->c, "%s?%s%s", filled(f, b->net.pattern, p->project, ""),
                            strstr(b->net.pattern, "/events") ? "follow=false&" : "", query);
@@ -212,7 +215,7 @@ CONF_TEST(conformance_routes_show_nothing_of_another_place) {
         bool sums = field_find(b->route->query, S("by")); // which name nothing by themselves
         const char *by = sums ? "by=key" : "";
         Told own = get_at(f, b, &f->a, by);
-        if (own.status != 200 || !marked(&m, own.body))
+        if (own.status != 200 || (!marked(&m, own.body) && !idle(b)))
             COMPLAIN("%s shows its own place nothing: %d " STR_FMT, b->net.pattern, own.status,
                      STR_ARG(str_sub(own.body, 0, 300)));
         for (size_t k = 0; k < countof(others); k++) {

@@ -90,18 +90,24 @@ static void see_free(void *arg, str project) {
             add_name(&at->models, priced_as(all[i]));
 }
 
+static LimitKind money_limit(const Limits *l) {
+    for (int p = 0; p < PERIOD__COUNT; p++)
+        if (limit_of_money(l, (Period)p) > 0) return limit_money((Period)p);
+    return LIMIT_NONE;
+}
+
 static err advise_limits(Ctx *c, Tx *tx, const Resource *r, const void *row, Advice *out) {
     const Head *h = row;
     const Field *f = field_find(r->fields, S("limits"));
-    const Limits *limits = field_at(f, row);
-    bool money = false;
-    for (int p = 0; p < PERIOD__COUNT; p++) money |= limit_of_money(limits, (Period)p) > 0;
-    if (!money) return ERR_OK;
+    LimitKind kind = money_limit(field_at(f, row));
+    if (kind == LIMIT_NONE) return ERR_OK;
     Free at = { .s = snapshot_take() };
     err e = ERR_OK;
     if (r->scope == SCOPE_SYSTEM) e = each_project(c, tx, h->id, see_free, &at);
     else see_free(&at, r->scope == SCOPE_ORG ? h->id : h->project);
-    if (!e && at.models.n) advice_add(c, out, R_MONEY_UNPRICED, "models", joined(c, &at.models));
+    if (!e && at.models.n)
+        advice_add(c, out, R_MONEY_UNPRICED, "limit", limit_name(kind), "models",
+                   joined(c, &at.models));
     snapshot_give(at.s);
     return e;
 }

@@ -103,7 +103,7 @@ const Route gateway_routes[] = {
     { HTTP_POST, "/ollama/api/show", STREAMS, "inference.use", .stream = gateway_show,
         .refuse = refuse_ollama, .body_max = 1 << 16, .errors = "413",
       .en = "One model (Ollama)", .zh = "单个模型（Ollama）" },
-    { HTTP_GET, "/ollama/api/version", STREAMS, "inference.use", .stream = gateway_version,
+    { HTTP_GET, "/ollama/api/version", STREAMS | ROUTE_ANYONE, .stream = gateway_version,
         .refuse = refuse_ollama,
       .en = "Version of this program (Ollama)", .zh = "程序版本（Ollama）" },
     { HTTP_GET, EXPLAIN_PATH, 0, "routes.read", gateway_explain, .query = explain_query,

@@ -208,7 +208,9 @@ void gateway_show(Exchange *x) {
 // Some of Ollama's clients look at it before they ask anything else, and show it.
 void gateway_version(Exchange *x) {
     const Snapshot *s = snapshot_take();
-    if (identify(exchange_ctx(x), s, exchange_request(x))) exchange_refuse(x);
+    const KeyEntry *key;
+    str project;
+    if (access_key(exchange_ctx(x), s, exchange_request(x), &key, &project)) exchange_refuse(x);
     else exchange_reply(x, 200, "application/json", S("{\"version\":\"" LATHE_VERSION "\"}"));
     snapshot_give(s);
 }
