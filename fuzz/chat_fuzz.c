@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // chat_fuzz.c - any bytes as the body of a request to a model. The first byte chooses the operation
-// and the engine. What is refused says why; what is accepted is within its limits, and the engine
-// gets one JSON object that differs in nothing but what the gateway writes itself.
+// and the engine, or a dialect that both sides speak. What is refused says why; what is accepted is
+// within its limits, and the engine gets one JSON object that differs in nothing but what the
+// gateway writes itself.
 // Covers: src/mod/gateway/check_body.c src/mod/gateway/stage_parse.c src/mod/gateway/stream.c
+// Covers: src/mod/gateway/pass.c
 // Threads: one.
 #include "fuzz.h"
 #include "mod/gateway/flow.h"
@@ -44,6 +46,10 @@ FUZZ(chat) {
     Ctx c;
     ctx_init(&c, arena_new(), os_real());
     Flow f = { .c = &c, .operation = (Operation)(how % 3), .engine = &engine };
+    if (how & 64) {
+        f.operation = OP_CHAT;
+        f.spoken = f.dialect = dialect_find(how & 128 ? S("ollama.chat") : S("anthropic"));
+    }
     err e = flow_read_body(&f, bytes);
     if (e) {
         fuzz_refused(&c, e, ERR_INVALID);
