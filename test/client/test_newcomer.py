@@ -202,7 +202,11 @@ def test_which_of_several_prices_counts(server, lathe):
 
 def test_what_costs_nothing_is_said(server, lathe):
     said = warned(lathe("price", "create", "new-typo", "--model", "smoll"))
-    assert "no deployment serves a model smoll yet; served are:" in said and "smol" in said.split("served are:")[1]
+    assert "there is no model smoll, and no deployment serves one; served are:" in said and "smol" in said.split("served are:")[1]
+    good(lathe("model", "create", "new-soon"))
+    assert warned(lathe("price", "create", "new-soon", "--model", "new-soon")) == "", "it may be deployed yet"
+    good(lathe("price", "delete", "new-soon"))
+    good(lathe("model", "delete", "new-soon"))
     got = server.call("PATCH", "/lathe/v1/prices/new-typo", {"input": "1"}, headers={"Accept-Language": "zh"}).json
     assert [w["reason"] for w in got["warnings"]] == ["price_idle"] and "没有部署" in got["warnings"][0]["message"]
     limits = ("--limits.money_per_day", "5")

@@ -60,6 +60,20 @@ static void see_served(void *arg, str project) {
     }
 }
 
+// Whether the organisation has such a model: it may be deployed yet.
+static err registered(Ctx *c, Tx *tx, str org, str name, bool *out) {
+    const Resource *r = resource_find("model");
+    ListSpec spec = { .limit = LIST_MAX, .all_scopes = true };
+    ListPage page;
+    TRY(list_filter(c, r, &spec, "name", OP_EQ, name));
+    TRY(res_list(c, tx, r, &spec, &page));
+    for (size_t i = 0; i < page.n; i++) {
+        const Head *h = (const void *)((const char *)page.rows + i * r->size);
+        *out |= str_eq(h->org, org);
+    }
+    return ERR_OK;
+}
+
 static err advise_price(Ctx *c, Tx *tx, const Resource *r, const void *row, Advice *out) {
     const Head *h = row;
     Served at = { .s = snapshot_take() };
@@ -68,6 +82,7 @@ static err advise_price(Ctx *c, Tx *tx, const Resource *r, const void *row, Advi
     err e = ERR_OK;
     if (only.n) see_served(&at, only);
     else e = each_project(c, tx, h->org, see_served, &at);
+    if (!e && !at.any) e = registered(c, tx, h->org, at.model, &at.any);
     if (!e && !at.any)
         advice_add(c, out, R_PRICE_IDLE, "model", say_str(c, at.model), "served",
                    joined(c, &at.models));
