@@ -213,7 +213,7 @@ def test_what_was_answered_outlives_the_servers_death(tmp_path):
         own.start()
         own.ready("listener")
         wait_for("an answer", 20, lambda: client(own, own.key).responses.create(
-            model="listener", input="Two", previous_response_id=one.id).output_text == "answer 3")
+            model="listener", input="Two", previous_response_id=one.id).output_text == "answer 3" or None)
         assert upstream.told == [("user", "One"), ("assistant", "answer 1"), ("user", "Two")]
     finally:
         own.destroy()

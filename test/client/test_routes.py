@@ -47,7 +47,7 @@ def world():
     with tempfile.TemporaryDirectory(prefix="lathe-routes-") as top, contextlib.ExitStack() as after:
         s = Server(pathlib.Path(top) / "data")
         s.data.mkdir()
-        s.start()
+        s.start("--gateway.breaker_failures=0")       # test_strategies.py has it
         after.callback(s.end)
         s.use_app()
         s.upstreams = {name: Named(name) for name in "abc"}

@@ -24,6 +24,7 @@ typedef struct Answer {
     Buf held;  // events before the first content, for a client that has seen none: names and data
     Sse sse;
     int status;
+    int64_t retry_after_ms; // as it said; 0: it did not
     str message; // of an error
     bool finished, usage_seen;
     bool prompt_told;         // the prompt's count alone, before the answer

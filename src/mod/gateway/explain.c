@@ -4,6 +4,7 @@
 #include "mod/gateway/explain.h"
 #include "base/time.h"
 #include "mod/gateway/flow.h"
+#include "mod/gateway/health.h"
 #include <assert.h>
 
 typedef struct Explain {
@@ -83,11 +84,14 @@ static err check_limits(Explain *x) {
 }
 
 // ---- targets
-static double share_of(const RouteEntry *r, str deployment) {
+static double share_of(const Flow *f, str deployment) {
+    const RouteEntry *r = f->route;
     int64_t sum = 0, own = 0;
     if (!r) return 1;
-    if (r->strategy != STRATEGY_WEIGHTED)
+    if (r->strategy == STRATEGY_ORDERED)
         return str_eq(r->targets[0].deployment, deployment) ? 1 : 0;
+    if (r->strategy != STRATEGY_WEIGHTED && r->strategy != STRATEGY_STICKY)
+        return f->plan_n && str_eq(f->plan[0]->id, deployment) ? 1 : 0; // as things are now
     for (size_t i = 0; i < r->targets_n; i++) {
         sum += r->targets[i].weight;
         if (str_eq(r->targets[i].deployment, deployment)) own = r->targets[i].weight;
@@ -95,11 +99,27 @@ static double share_of(const RouteEntry *r, str deployment) {
     return sum ? (double)own / (double)sum : 0;
 }
 
+// It can, but its route asks the others first.
+static str why_late(Explain *x, const DeploymentEntry *d) {
+    Ctx *c = x->c;
+    Health h = health_of(d->id, os_mono_ns(c->os));
+    if (!x->flow.route || h.breaker == BREAKER_CLOSED) return (str){ 0 };
+    if (h.breaker == BREAKER_HALF)
+        return arena_printf(c->mem,
+                            "it failed %lld times in a row: one request finds out whether "
+                            "it answers again",
+                            (long long)h.failures);
+    return arena_printf(c->mem,
+                        "it failed %lld times in a row: the others are asked first for "
+                        "%lld ms",
+                        (long long)h.failures, (long long)h.open_ms);
+}
+
 static str why_not(Explain *x, const DeploymentEntry *d, const LineFigures *now, Can can) {
     Ctx *c = x->c;
     str node = deployment_elsewhere(d);
     switch (can) {
-    case CAN_NOW: return (str){ 0 };
+    case CAN_NOW: return why_late(x, d);
     case CAN_NOT:
         if (node.n)
             return arena_printf(c->mem, "it runs on " STR_FMT ", out of this server's reach",
@@ -125,6 +145,7 @@ static void keep_apart(Explain *x, ExplainTarget *t) {
     t->cost_most = all.cost_most, t->currency = all.currency;
     t->replicas = t->ready = t->failed = t->slots = t->free = UNSET_INT;
     t->running = t->waiting = t->queue_max = t->queue_ms = UNSET_INT;
+    if (all.can == CAN_NOW && all.why.n) t->why = S("it failed several times in a row");
     if (all.can == CAN_NOT) t->why = S("it cannot answer now");
     else if (all.can != CAN_NOW) t->why = S("its slots are taken");
 }
@@ -146,7 +167,7 @@ static void add_target(Explain *x, const DeploymentEntry *d) {
                          .why = why_not(x, d, &now, can),
                          .node = arena_str(c->mem, deployment_elsewhere(d)),
                          .currency = price ? arena_str(c->mem, price->currency) : (str){ 0 },
-                         .share = share_of(f->route, d->id),
+                         .share = share_of(f, d->id),
                          .can = can,
                          .replicas = (int64_t)d->replicas_n,
                          .ready = now.ready,

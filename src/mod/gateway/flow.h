@@ -123,6 +123,10 @@ int64_t flow_cost_most(const Flow *f);                         // by any of the 
 int64_t flow_tokens_most(const Flow *f);                       // prompt and answer
 bool deployment_says(const DeploymentEntry *d, Operation op);  // in the dialect of its server
 err dialect_lacks(Flow *f, const Dialect *d);                  // the refusal where it cannot
+// order.c: the request's own chance, which its attempts, and whoever asks why, find again; and its
+// plan in the order of its route's strategy.
+uint64_t order_dice(const Flow *f);
+void order_plan(Flow *f);
 err flow_resolve(Flow *f);                     // its plan, from project, name and operation
 err flow_unserved(Flow *f, LineAnswer answer); // FULL or NONE: why its deployment does not serve it
 void limits_of(Flow *f);                       // fills its subjects
@@ -190,6 +194,8 @@ enum {
     GW_HEARTBEAT,
     GW_QUEUE_SAY,
     GW_STALE,
+    GW_BREAKER,
+    GW_BREAKER_OPEN,
     GW_SETTINGS
 };
 extern const Setting gateway_settings[GW_SETTINGS + 1];

@@ -46,6 +46,13 @@ const Setting gateway_settings[GW_SETTINGS + 1] = {
         .en = "How long requests are served from the last snapshot while the database is away; 0: "
             "for ever",
         .zh = "数据库不可用时，凭最近快照提供服务的最长时间；0 为不限" },
+    [GW_BREAKER] = { "gateway.breaker_failures", SET_INT, "5", 0, 1000000, .live = true,
+        .en = "Failures in a row after which a route asks its other targets first; 0: never",
+        .zh = "连续失败多少次后路由优先请求其他目标；0 为从不" },
+    [GW_BREAKER_OPEN] = { "gateway.breaker_open", SET_SPAN, "10s", 10, 300000, .live = true,
+        .en = "How long at first; then one request finds out, and each failure doubles it, up to "
+            "16 times",
+        .zh = "首次避让的时长；之后放行一个请求试探，每次失败加倍，至多 16 倍" },
     { 0 }
 };
 

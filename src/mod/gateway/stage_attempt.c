@@ -7,6 +7,7 @@
 // made again there, up to three times or as often as the route says; one whose engine died under it
 // only twice, for it may be what kills. Then the route's next target is asked.
 #include "mod/gateway/flow.h"
+#include "mod/gateway/health.h"
 #include <assert.h>
 
 enum {
@@ -133,8 +134,13 @@ static bool is_stream(const Flow *f) {
 }
 
 static void on_head(void *arg, const CallHead *h) {
+    enum { SECONDS_MAX = 3600 };
     Flow *f = arg;
+    int64_t seconds;
     f->out.status = h->status;
+    // RFC 9110, 10.2.3; a date is not gone by, for whose clock it is nobody knows.
+    bool said = str_to_i64(call_header(h, "retry-after"), &seconds) && seconds > 0;
+    f->out.retry_after_ms = said ? (seconds < SECONDS_MAX ? seconds : SECONDS_MAX) * 1000 : 0;
 }
 
 static void on_data(void *arg, struct evbuffer *chunk) {
@@ -242,11 +248,26 @@ static bool may_retry(Flow *f, CallEnd why) {
            && f->deaths < DEATHS_MAX;
 }
 
-// The route's next target may do better: what failed lies with this one, not with the request.
-static bool may_fall(const Flow *f) {
+// What failed lies with this deployment, not with the request.
+static bool is_theirs(const Flow *f) {
     err e = f->c->failure.code;
-    bool theirs = e == ERR_UPSTREAM || e == ERR_TIMEOUT || e == ERR_LIMITED || e == ERR_UNAVAILABLE;
-    return theirs && !f->out.shown && f->deaths < DEATHS_MAX && f->at + 1 < f->plan_n
+    return e == ERR_UPSTREAM || e == ERR_TIMEOUT || e == ERR_LIMITED || e == ERR_UNAVAILABLE;
+}
+
+// For routes; and what an upstream says of when to come again is told to the client.
+static void note_health(Flow *f, err e) {
+    str id = f->deployment->id;
+    int64_t asked_ms = f->out.retry_after_ms;
+    if (!e) health_ok(id, f->out.first_ns - f->sent_ns, now_ns(f));
+    else if (is_theirs(f))
+        health_failed(id, asked_ms, setting_int(&gateway_settings[GW_BREAKER]),
+                      setting_int(&gateway_settings[GW_BREAKER_OPEN]), now_ns(f));
+    if (e == ERR_LIMITED && asked_ms) f->c->failure.retry_after_ms = asked_ms;
+}
+
+// The route's next target may do better.
+static bool may_fall(const Flow *f) {
+    return is_theirs(f) && !f->out.shown && f->deaths < DEATHS_MAX && f->at + 1 < f->plan_n
            && f->attempt < attempts_max(f);
 }
 
@@ -265,6 +286,7 @@ static void on_end(void *arg, CallEnd why) {
     f->call = NULL;
     machine_unwatch(f);
     err e = judge(f, why);
+    note_health(f, e);
     if (!e) {
         flow_resume(f);
         return;

@@ -50,16 +50,8 @@ static err unfit_why(Flow *f, const DeploymentEntry *d) {
     return task_fits(d->task, f->operation) ? dialect_lacks(f, d->dialect) : task_wrong(f, d);
 }
 
-// The request's own chance: its attempts, and whoever asks why, find the same order.
-static uint64_t dice_of(const Flow *f) {
-    uint64_t h = 0xcbf29ce484222325; // FNV-1a
-    for (size_t i = 0; i < f->c->request_id.n; i++)
-        h = (h ^ (uint8_t)f->c->request_id.p[i]) * 0x100000001b3;
-    return h;
-}
-
 static err plan_route(Flow *f, const RouteEntry *r) {
-    size_t order[ROUTE_TARGETS_MAX], n = route_order(r, dice_of(f), order);
+    size_t order[ROUTE_TARGETS_MAX], n = route_order(r, order_dice(f), order);
     const DeploymentEntry *unfit = NULL;
     for (size_t i = 0; i < n; i++) {
         const DeploymentEntry *d = deployment_by_id(f->snapshot, r->targets[order[i]].deployment);
@@ -67,6 +59,7 @@ static err plan_route(Flow *f, const RouteEntry *r) {
         else if (d) unfit = d;
     }
     f->route = r;
+    if (f->plan_n) order_plan(f);
     if (f->plan_n) return ERR_OK;
     if (unfit) return unfit_why(f, unfit);
     return fail(f->c, ERR_UNAVAILABLE, R_MODEL_DOWN, "model", say_str(f->c, r->name), "why",

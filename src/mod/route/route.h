@@ -13,6 +13,11 @@ enum { ROUTE_TARGETS_MAX = 16 };
 typedef enum {
     STRATEGY_ORDERED,  // as they stand
     STRATEGY_WEIGHTED, // by chance, after their weights; the others likewise
+    // By the gateway, which knows how they are doing:
+    STRATEGY_LEAST_BUSY,
+    STRATEGY_LOWEST_LATENCY,
+    STRATEGY_LOWEST_COST,
+    STRATEGY_STICKY,
     STRATEGY__COUNT
 } Strategy;
 extern const char *const strategy_names[]; // ends with NULL

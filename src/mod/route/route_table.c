@@ -3,7 +3,13 @@
 #include "mod/route/route_own.h"
 
 const char *const strategy_names[] = {
-    [STRATEGY_ORDERED] = "ordered", [STRATEGY_WEIGHTED] = "weighted", NULL
+    [STRATEGY_ORDERED] = "ordered",
+    [STRATEGY_WEIGHTED] = "weighted",
+    [STRATEGY_LEAST_BUSY] = "least_busy",
+    [STRATEGY_LOWEST_LATENCY] = "lowest_latency",
+    [STRATEGY_LOWEST_COST] = "lowest_cost",
+    [STRATEGY_STICKY] = "sticky",
+    NULL
 };
 
 // clang-format off
@@ -11,16 +17,22 @@ static const Field target_rows[] = {
     REF(TargetRow, deployment, REQUIRED, "deployment", REF_RESTRICT, "Deployment that answers",
         "应答的部署"),
     INT(TargetRow, weight, 0, 0, 1000000,
-        "Its share among the weights, with strategy weighted; 0: only when no "
-        "other target answers", "在 weighted 策略中的权重；0 表示仅在其他目标都无法应答时使用", .fallback = "1"),
+        "Its share among the weights, with strategies weighted and sticky; 0: only when no "
+        "other target answers", "在 weighted 与 sticky 策略中的权重；0 表示仅在其他目标都无法应答时使用", .fallback = "1"),
     { 0 }
 };
 static const Field route_rows[] = {
     TEXT(RouteRow, description, COLUMN, 500, "What it is for", "用途说明"),
     ENUM(RouteRow, strategy, INDEXED | COLUMN, strategy_names,
         "Which target is asked first; the others follow when it cannot answer. ordered: as they "
-        "stand; weighted: by "
-        "chance, after their weights", "首先请求哪个目标，其余在其无法应答时依次接替。ordered：按顺序；weighted：按权重随机",
+        "stand; weighted: by chance, after their weights; least_busy: whose slots are the least "
+        "taken; lowest_latency: the faster of two drawn by chance, by the time to their first "
+        "byte of late; lowest_cost: by what the request may cost at most; sticky: the same one "
+        "for the same conversation, by header Lathe-Session, else the body's user, else how "
+        "the conversation begins",
+        "首先请求哪个目标，其余在其无法应答时依次接替。ordered：按顺序；weighted：按权重随机；least_busy：槽位占用最低者；"
+        "lowest_latency：随机取两个中近期首字节更快者；lowest_cost：按请求可能的最高费用；sticky：同一会话固定同一目标"
+        "（依次按请求头 Lathe-Session、请求体 user、会话开头区分）",
         .fallback = "ordered"),
     LIST(RouteRow, targets, TargetRow, REQUIRED, target_rows, 1, ROUTE_TARGETS_MAX, "Who answers",
         "应答的目标"),
