@@ -258,8 +258,8 @@ static bool is_theirs(const Flow *f) {
 static void note_health(Flow *f, err e) {
     str id = f->deployment->id;
     int64_t asked_ms = f->out.retry_after_ms;
-    if (!e) health_ok(id, f->out.first_ns - f->sent_ns, now_ns(f));
-    else if (is_theirs(f))
+    if (f->route && !e) health_ok(id, f->out.first_ns - f->sent_ns, now_ns(f));
+    else if (f->route && is_theirs(f))
         health_failed(id, asked_ms, setting_int(&gateway_settings[GW_BREAKER]),
                       setting_int(&gateway_settings[GW_BREAKER_OPEN]), now_ns(f));
     if (e == ERR_LIMITED && asked_ms) f->c->failure.retry_after_ms = asked_ms;
