@@ -100,8 +100,6 @@ Verdict flow_denied(Flow *f, err e); // NEXT for ERR_OK, else FAIL
 // stages, one file each
 Verdict stage_identify(Flow *f);
 Verdict stage_parse(Flow *f);
-Verdict stage_recall(Flow *f);
-void stage_recall_cancel(Flow *f);
 Verdict stage_resolve(Flow *f);
 Verdict stage_admit(Flow *f);
 Verdict stage_pick(Flow *f);
@@ -110,8 +108,6 @@ Verdict stage_attempt(Flow *f);
 void stage_attempt_cancel(Flow *f);
 Verdict stage_settle(Flow *f);
 Verdict stage_record(Flow *f);
-Verdict stage_keep(Flow *f);
-void stage_keep_cancel(Flow *f);
 Verdict stage_answer(Flow *f);
 
 // between them
@@ -123,10 +119,6 @@ int64_t flow_cost_most(const Flow *f);                         // by any of the 
 int64_t flow_tokens_most(const Flow *f);                       // prompt and answer
 bool deployment_says(const DeploymentEntry *d, Operation op);  // in the dialect of its server
 err dialect_lacks(Flow *f, const Dialect *d);                  // the refusal where it cannot
-// order.c: the request's own chance, which its attempts, and whoever asks why, find again; and its
-// plan in the order of its route's strategy.
-uint64_t order_dice(const Flow *f);
-void order_plan(Flow *f);
 err flow_resolve(Flow *f);                     // its plan, from project, name and operation
 err flow_unserved(Flow *f, LineAnswer answer); // FULL or NONE: why its deployment does not serve it
 void limits_of(Flow *f);                       // fills its subjects
@@ -176,7 +168,6 @@ err translate_judge(Flow *f);                       // what it said
 void translate_end(Flow *f);                        // the last events, after the settling
 bool translate_body_out(Flow *f, Buf *out);         // the answer in one piece
 bool translate_again(Flow *f, Buf *out);            // the same once more, or of a stream
-err stored_parse(Flow *f);                          // stored.c: what is to be kept
 void gateway_models(Exchange *x);                   // models.c
 void gateway_tags(Exchange *x);                     // the same in Ollama's shape
 void gateway_ps(Exchange *x);                       // of these what answers now

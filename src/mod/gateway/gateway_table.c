@@ -4,6 +4,7 @@
 #include "mod/gateway/chat.h"
 #include "mod/gateway/explain.h"
 #include "mod/gateway/flow.h"
+#include "mod/gateway/stored.h"
 #include "mod/gateway/gateway.h"
 
 // clang-format off

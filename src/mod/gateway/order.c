@@ -4,8 +4,8 @@
 // "The Power of Two Choices"), by cost, or the same target for the same conversation (weighted
 // rendezvous hashing: Thaler and Ravishankar; Schindelhauer and Schomaker). What cannot answer now,
 // or failed several times in a row, comes last whatever the strategy. Threads: any.
+#include "mod/gateway/order.h"
 #include "mod/gateway/health.h"
-#include "mod/gateway/flow.h"
 #include <assert.h>
 
 typedef struct Scored {

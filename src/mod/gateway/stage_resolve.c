@@ -2,7 +2,7 @@
 // stage_resolve.c - from the model's name to the deployments that may answer it, in the order in
 // which this request asks them, and the price that will be asked. A name is the project's route,
 // else its deployment, else a route that a project of its organisation publishes.
-#include "mod/gateway/flow.h"
+#include "mod/gateway/order.h"
 
 static const char *known_models(Flow *f) {
     enum { SHOWN_MAX = 20 };

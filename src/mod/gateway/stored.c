@@ -4,7 +4,7 @@
 // others; `keep` stores the answer before its end leaves, so that whoever has its id may go on from
 // it. Where it could not be stored the answer is given all the same, and says `store` false.
 // Threads: the exchange's loop.
-#include "mod/gateway/flow.h"
+#include "mod/gateway/stored.h"
 #include "base/log.h"
 
 static const int64_t DAY_MS = 86400000;

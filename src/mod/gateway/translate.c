@@ -6,6 +6,7 @@
 // engine's whole one. Owner: an attempt's Translation is freed with its Answer. Threads: the
 // exchange's loop.
 #include "mod/gateway/flow.h"
+#include "mod/gateway/stored.h"
 #include <assert.h>
 
 enum {
