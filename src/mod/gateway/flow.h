@@ -160,20 +160,14 @@ err talk_parse(Flow *f);                           // a body that is not in Open
 err translate_body(Flow *f, struct evbuffer *out); // ERR_INVALID: the engine's has no place for it
 void translate_open(Flow *f);                      // for an attempt
 void translate_close(Translation *t);
-void translate_event(Flow *f, str event, str data); // of the engine's stream
-bool translate_lines(Flow *f, str bytes);           // the same of NDJSON
-err translate_whole(Flow *f, yyjson_val *root);     // of its answer in one piece
-void translate_over(Flow *f);                       // the engine's stream ended
-err translate_judge(Flow *f);                       // what it said
-void translate_end(Flow *f);                        // the last events, after the settling
-bool translate_body_out(Flow *f, Buf *out);         // the answer in one piece
-bool translate_again(Flow *f, Buf *out);            // the same once more, or of a stream
-void gateway_models(Exchange *x);                   // models.c
-void gateway_tags(Exchange *x);                     // the same in Ollama's shape
-void gateway_ps(Exchange *x);                       // of these what answers now
-void gateway_show(Exchange *x);                     // one of them
-void gateway_version(Exchange *x);                  // Ollama's clients ask for it
-str ollama_name(str name); // as it stands here: Ollama's clients may add :latest
+void translate_event(Flow *f, str event, str data);         // of the engine's stream
+bool translate_lines(Flow *f, str bytes);                   // the same of NDJSON
+err translate_whole(Flow *f, yyjson_val *root);             // of its answer in one piece
+void translate_over(Flow *f);                               // the engine's stream ended
+err translate_judge(Flow *f);                               // what it said
+void translate_end(Flow *f);                                // the last events, after the settling
+bool translate_body_out(Flow *f, Buf *out);                 // the answer in one piece
+bool translate_again(Flow *f, Buf *out);                    // the same once more, or of a stream
 void gateway_refuse(Ctx *c, const char *dialect, Buf *out); // c->failure in this dialect
 
 enum {

@@ -6,6 +6,7 @@
 #include "mod/gateway/flow.h"
 #include "mod/gateway/stored.h"
 #include "mod/gateway/gateway.h"
+#include "mod/gateway/models.h"
 
 // clang-format off
 const FlowStage gateway_stages[] = {

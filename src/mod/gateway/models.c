@@ -5,6 +5,7 @@
 #include "base/id.h"
 #include "base/time.h"
 #include "mod/gateway/flow.h"
+#include "mod/gateway/models.h"
 
 typedef struct Named { // a name, and who answers to it now
     str id, name;

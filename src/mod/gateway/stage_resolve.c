@@ -3,6 +3,7 @@
 // which this request asks them, and the price that will be asked. A name is the project's route,
 // else its deployment, else a route that a project of its organisation publishes.
 #include "mod/gateway/order.h"
+#include "mod/gateway/models.h"
 
 static const char *known_models(Flow *f) {
     enum { SHOWN_MAX = 20 };
