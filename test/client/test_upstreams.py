@@ -66,7 +66,7 @@ def world():
     with tempfile.TemporaryDirectory(prefix="lathe-upstreams-") as top:
         s = Server(pathlib.Path(top) / "data")
         s.data.mkdir()
-        s.start()
+        s.start("--gateway.breaker_failures", "0")  # each failure here is looked at by itself
         s.use_app()
         for name, u in ups.items():
             s.make("prices", name=name, model=name, input="1", output="2")
