@@ -13,19 +13,12 @@ typedef struct Scored {
     double score; // the least is asked first
 } Scored;
 
-// ---- chances
-static uint64_t mix(uint64_t h, str s) { // FNV-1a
-    for (size_t i = 0; i < s.n; i++) h = (h ^ (uint8_t)s.p[i]) * 0x100000001b3;
-    return h;
-}
+// ---- chances: the same on every server
+enum { DICE = 0x64696365, TALK = 0x74616c6b };
 
-static uint64_t scatter(uint64_t z) { // splitmix64's finaliser
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return z ^ z >> 31;
-}
+uint64_t order_dice(const Flow *f) { return str_hash_seed(f->c->request_id, DICE); }
 
-uint64_t order_dice(const Flow *f) { return mix(0xcbf29ce484222325, f->c->request_id); }
+static uint64_t mix(uint64_t h, str s) { return str_hash_seed(s, h); }
 
 // ---- which conversation it is
 static bool ends_prefix(yyjson_val *message) {
@@ -36,7 +29,7 @@ static bool ends_prefix(yyjson_val *message) {
 static uint64_t prefix_of(const Flow *f) {
     enum { LOOKED_AT = 8 };
     static const char *const lists[] = { "messages", "input" };
-    uint64_t h = mix(0xcbf29ce484222325, json_get_str(f->in.root, "prompt"));
+    uint64_t h = mix(TALK, json_get_str(f->in.root, "prompt"));
     h = mix(h, json_get_str(f->in.root, "input"));
     for (size_t k = 0; k < countof(lists); k++) {
         size_t i, n;
@@ -52,8 +45,8 @@ static uint64_t prefix_of(const Flow *f) {
 
 static uint64_t conversation(const Flow *f) {
     str session = f->x ? http_header(exchange_request(f->x), "lathe-session") : (str){ 0 };
-    if (session.n) return mix(0xcbf29ce484222325, session);
-    if (f->in.user.n) return mix(0xcbf29ce484222325, f->in.user);
+    if (session.n) return mix(TALK, session);
+    if (f->in.user.n) return mix(TALK, f->in.user);
     return f->in.root ? prefix_of(f) : order_dice(f);
 }
 
@@ -73,7 +66,7 @@ static int64_t weight_of(const RouteEntry *r, str deployment) {
 
 static double sticks(const RouteEntry *r, const DeploymentEntry *d, uint64_t key) {
     int64_t weight = weight_of(r, d->id);
-    double u = ((double)(scatter(mix(key, d->id)) >> 11) + 1) / 9007199254740994.0; // in (0, 1)
+    double u = ((double)(mix(key, d->id) >> 11) + 1) / 9007199254740994.0; // in (0, 1)
     return weight > 0 ? -log(u) / (double)weight : 1e300;
 }
 
@@ -105,9 +98,9 @@ static void sort(Scored *all, size_t n) { // stable; n is at most ROUTE_TARGETS_
 }
 
 // Equal ones take turns by chance.
-static void shuffle(Scored *all, size_t n, uint64_t dice) {
+static void shuffle(const Flow *f, Scored *all, size_t n) {
     for (size_t i = n; i > 1; i--) {
-        size_t k = scatter(dice + i) % i;
+        size_t k = mix(DICE + i, f->c->request_id) % i;
         Scored was = all[i - 1];
         all[i - 1] = all[k], all[k] = was;
     }
@@ -146,7 +139,7 @@ void order_plan(Flow *f) {
     for (size_t i = 0; i < n; i++) all[i] = (Scored){ .d = f->plan[i] };
     Strategy how = f->route->strategy;
     bool scores = how != STRATEGY_ORDERED && how != STRATEGY_WEIGHTED;
-    if (scores) shuffle(all, n, order_dice(f));
+    if (scores) shuffle(f, all, n);
     score(f, all, n, now_ns);
     // Of all the fastest would have everybody at once: the faster of two is asked.
     sort(all, how == STRATEGY_LOWEST_LATENCY ? 2 : n);
