@@ -202,6 +202,28 @@ def test_bad_requests_name_the_field(oai, listener):
             oai.responses.create(**{"model": "listener", "input": "x", **change})
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_what_cannot_be_kept_is_answered_and_says_so(tmp_path, streamed):
+    upstream = Listener()
+    own = Server(tmp_path / "data")
+    try:
+        own.start()
+        own.deploy("listener", engine="openai", task="chat", endpoint={"url": upstream.url})
+        own.database.run("DROP TABLE response_content")
+        mine = client(own, own.key)
+        if streamed:
+            with mine.responses.stream(model="listener", input="One") as stream:
+                answer = stream.get_final_response()
+        else:
+            answer = mine.responses.create(model="listener", input="One")
+        assert (answer.output_text, answer.store, answer.status) == ("answer 1", False, "completed")
+        assert own.call("GET", "/lathe/v1/responses").json["data"] == []     # neither half of it
+        assert "could not be kept" in own.said()
+    finally:
+        own.destroy()
+        upstream.close()
+
+
 def test_what_was_answered_outlives_the_servers_death(tmp_path):
     upstream = Listener()
     own = Server(tmp_path / "data")

@@ -27,7 +27,7 @@ static bool ends_prefix(yyjson_val *message) {
 
 // What stays the same from turn to turn: everything up to the first thing that the user said.
 static uint64_t prefix_of(const Flow *f) {
-    enum { LOOKED_AT = 8 };
+    enum { LOOKED_AT = 8, LOOKED_AT_BYTES = 4096 };
     static const char *const lists[] = { "messages", "input" };
     uint64_t h = mix(TALK, json_get_str(f->in.root, "prompt"));
     h = mix(h, json_get_str(f->in.root, "input"));
@@ -36,7 +36,9 @@ static uint64_t prefix_of(const Flow *f) {
         yyjson_val *one;
         yyjson_arr_foreach(json_get(f->in.root, lists[k]), i, n, one) {
             if (i == LOOKED_AT) break;
-            h = mix(h, json_text(f->c->mem, json_get(one, "content")));
+            yyjson_val *said = json_get(one, "content");
+            str text = yyjson_is_str(said) ? json_str(said) : json_text(f->c->mem, said);
+            h = mix(h, str_sub(text, 0, LOOKED_AT_BYTES));
             if (ends_prefix(one)) break;
         }
     }

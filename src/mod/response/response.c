@@ -6,7 +6,6 @@
 #include "base/map.h"
 #include "net/reason.h"
 #include "res/trim.h"
-#include <assert.h>
 
 REASONS_DEFINE(RESPONSE_REASONS, response_reasons)
 
@@ -165,6 +164,8 @@ static err keep_tx(Ctx *c, Tx *tx, void *task) {
 
 static err keep(ResponseTask *t) { return db_tx(t->c, t->c->db, keep_tx, t); }
 
+enum { INPUT_MAX = 64 << 20 }; // with what each item is given
+
 static str items_text(Arena *mem, yyjson_val *input, str id, size_t most) {
     Buf b;
     buf_init(&b, most);
@@ -177,7 +178,6 @@ static str items_text(Arena *mem, yyjson_val *input, str id, size_t most) {
 
 err response_keep(Ctx *c, const ResponseEnd *to, const ResponseRow *row, yyjson_val *input,
                   str answer, ResponseTask **out) {
-    enum { INPUT_MAX = 1 << 30 };
     ResponseTask *t = task_new(c, to);
     Arena *mem = t->c->mem;
     str *const texts[] = { &t->row.head.id,  &t->row.model,  &t->row.status,
@@ -187,7 +187,10 @@ err response_keep(Ctx *c, const ResponseEnd *to, const ResponseRow *row, yyjson_
         if (texts[i]->p) *texts[i] = arena_str(mem, *texts[i]);
     t->input = items_text(mem, input, row->head.id, INPUT_MAX);
     t->answer = arena_str(mem, answer);
-    assert(t->input.p);
+    if (!t->input.p) {
+        task_free(t);
+        return too_long(c, INPUT_MAX, "bytes");
+    }
     t->row.size_bytes = (int64_t)(t->input.n + t->answer.n);
     if (t->row.expires_at == UNSET_INT)
         t->row.expires_at = row->head.created_at + setting_int(&response_settings[0]);

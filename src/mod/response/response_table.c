@@ -48,7 +48,7 @@ const Migration response_migrations[] = {
 
 // clang-format off
 const Setting response_settings[] = {
-    { "retain.responses", SET_SPAN, "30d", 60000, INT64_MAX, .live = true,
+    { "retain.responses", SET_SPAN, "30d", 60000, 3650LL * 86400000, .live = true,
       .en = "Responses that are kept, where their project does not say for how many days",
       .zh = "应答的保留时间（项目未指定天数时）" },
     { 0 }
