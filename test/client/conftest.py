@@ -3,6 +3,7 @@
 
 import os
 import pathlib
+import subprocess
 import sys
 import tempfile
 
@@ -31,3 +32,14 @@ def server():
                 s.call("DELETE", "/lathe/v1/deployments/" + d["id"])
             wait_for("the deployments' end", 60, lambda: None if s.call("GET", "/lathe/v1/deployments").json["data"] else True)
             assert s.stop() == 0, s.said()
+
+
+@pytest.fixture
+def lathe(server):
+    """The command line as a person without a home of their own calls it: its exit status, and what it says."""
+    def run(*args, text=None, lang="C", **env):
+        here = {"PATH": "/usr/bin:/bin", "HOME": "/nowhere", "LC_ALL": lang, "LATHE_URL": server.url,
+                "LATHE_API_KEY": server.key, **env}
+        done = subprocess.run([LATHE, *args], input=text, capture_output=True, text=True, env=here, timeout=60 * SLOWER)
+        return done.returncode, done.stdout, done.stderr
+    return run

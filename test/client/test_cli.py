@@ -2,21 +2,9 @@
 """The command line as a person meets it: what it says of a wrong line, help of everything, documents applied."""
 
 import re
-import subprocess
 
 import pytest
 
-from conftest import LATHE, SLOWER
-
-
-@pytest.fixture
-def lathe(server):
-    def run(*args, text=None, lang="C", **env):
-        here = {"PATH": "/usr/bin:/bin", "HOME": "/nowhere", "LC_ALL": lang, "LATHE_URL": server.url,
-                "LATHE_API_KEY": server.key, **env}
-        done = subprocess.run([LATHE, *args], input=text, capture_output=True, text=True, env=here, timeout=60 * SLOWER)
-        return done.returncode, done.stdout, done.stderr
-    return run
 
 
 WRONG = [

@@ -3,22 +3,10 @@
 
 import json
 import re
-import subprocess
 
 import pytest
 
-from conftest import LATHE, SLOWER
 from harness import chat
-
-
-@pytest.fixture
-def lathe(server):
-    def run(*args, text=None, lang="C", **env):
-        here = {"PATH": "/usr/bin:/bin", "HOME": "/nowhere", "LC_ALL": lang, "LATHE_URL": server.url,
-                "LATHE_API_KEY": server.key, **env}
-        done = subprocess.run([LATHE, *args], input=text, capture_output=True, text=True, env=here, timeout=60 * SLOWER)
-        return done.returncode, done.stdout, done.stderr
-    return run
 
 
 def good(answer):
