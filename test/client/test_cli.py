@@ -6,7 +6,6 @@ import re
 import pytest
 
 
-
 WRONG = [
     (["deplyment", "list"], "there is no `lathe deplyment`; the nearest is `lathe deployment`; see `lathe help`"),
     (["usage", "totl"], "the nearest is `lathe usage total`; see `lathe help usage`"),
